@@ -1,0 +1,44 @@
+# make demo   export the shipped model to ONNX, validate it, print the report
+# make test   linter, type checker and every test
+# make data   synthetic training voices (needs espeak-ng)
+#
+# Each makes its own virtual environment first; .venv is reused when it is there.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+SOURCES := lpa_export validation tests
+
+.PHONY: demo test lint data
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.demo-installed
+	$(BIN)/lpa-export --target onnx --overwrite
+	$(BIN)/lpa-validate --target onnx
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.test-installed
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+data: $(VENV)/.demo-installed
+	$(BIN)/python -m lpa_export.training.synthesis train --out build/synthetic
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps are newer than pyproject.toml, so a second run installs nothing.
+$(VENV)/.demo-installed: pyproject.toml | $(BIN)/python
+	$(PIP) install -e .
+	touch $@
+
+$(VENV)/.test-installed: pyproject.toml | $(BIN)/python
+	$(PIP) install -e '.[test]'
+	touch $@ $(VENV)/.demo-installed

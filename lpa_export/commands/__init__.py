@@ -1,0 +1,1 @@
+"""One file per command; none of them imports anything heavy before it runs."""

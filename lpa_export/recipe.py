@@ -1,0 +1,266 @@
+"""A recipe: one YAML file per model, what to replace, how to train, what must hold.
+
+Each section is a frozen dataclass; its fields are the keys the file may have, their types and
+metadata the values. To add a setting, add a field. Paths start at the recipe's own folder.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lpa_export._strict_yaml import load_strict
+from lpa_export.errors import LpaError
+from lpa_export.gates import (
+    HARDEN_WER_POINTS,
+    REFERENCE_WER_CEILING,
+    Gates,
+    resolve_gates,
+)
+
+__all__ = [
+    "ArchitectureSettings",
+    "DataSettings",
+    "GateOverrides",
+    "GatesSettings",
+    "LPASettings",
+    "ModelSettings",
+    "OnnxSettings",
+    "Recipe",
+    "ReplaceSettings",
+    "TargetsSettings",
+    "TeacherSettings",
+    "load_recipe",
+]
+
+
+def _bounded(default: Any, **bounds: Any) -> Any:
+    return field(default=default, metadata=bounds)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Manifests of real speech and the folder of synthetic voices that training adds to it."""
+
+    train: tuple[Path, ...] = field(metadata={"min_items": 1})
+    dev: Path
+    synthetic: Path | None = None
+
+
+@dataclass(frozen=True)
+class ArchitectureSettings:
+    """A wav2vec2 to train from scratch, in the words of Hugging Face's ``Wav2Vec2Config``.
+
+    ``norm`` says where the encoder's layer norms stand: ``post`` as in wav2vec2-base, ``pre`` as
+    in wav2vec2-large-lv60 (``do_stable_layer_norm``).
+    """
+
+    hidden_size: int = field(metadata={"min": 8, "max": 4096})
+    layers: int = field(metadata={"min": 1, "max": 96})
+    heads: int = field(metadata={"min": 1, "max": 64})
+    intermediate_size: int = field(metadata={"min": 8, "max": 16384})
+    conv_dim: tuple[int, ...] = field(metadata={"min": 1, "max": 4096, "min_items": 1})
+    conv_kernel: tuple[int, ...] = field(metadata={"min": 1, "max": 1024, "min_items": 1})
+    conv_stride: tuple[int, ...] = field(metadata={"min": 1, "max": 1024, "min_items": 1})
+    feat_extract_norm: Literal["group", "layer"] = "group"
+    conv_bias: bool = False
+    positional_kernel: int = _bounded(128, min=1, max=1024)
+    positional_groups: int = _bounded(16, min=1, max=1024)
+    norm: Literal["pre", "post"] = "post"
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
+        if len(lengths) != 1:
+            raise ValueError("conv_dim, conv_kernel and conv_stride must be of the same length")
+        for name, parts in (("heads", self.heads), ("positional_groups", self.positional_groups)):
+            if self.hidden_size % parts:
+                raise ValueError(
+                    f"hidden_size {self.hidden_size} must be a multiple of {name} {parts}"
+                )
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The model to start from: a hub id or folder, or an architecture to train from scratch."""
+
+    checkpoint: str | None = None
+    architecture: ArchitectureSettings | None = None
+
+    def __post_init__(self) -> None:
+        if (self.checkpoint is None) == (self.architecture is None):
+            raise ValueError("needs either 'checkpoint' or 'architecture', and not both")
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """CTC training of the attention teacher from scratch.
+
+    ``warmup_share``: share of all steps. ``batch_seconds``: seconds of audio. ``time_mask_*``
+    and ``feature_mask_*``: SpecAugment as in wav2vec2, probabilities and lengths (frames,
+    channels). ``speeds``: factors of speed perturbation. ``noise_share``: share of the clips that
+    get noise. ``intermediate_ctc``: weight of the CTC loss of the middle layer. ``frontend_steps``:
+    steps that fit the front end to a log-mel spectrogram first, 0 for none.
+    """
+
+    epochs: int = _bounded(100, min=1, max=10_000)
+    learning_rate: float = _bounded(1e-3, above=0.0, max=1.0)
+    warmup_share: float = _bounded(0.1, min=0.0, max=1.0)
+    batch_seconds: float = _bounded(60.0, above=0.0, max=3600.0)
+    weight_decay: float = _bounded(0.01, min=0.0, max=1.0)
+    time_mask_probability: float = _bounded(0.05, min=0.0, max=0.9)
+    time_mask_length: int = _bounded(10, min=1, max=200)
+    feature_mask_probability: float = _bounded(0.0, min=0.0, max=0.9)
+    feature_mask_length: int = _bounded(10, min=1, max=512)
+    speeds: tuple[float, ...] = _bounded((0.9, 1.0, 1.1), min=0.5, max=2.0, min_items=1)
+    noise_share: float = _bounded(0.3, min=0.0, max=1.0)
+    dropout: float = _bounded(0.1, min=0.0, max=0.9)
+    intermediate_ctc: float = _bounded(0.3, min=0.0, max=1.0)
+    frontend_steps: int = _bounded(400, min=0, max=100_000)
+    frontend_learning_rate: float = _bounded(2e-3, above=0.0, max=1.0)
+    seed: int = _bounded(0, min=0, max=2**31 - 1)
+
+
+@dataclass(frozen=True)
+class LPASettings:
+    """Which attention layers become LPA, and the layer's shape.
+
+    Pulses are per head; ``kernel_size``, ``max_offset``, widths and periods are in frames.
+    """
+
+    layers: tuple[int, ...] = field(metadata={"min": 0, "max": 95})
+    aperiodic: int = _bounded(2, min=0, max=64)
+    periodic: int = _bounded(1, min=0, max=64)
+    positional: int = _bounded(1, min=0, max=64)
+    kernel_size: int = _bounded(15, min=1, max=255)
+    max_offset: float = _bounded(16.0, above=0.0, max=1000.0)
+    min_width: float = _bounded(1.0, min=1.0, max=1000.0)
+    max_width: float = _bounded(32.0, min=1.0, max=1000.0)
+    min_period: float = _bounded(4.0, min=1.0, max=10_000.0)
+    max_period: float = _bounded(512.0, min=1.0, max=10_000.0)
+
+    def __post_init__(self) -> None:
+        if len(set(self.layers)) != len(self.layers):
+            raise ValueError(f"layers must differ, found {list(self.layers)}")
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, found {self.kernel_size}")
+        if self.aperiodic + self.periodic + self.positional == 0:
+            raise ValueError("needs at least one pulse (aperiodic, periodic or positional)")
+        for name in ("width", "period"):
+            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if low >= high:
+                raise ValueError(f"min_{name} {low:g} must lie below max_{name} {high:g}")
+
+
+@dataclass(frozen=True)
+class ReplaceSettings:
+    """Progressive replacement: one layer after another, then all of them jointly.
+
+    Temperatures are (start, end) in frames. ``hidden_weight`` and ``logit_weight`` weigh the
+    distillation losses beside CTC.
+    """
+
+    epochs_per_layer: int = _bounded(2, min=1, max=10_000)
+    joint_epochs: int = _bounded(8, min=1, max=10_000)
+    layer_temperature: tuple[float, float] = _bounded((2.0, 0.3), above=0.0, max=100.0)
+    joint_temperature: tuple[float, float] = _bounded((0.3, 0.1), above=0.0, max=100.0)
+    learning_rate: float = _bounded(1e-3, above=0.0, max=1.0)
+    joint_learning_rate: float = _bounded(5e-4, above=0.0, max=1.0)
+    hidden_weight: float = _bounded(1.0, min=0.0, max=1000.0)
+    logit_weight: float = _bounded(1.0, min=0.0, max=1000.0)
+    batch_seconds: float = _bounded(60.0, above=0.0, max=3600.0)
+    seed: int = _bounded(0, min=0, max=2**31 - 1)
+
+    def __post_init__(self) -> None:
+        for name in ("layer_temperature", "joint_temperature"):
+            start, end = getattr(self, name)
+            if end > start:
+                raise ValueError(f"{name} must fall, found {start:g} to {end:g}")
+
+
+@dataclass(frozen=True)
+class OnnxSettings:
+    """How ``lpa-export --target onnx`` lowers the model; int8: dynamic, per channel."""
+
+    quantize: Literal["none", "int8"] = "none"
+
+
+@dataclass(frozen=True)
+class TargetsSettings:
+    """One section per target."""
+
+    onnx: OnnxSettings = OnnxSettings()
+
+
+@dataclass(frozen=True)
+class GateOverrides:
+    """Gates of one precision that differ from ``lpa_export.gates``; looser ones need a reason."""
+
+    psnr_db: float | None = _bounded(None, min=0.0, max=300.0)
+    psnr_flag_db: float | None = _bounded(None, min=0.0, max=300.0)
+    argmax_agreement: float | None = _bounded(None, min=0.0, max=1.0)
+    wer_difference_points: float | None = _bounded(None, min=0.0, max=100.0)
+    padding_psnr_db: float | None = _bounded(None, min=0.0, max=300.0)
+    reason: str | None = None
+
+    def given(self) -> dict[str, float]:
+        """Gate name to value, of the gates that are set."""
+        values = asdict(self)
+        del values["reason"]
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class GatesSettings:
+    """Overrides by precision; ``reason`` is for what holds for all of them."""
+
+    reference_wer_ceiling: float = _bounded(REFERENCE_WER_CEILING, min=0.0, max=100.0)
+    reason: str | None = None
+    fp32: GateOverrides = GateOverrides()
+    int8: GateOverrides = GateOverrides()
+
+    def __post_init__(self) -> None:
+        for precision in ("fp32", "int8"):
+            try:
+                self.resolved(precision)
+            except LpaError as error:
+                raise ValueError(str(error)) from error
+
+    def resolved(self, precision: str) -> Gates:
+        """The gates that hold for ``precision``, defaults included."""
+        overrides = getattr(self, precision, GateOverrides())
+        ceiling = {"reference_wer_ceiling": self.reference_wer_ceiling}
+        common = resolve_gates(precision, ceiling, reason=self.reason)
+        own = resolve_gates(precision, overrides.given(), reason=overrides.reason)
+        return replace(own, reference_wer_ceiling=common.reference_wer_ceiling)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole recipe. ``max_harden_wer_points``: hard above soft WER, in percentage points."""
+
+    name: str = field(metadata={"pattern": "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"})
+    model: ModelSettings
+    lpa: LPASettings
+    data: DataSettings | None = None
+    teacher: TeacherSettings = TeacherSettings()
+    replace: ReplaceSettings = ReplaceSettings()
+    targets: TargetsSettings = TargetsSettings()
+    gates: GatesSettings = GatesSettings()
+    max_harden_wer_points: float = _bounded(HARDEN_WER_POINTS, min=0.0, max=100.0)
+
+    def __post_init__(self) -> None:
+        architecture = self.model.architecture
+        if architecture and max(self.lpa.layers, default=0) >= architecture.layers:
+            raise ValueError(
+                f"'lpa' layers must lie in 0..{architecture.layers - 1}, "
+                f"found {max(self.lpa.layers)}"
+            )
+        if self.max_harden_wer_points > HARDEN_WER_POINTS and not self.gates.reason:
+            raise ValueError(
+                f"max_harden_wer_points {self.max_harden_wer_points:g} is looser than its "
+                f"default {HARDEN_WER_POINTS:g}; give a 'reason' in 'gates', or drop it"
+            )
+
+
+def load_recipe(path: Path | str) -> Recipe:
+    """Read a recipe. Raises LpaError naming the file and line of the first mistake."""
+    return load_strict(path, Recipe)

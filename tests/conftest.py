@@ -1,0 +1,113 @@
+"""Fixtures that several test folders share.
+
+Real speech lies outside the repository: ``LPA_SHARED`` names its folder, ``../shared`` beside the
+checkout is the default. Tests that need it skip by name where it is absent.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_torch_threads() -> Iterator[None]:
+    """Tiny models run slower on many threads, and results must not depend on the core count."""
+    try:
+        import torch
+    except ImportError:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", min(2, before))))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the data sets."""
+    root = os.environ.get("LPA_SHARED")
+    data = (Path(root) if root else REPOSITORY.parent / "shared") / "data"
+    return _present(data, "shared data")
+
+
+@pytest.fixture(scope="session")
+def an4_dev(shared_data: Path) -> Path:
+    """Manifest of the AN4 development set."""
+    return _present(shared_data / "an4" / "dev.jsonl", "AN4 dev")
+
+
+@pytest.fixture(scope="session")
+def samples(shared_data: Path) -> Path:
+    """Folder with a few recordings at several sample rates and a manifest."""
+    return _present(shared_data / "samples", "sample recordings")
+
+
+@pytest.fixture(scope="session")
+def librispeech_sample(shared_data: Path) -> Path:
+    """A LibriSpeech folder with a few utterances."""
+    return _present(shared_data / "librispeech_sample", "LibriSpeech sample")
+
+
+def _present(path: Path, name: str) -> Path:
+    if not path.exists():
+        pytest.skip(f"{name} not found at {path}; set LPA_SHARED to the folder that holds data/")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[..., Any]:
+    """`tiny_config(norm, **changes)`: a wav2vec2 of some 40 k parameters in either norm style."""
+
+    def make(norm: str = "pre", **changes: Any) -> Any:
+        from transformers import Wav2Vec2Config
+
+        base: dict[str, Any] = {
+            "vocab_size": 29,
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+            "conv_dim": (24, 24),
+            "conv_kernel": (400, 3),
+            "conv_stride": (160, 2),
+            "num_conv_pos_embeddings": 8,
+            "num_conv_pos_embedding_groups": 2,
+            "feat_extract_norm": "layer" if norm == "pre" else "group",
+            "conv_bias": norm == "pre",
+            "do_stable_layer_norm": norm == "pre",
+            "pad_token_id": 0,
+        }
+        return Wav2Vec2Config(**base | changes)
+
+    return make
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path: Path, tiny_config: Callable[..., Any]) -> Callable[..., Path]:
+    """`tiny_checkpoint(norm, layers)`: a folder with random weights and LPA in `layers`."""
+
+    def make(norm: str = "pre", layers: tuple[int, ...] = (0, 2), name: str = "tiny") -> Path:
+        import torch
+        from transformers import Wav2Vec2ForCTC
+
+        from lpa_export.checkpoint import LPASection, save_checkpoint
+        from lpa_export.layers import LPAConfig
+        from lpa_export.surgery import replace_layers
+        from lpa_export.training.stages import CHARACTERS
+
+        torch.manual_seed(7)
+        model = Wav2Vec2ForCTC(tiny_config(norm)).eval()
+        pulses = {"aperiodic": 2, "periodic": 1, "positional": 1}
+        section = None
+        if layers:
+            replace_layers(model, layers, LPAConfig(hidden_size=32, num_heads=2, **pulses))
+            section = LPASection(layers, dict(pulses), temperature=0.1, name=name)
+        return save_checkpoint(tmp_path / "checkpoint" / name, model, CHARACTERS, section)
+
+    return make

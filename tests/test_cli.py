@@ -1,0 +1,157 @@
+"""What all commands share: exit codes, one line per error, a fast --help."""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lpa_export.commands._cli import quiet_libraries, run_command
+from lpa_export.errors import LpaError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+COMMANDS = {
+    "lpa-export": "lpa_export.commands.export",
+    "lpa-train": "lpa_export.commands.train",
+    "lpa-transcribe": "lpa_export.commands.transcribe",
+    "lpa-validate": "lpa_validate.command",
+}
+HEAVY = ("torch", "onnx", "onnxruntime", "transformers", "numpy", "coremltools", "executorch")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", choices=["onnx", "torch"])
+
+
+def failing(error: BaseException) -> int:
+    def run(arguments: argparse.Namespace) -> int:
+        raise error
+
+    return run_command("lpa-x", configure, run, [])
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_the_exit_code_is_what_the_command_returns(code: int) -> None:
+    assert run_command("lpa-x", configure, lambda arguments: code, []) == code
+
+
+def test_arguments_reach_the_command() -> None:
+    seen: list[argparse.Namespace] = []
+
+    def run(arguments: argparse.Namespace) -> int:
+        seen.append(arguments)
+        return 0
+
+    run_command("lpa-x", configure, run, ["--target", "onnx"])
+    assert seen[0].target == "onnx"
+
+
+ERRORS = {
+    "ours": (LpaError("a.wav: silent;\ncheck it"), "a.wav: silent; check it"),
+    "missing_package": (ModuleNotFoundError("no", name="jiwer"), "package 'jiwer' is missing"),
+    "permission": (PermissionError(13, "Permission denied", "/x"), "/x: Permission denied"),
+    "memory": (MemoryError(), "not enough memory"),
+    "bug": (KeyError("logits\nx"), "unexpected KeyError"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_is_one_line_and_exit_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    error, message = ERRORS[name]
+    assert failing(error) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert output.err.startswith("lpa-x: error: ") and message in output.err
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        raise LpaError("a problem")
+
+    assert run_command("lpa-x", configure, run, ["--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_gives_130_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failing(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--target", "oynx"], ["--unknown"], ["--tar", "onnx"]])
+def test_a_wrong_argument_is_one_line_and_exit_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command("lpa-x", configure, lambda a: 0, arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("lpa-x: error: ")
+
+
+def test_an_unknown_choice_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    run_command("lpa-x", configure, lambda a: 0, ["--target", "oynx"])
+    error = capsys.readouterr().err
+    assert "oynx" in error and "onnx" in error and "torch" in error
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version_exit_0(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command("lpa-x", configure, lambda a: 1, [flag]) == 0
+    assert "lpa-x" in capsys.readouterr().out
+
+
+def test_library_warnings_and_log_lines_are_silenced() -> None:
+    script = (
+        "from lpa_export.commands._cli import quiet_libraries; quiet_libraries();"
+        "import logging, warnings; logging.basicConfig();"
+        "warnings.warn('noise'); logging.getLogger('torch.onnx').warning('noise');"
+        "logging.getLogger('transformers').info('noise'); logging.getLogger('torch').error('kept')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True)
+    assert b"noise" not in done.stderr and b"kept" in done.stderr
+
+
+def test_a_users_own_verbosity_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "debug")
+    quiet_libraries()
+    assert os.environ["TRANSFORMERS_VERBOSITY"] == "debug"
+
+
+def test_a_reader_that_leaves_early_causes_no_traceback() -> None:
+    script = (
+        "import sys; from lpa_export.commands._cli import run_command;"
+        "sys.exit(run_command('lpa-x', lambda p: None,"
+        " lambda a: [print('line' * 100) for _ in range(10_000)] and 0, []))"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_imports_nothing_heavy_and_answers_fast(name: str) -> None:
+    script = (
+        f"import sys; from {COMMANDS[name]} import main; code = main(['--help']);"
+        f"print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules]); sys.exit(code)"
+    )
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "validation")])
+    command = [sys.executable, "-c", script]
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        )
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("HEAVY []\n")
+        assert f"usage: {name}" in done.stdout
+    assert min(seconds) < 0.5
