@@ -1,0 +1,91 @@
+"""What hardening costs: hardness of every layer, soft-to-hard PSNR and WER, on held-out speech."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from transformers import Wav2Vec2ForCTC
+
+from lpa_export.folding.harden import harden
+from lpa_export.metrics import psnr
+from lpa_export.surgery import encoder_layers, lpa_layers
+from lpa_export.surgery.wav2vec2 import valid_frames
+from lpa_export.training.data import SpeechSet, normalise, pad
+from lpa_export.training.evaluate import word_error_rate
+
+__all__ = ["measure_hardening"]
+
+CLIPS = 32  # for gates and PSNR; the WER is of the whole set
+
+
+def measure_hardening(
+    teacher: Wav2Vec2ForCTC, model: Wav2Vec2ForCTC, dev: SpeechSet
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Harden `model` in place; returns figures of the model, and hardness by layer.
+
+    Figures: WER in percent of the teacher, the soft and the hard model on `dev`, and the PSNR (dB)
+    of the hard model's logits against the soft one's. Layers: share of soft gates, PSNR (dB).
+    """
+    model.eval()
+    replaced = lpa_layers(model)
+    for lpa in replaced.values():
+        lpa.hard = False
+    soft_wer = word_error_rate(model, dev)
+    captured: dict[int, list[tuple[torch.Tensor, torch.Tensor | None]]] = {i: [] for i in replaced}
+    with _captured(model, captured):
+        soft_logits = _logits(model, dev)
+    hardness = harden(replaced, captured)
+    hard_logits = _logits(model, dev)
+    figures = {
+        "teacher_wer": 100 * word_error_rate(teacher.eval(), dev),
+        "soft_wer": 100 * soft_wer,
+        "hard_wer": 100 * word_error_rate(model, dev),
+        "hard_psnr_db": psnr(soft_logits, hard_logits),
+        "utterances": len(dev),
+        "words": sum(len(utterance.text.split()) for utterance in dev.utterances),
+    }
+    layers: dict[str, dict[str, Any]] = {}
+    for layer in hardness:
+        values = asdict(layer)
+        number = str(values.pop("layer"))
+        layers[number] = {k: round(v, 4) for k, v in values.items()}
+    return {name: round(value, 4) for name, value in figures.items()}, layers
+
+
+@torch.inference_mode()
+def _logits(model: Wav2Vec2ForCTC, dev: SpeechSet) -> torch.Tensor:
+    """(frames, vocabulary) of the first clips, one after another."""
+    parts = []
+    for index in range(min(CLIPS, len(dev))):
+        batch = pad([normalise(dev.clips[index][0])], [dev.labels[index]])
+        parts.append(model(batch.waveforms, attention_mask=batch.mask).logits[0])
+    return torch.cat(parts)
+
+
+@contextmanager
+def _captured(
+    model: Wav2Vec2ForCTC, captured: dict[int, list[tuple[torch.Tensor, torch.Tensor | None]]]
+) -> Iterator[None]:
+    """While the block runs, keep what every LPA layer is given."""
+
+    def keep(index: int) -> Any:
+        def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            captured[index].append((hidden.clone(), valid_frames(kwargs.get("attention_mask"))))
+
+        return hook
+
+    layers: Any = encoder_layers(model)
+    handles = [
+        layers[index].attention.register_forward_pre_hook(keep(index), with_kwargs=True)
+        for index in captured
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
