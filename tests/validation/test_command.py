@@ -1,0 +1,283 @@
+"""``lpa-validate`` as a user meets it: what it finds by itself, what it refuses, how it exits."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lpa_validate.command import main
+from lpa_validate.report import Reference
+from lpa_validate.runners import torch as reference_module
+from lpa_validate.runners.torch import open_reference
+
+from lpa_export.bundle import Bundle, open_bundle, write_manifest
+from lpa_export.errors import LpaError
+
+Make = Callable[..., Bundle]
+
+
+def damaged_manifest(bundle: Bundle, **changes: Any) -> Bundle:
+    """The bundle with those manifest entries replaced."""
+    manifest = {**bundle.manifest, **changes}
+    write_manifest(bundle.path, manifest)
+    return open_bundle(bundle.path)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """The one line that the command refuses with."""
+    assert main(list(argv)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_it_finds_the_only_bundle_validates_it_and_leaves_the_report_there(
+    make_bundle: Make,
+    speech: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle = make_bundle()
+    monkeypatch.chdir(bundle.path.parents[2])
+    assert main(["--target", "onnx", "--data", str(speech)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "PASS: every gate that was judged holds" in captured.out
+    written = json.loads((bundle.path / "report.json").read_text())
+    assert written["verdict"] == "pass"
+    assert written["data"]["utterances"] == 4
+    assert written["reference"]["kind"] == "golden"
+    assert sorted(path.name for path in bundle.path.iterdir()) == [
+        "golden",
+        "manifest.json",
+        "model.onnx",
+        "report.json",
+        "tokens.txt",
+    ]
+    # A second run finds the report there and still calls the bundle whole.
+    assert main(["--target", "onnx", "--checks", "integrity"]) == 0
+
+
+def test_no_bundle_says_how_to_get_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "run lpa-export --target onnx first" in refusal(capsys, "--target", "onnx")
+
+
+def test_several_bundles_are_named(
+    make_bundle: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_bundle()
+    model = bundle.path.parent
+    shutil.copytree(model, model.with_name("other"))
+    monkeypatch.chdir(model.parents[1])
+    message = refusal(capsys, "--target", "onnx")
+    assert "build/other/onnx, build/whistle/onnx" in message
+    assert "--bundle" in message
+
+
+def test_an_unknown_target_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    message = refusal(capsys, "--target", "abacus")
+    assert "unknown target 'abacus'; known targets: onnx" in message
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (("--checks", "parity,smell"), "unknown check 'smell'; known checks: integrity, ops"),
+        (("--checks", ","), "unknown check"),
+        (("--bundle", "nowhere"), "no such bundle folder"),
+        (("--data", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("--limit", "0"), "limit"),
+        (("--format", "braille"), "invalid choice"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    make_bundle: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    extra: tuple[str, ...],
+    words: str,
+) -> None:
+    bundle = make_bundle()
+    monkeypatch.chdir(bundle.path.parents[2])
+    assert words in refusal(capsys, "--target", "onnx", *extra)
+    assert not (bundle.path / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target": "coreml"}, "a bundle for target 'coreml', asked for 'onnx'"),
+        ({"frames": {"hop": "160"}}, "'frames.hop' must be of type int"),
+        ({"gates": {"psnr_db": "high"}}, "gates must be numbers"),
+        ({"gates": {"smell": 1.0, "wer_difference_points": 0.0}}, "found smell"),
+        ({"stages": [{"name": "features"}]}, "every stage needs name, kind, tensor"),
+    ],
+)
+def test_a_manifest_of_another_form_is_one_line(
+    make_bundle: Make, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], words: str
+) -> None:
+    bundle = damaged_manifest(make_bundle(), **changes)
+    message = refusal(capsys, "--target", "onnx", "--bundle", str(bundle.path))
+    assert words in message
+
+
+def test_audio_shorter_than_a_frame_is_one_line(
+    make_bundle: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    from lpa_export.audio import write_flac
+
+    write_flac(tmp_path / "click.flac", np.linspace(-0.1, 0.1, 399, dtype=np.float32))
+    (tmp_path / "clicks.jsonl").write_text('{"audio_filepath": "click.flac", "text": "A"}\n')
+    bundle = make_bundle()
+    message = refusal(
+        capsys,
+        "--target",
+        "onnx",
+        "--bundle",
+        str(bundle.path),
+        "--data",
+        str(tmp_path / "clicks.jsonl"),
+    )
+    assert "click.flac" in message and "399" in message
+
+
+def test_a_failed_gate_is_exit_code_one(
+    make_bundle: Make, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_bundle(window_pads=(3, 1))
+    argv = ["--target", "onnx", "--bundle", str(bundle.path), "--data", str(speech)]
+    assert main([*argv, "--format", "json"]) == 1
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["verdict"] == "fail"
+    assert (bundle.path / "report.json").read_text() == printed
+
+
+def test_the_printed_report_can_go_to_a_file(
+    make_bundle: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--target", "onnx", "--bundle", str(make_bundle().path), "--checks", "integrity"]
+    assert main([*argv, "--output", str(tmp_path / "out.txt")]) == 0
+    assert capsys.readouterr().out == ""
+    assert "PASS" in (tmp_path / "out.txt").read_text()
+
+
+def test_a_bundle_that_cannot_be_written_is_said_and_is_no_failure(
+    make_bundle: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: Any, **__: Any) -> int:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    bundle = make_bundle()
+    monkeypatch.setattr(Path, "write_text", refuse)
+    argv = ["--target", "onnx", "--bundle", str(bundle.path), "--checks", "integrity"]
+    assert main(argv) == 0
+    assert "report.json not written: Permission denied" in capsys.readouterr().out
+
+
+def test_checks_that_need_no_speech_read_none(
+    make_bundle: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        pytest.fail("speech was loaded")
+
+    monkeypatch.setattr("lpa_validate.validate.load_utterances", never)
+    argv = ["--target", "onnx", "--bundle", str(make_bundle().path), "--checks", "integrity,ops"]
+    assert main([*argv, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"] is None
+
+
+def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from lpa_validate.command import main; main(['--help']); "
+        "print([m for m in ('numpy', 'onnx', 'onnxruntime', 'torch', 'jiwer') if m in sys.modules])"
+    )
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert time.monotonic() - started < 3
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+class FakeTorchModel:
+    def __init__(self, checkpoint: Any) -> None:
+        self.identity = Reference("torch", checkpoint.name, checkpoint.sha256)
+
+
+@pytest.fixture
+def fake_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference_module, "TorchModel", FakeTorchModel)
+
+
+def loads(sha256: str) -> Callable[[Any], Any]:
+    return lambda source: SimpleNamespace(name="tiny", sha256=sha256, vocabulary=None)
+
+
+def made_from(make_bundle: Make, *, shipped: bool) -> Bundle:
+    checkpoint = {"name": "tiny", "sha256": "ab" * 32, "shipped": shipped}
+    return make_bundle(manifest={"checkpoint": checkpoint})
+
+
+def test_the_shipped_model_is_the_reference_of_a_bundle_made_from_it(
+    make_bundle: Make, fake_torch: None
+) -> None:
+    bundle = made_from(make_bundle, shipped=True)
+    model, problem = open_reference(bundle, None, load=loads("ab" * 32))
+    assert model is not None and not problem
+
+
+def test_another_shipped_model_is_no_reference_and_no_error(
+    make_bundle: Make, fake_torch: None
+) -> None:
+    bundle = made_from(make_bundle, shipped=True)
+    model, problem = open_reference(bundle, None, load=loads("cd" * 32))
+    assert model is None
+    assert "abababababab, found cdcdcdcdcdcd" in problem
+
+
+def test_without_a_shipped_model_the_flag_is_named(make_bundle: Make) -> None:
+    model, problem = open_reference(made_from(make_bundle, shipped=False), None, load=loads(""))
+    assert model is None
+    assert "--checkpoint" in problem
+
+
+def test_a_named_checkpoint_must_be_the_one_the_bundle_was_made_from(
+    make_bundle: Make, fake_torch: None
+) -> None:
+    bundle = made_from(make_bundle, shipped=False)
+    model, _ = open_reference(bundle, "somewhere", load=loads("ab" * 32))
+    assert model is not None
+    with pytest.raises(LpaError, match="give the checkpoint the bundle was made from"):
+        open_reference(bundle, "somewhere", load=loads("cd" * 32))
+
+
+def test_a_checkpoint_that_does_not_load_is_an_error_only_when_it_was_named(
+    make_bundle: Make,
+) -> None:
+    def fails(source: Any) -> Any:
+        raise LpaError("weights hold NaN")
+
+    bundle = made_from(make_bundle, shipped=True)
+    assert open_reference(bundle, None, load=fails) == (
+        None,
+        "no torch reference: weights hold NaN",
+    )
+    with pytest.raises(LpaError, match="weights hold NaN"):
+        open_reference(bundle, "somewhere", load=fails)

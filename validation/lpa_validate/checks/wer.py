@@ -1,0 +1,132 @@
+"""Word error rates of the artifact and of the original on the same speech.
+
+Two verdicts: ``wer`` asks whether this is a speech recogniser at all (a broken reference would
+make every comparison pass), ``wer-difference`` whether exporting cost words.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lpa_export.ctc import normalise_text
+from lpa_validate.bootstrap import paired_difference
+from lpa_validate.evaluation import Validation
+from lpa_validate.report import Check, Figure, gated, judged, not_run
+
+__all__ = ["WordErrors", "check_wer", "count_errors"]
+
+
+@dataclass(frozen=True)
+class WordErrors:
+    """Substitutions, deletions, insertions over a test set; ``per_utterance`` is their sum."""
+
+    words: int
+    substitutions: int
+    deletions: int
+    insertions: int
+    words_per_utterance: tuple[int, ...]
+    per_utterance: tuple[int, ...]
+
+    @property
+    def wer(self) -> float:
+        """Percent; above 100 where insertions abound."""
+        errors = self.substitutions + self.deletions + self.insertions
+        return 100.0 * errors / self.words
+
+
+def count_errors(texts: Sequence[str], transcripts: Sequence[str]) -> WordErrors:
+    """Word errors of ``transcripts`` against ``texts``, both normalised first (jiwer aligns).
+
+    Raises ValueError when ``texts`` hold no word at all.
+    """
+    import jiwer
+
+    references = [normalise_text(text) for text in texts]
+    hypotheses = [normalise_text(text) for text in transcripts]
+    words = tuple(len(text.split()) for text in references)
+    if not sum(words):
+        raise ValueError("a WER needs at least one reference word")
+    # jiwer refuses an empty reference: everything said there is an insertion.
+    spoken = [index for index, count in enumerate(words) if count]
+    result = jiwer.process_words(
+        [references[index] for index in spoken], [hypotheses[index] for index in spoken]
+    )
+    errors = [len(text.split()) for text in hypotheses]
+    insertions = sum(errors[index] for index, count in enumerate(words) if not count)
+    for index, alignment in zip(spoken, result.alignments, strict=True):
+        errors[index] = sum(
+            max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+            for chunk in alignment
+            if chunk.type != "equal"
+        )
+    return WordErrors(
+        sum(words),
+        result.substitutions,
+        result.deletions,
+        result.insertions + insertions,
+        words,
+        tuple(errors),
+    )
+
+
+def check_wer(validation: Validation) -> list[Check]:
+    """``wer`` (below the ceiling?) and ``wer-difference`` (as good as the reference?)."""
+    evaluated = validation.evaluated
+    texts = [item.utterance.text for item in evaluated]
+    try:
+        artifact = count_errors(texts, [item.transcript for item in evaluated])
+    except ValueError as error:
+        return [not_run("wer", str(error)), not_run("wer-difference", str(error))]
+    if validation.reference is None:
+        figures = _figures("artifact", artifact, validation.gates.reference_wer_ceiling)
+        return [judged("wer", figures), not_run("wer-difference", validation.reference_problem)]
+    expected = [item.reference_transcript or "" for item in evaluated]
+    reference = count_errors(texts, expected)
+    figures = [
+        *_figures("artifact", artifact),
+        *_figures("reference", reference, validation.gates.reference_wer_ceiling),
+    ]
+    return [judged("wer", figures), _difference(validation, artifact, reference)]
+
+
+def _figures(who: str, errors: WordErrors, ceiling: float | None = None) -> list[Figure]:
+    return [
+        gated(f"WER, {who}", errors.wer, ceiling, "<=", unit="%"),
+        Figure(f"substitutions, {who}", errors.substitutions),
+        Figure(f"deletions, {who}", errors.deletions),
+        Figure(f"insertions, {who}", errors.insertions),
+    ]
+
+
+def _difference(validation: Validation, artifact: WordErrors, reference: WordErrors) -> Check:
+    interval = paired_difference(
+        artifact.per_utterance, reference.per_utterance, reference.words_per_utterance
+    )
+    changed = _changed(validation)
+    gate = validation.gates.wer_difference_points
+    figures = [
+        # Rounded far below any gate: 100 * 3 / 7 in floats must not fail a gate of its own size.
+        Figure("WER difference", round(artifact.wer - reference.wer, 9), "points", gate, "<="),
+        Figure("95 % interval, low", interval.low, "points"),
+        Figure("95 % interval, high", interval.high, "points"),
+        Figure("changed transcripts", len(changed)),
+    ]
+    details = {
+        "bootstrap": {"resamples": interval.resamples, "seed": interval.seed},
+        "changed": changed,
+    }
+    return judged("wer-difference", figures, details=details)
+
+
+def _changed(validation: Validation) -> list[dict[str, Any]]:
+    """The utterances that the artifact hears otherwise than the reference."""
+    return [
+        {
+            "id": item.utterance.id,
+            "text": item.utterance.text,
+            "reference": item.reference_transcript,
+            "artifact": item.transcript,
+        }
+        for item in validation.evaluated
+        if item.transcript != item.reference_transcript
+    ]

@@ -1,0 +1,113 @@
+"""Both models over the data, once, for every check that needs their logits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lpa_export.audio import load_audio, require_frames
+from lpa_export.ctc import Vocabulary, greedy_text
+from lpa_validate.progress import progress
+from lpa_validate.runners import Array, ArtifactError, Runner, pad
+from lpa_validate.runners.torch import ReferenceModel
+
+if TYPE_CHECKING:
+    from lpa_export.bundle import Bundle
+    from lpa_export.gates import Gates
+    from lpa_export.speech import Utterance
+
+__all__ = ["Evaluated", "Validation", "transcript"]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One utterance through the artifact and, where there is one, the reference model.
+
+    Logits are (frames, vocabulary); ``samples`` counts its 16 kHz samples.
+    """
+
+    utterance: "Utterance"
+    samples: int
+    logits: Array
+    transcript: str
+    reference_logits: Array | None
+    reference_transcript: str | None
+
+
+@dataclass(frozen=True)
+class Validation:
+    """All that a check may need. What is missing is None, with the reason beside it.
+
+    A bundle whose tokens cannot be read is not opened either: both are None then.
+    ``open_runner`` gives a fresh runner with that many threads.
+    """
+
+    bundle: "Bundle"
+    gates: "Gates"
+    tokens: Vocabulary | None
+    runner: Runner | None
+    runner_problem: str
+    open_runner: Callable[[int], Runner]
+    reference: ReferenceModel | None
+    reference_problem: str
+    utterances: Sequence["Utterance"]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The bundle's tokens. Raises ArtifactError when tokens.txt cannot be read."""
+        if self.tokens is None:
+            raise ArtifactError(self.runner_problem)
+        return self.tokens
+
+    @property
+    def artifact(self) -> Runner:
+        """The runner. Raises ArtifactError when the artifact did not open."""
+        if self.runner is None:
+            raise ArtifactError(self.runner_problem)
+        return self.runner
+
+    def waveform(self, utterance: "Utterance") -> Array:
+        """Its audio at the bundle's sample rate, (samples,).
+
+        Raises LpaError for audio that cannot be read or is too short for one frame.
+        """
+        manifest = self.bundle.manifest
+        waveform = load_audio(utterance.audio, sample_rate=manifest["sample_rate"])
+        require_frames(waveform, manifest["frames"]["receptive_field"], utterance.audio.name)
+        return waveform
+
+    @cached_property
+    def evaluated(self) -> list[Evaluated]:
+        """Every utterance, alone and unpadded. Raises as ``waveform`` and ``artifact`` do."""
+        artifact = self.artifact
+        return [
+            self._evaluate(artifact, utterance)
+            for utterance in progress(self.utterances, "transcribing")
+        ]
+
+    def _evaluate(self, artifact: Runner, utterance: "Utterance") -> Evaluated:
+        waveform = self.waveform(utterance)
+        logits = artifact.run(*pad([waveform]))[0]
+        reference = self.reference
+        expected = None if reference is None else reference.logits(waveform)
+        return Evaluated(
+            utterance,
+            len(waveform),
+            logits,
+            transcript(logits, self.vocabulary),
+            expected,
+            None
+            if reference is None or expected is None
+            else transcript(expected, reference.vocabulary),
+        )
+
+
+def transcript(logits: Array, vocabulary: Vocabulary) -> str:
+    """Greedy text of (frames, vocabulary); NaN counts as the lowest score, not the highest."""
+    if logits.shape[1] != len(vocabulary):
+        raise ArtifactError(
+            f"logits for {logits.shape[1]} tokens, but tokens.txt has {len(vocabulary)}"
+        )
+    return greedy_text(np.nan_to_num(logits, nan=-np.inf), vocabulary)

@@ -1,0 +1,127 @@
+"""The report for a person at a terminal: one line per figure, gate and verdict beside it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lpa_validate.report import Check, Figure, Report
+
+__all__ = ["figure_value", "render_text", "verdict_line"]
+
+_STATUS = {"pass": "PASS", "fail": "FAIL", "not_run": "NOT RUN"}
+_VERDICT = {
+    "pass": "every gate that was judged holds",
+    "fail": "a gate does not hold",
+    "not_run": "could not run everything that was asked for",
+}
+_NAME, _VALUE, _GATE = 38, 18, 12
+_LINES = 8
+"""Rows of a table shown; the rest is in report.json."""
+
+
+def render_text(report: Report, note: str = "") -> str:
+    """Aligned sections, one per check, and the verdict as the last line."""
+    lines = [*_header(report), ""]
+    for check in report.checks:
+        lines += [*_section(check), ""]
+    if note:
+        lines.append(note)
+    lines.append(verdict_line(report))
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def verdict_line(report: Report) -> str:
+    """The verdict in one line, with how many checks passed, failed and were not run."""
+    counts = [
+        f"{sum(check.status == status for check in report.checks)} {word}"
+        for status, word in (("pass", "passed"), ("fail", "failed"), ("not_run", "not run"))
+    ]
+    return f"{_STATUS[report.verdict]}: {_VERDICT[report.verdict]} ({', '.join(counts)})"
+
+
+def figure_value(figure: Figure) -> str:
+    """The figure's value with its unit."""
+    return f"{_number(figure.value)} {figure.unit}".rstrip()
+
+
+def _header(report: Report) -> Iterator[str]:
+    yield f"{report.model} for {report.target}, {report.precision}"
+    if report.data is not None:
+        data = report.data
+        length = "" if data.seconds is None else f", {data.seconds:.1f} s"
+        yield (
+            f"  data        {data.name}: {data.utterances} utterances, {data.words} words"
+            f"{length}, sha256 {data.sha256[:12]}"
+        )
+        yield f"  normaliser  {report.normaliser}"
+    if report.reference is not None:
+        reference = report.reference
+        yield f"  reference   {reference.kind} {reference.name}, sha256 {reference.sha256[:12]}"
+    yield f"  tools       {', '.join(f'{k} {v}' for k, v in report.environment.items())}"
+
+
+def _section(check: Check) -> Iterator[str]:
+    yield f"{check.name:<{_NAME + 2}}{_STATUS[check.status]}"
+    if check.reason:
+        yield f"  {check.reason}"
+    for figure in check.figures:
+        yield _figure_line(figure)
+    yield from _details(check.details)
+
+
+def _figure_line(figure: Figure) -> str:
+    gate = "" if figure.comparison is None else f"{figure.comparison} {_number(figure.gate)}"
+    mark = {None: "", True: "ok", False: "flag" if figure.flag else "FAIL"}[figure.ok]
+    return (
+        f"  {figure.name:<{_NAME}}{figure_value(figure):>{_VALUE}}  "
+        f"{gate:<{_GATE}}{mark:<6}{figure.label}"
+    )
+
+
+def _details(details: Mapping[str, Any]) -> Iterator[str]:
+    yield from _rows(f"stages of {details.get('worst_utterance')}", _stages(details))
+    yield from _rows("changed transcripts", _changed(details))
+    yield from _rows("findings", list(details.get("findings", ())))
+    for provider in details.get("providers", ()):
+        title = f"{provider['provider']} leaves to the CPU"
+        yield from _rows(title, _breakers(provider) or ["nothing"])
+        yield from _rows("taken without checking", list(provider["unchecked"]))
+        yield f"    list: {provider['source']}"
+
+
+def _rows(title: str, rows: list[str]) -> Iterator[str]:
+    if not rows:
+        return
+    yield f"  {title}:"
+    yield from (f"    {row}" for row in rows[:_LINES])
+    if len(rows) > _LINES:
+        yield f"    and {len(rows) - _LINES} more in report.json"
+
+
+def _stages(details: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{stage['name']:<28}{stage['kind']:<12}{_number(stage['psnr_db'])} dB"
+        for stage in details.get("stages", ())
+    ]
+
+
+def _changed(details: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{row['id']}: {row['reference']!r} -> {row['artifact']!r}"
+        for row in details.get("changed", ())
+    ]
+
+
+def _breakers(provider: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{row['nodes']:>5} x {row['op']:<34}{row['mac_share']:6.2f} % of MACs  {row['reason']}"
+        for row in provider["breakers"]
+    ]
+
+
+def _number(value: Any) -> str:
+    """Short, without losing a digit that a gate could turn on."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)

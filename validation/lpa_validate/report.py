@@ -1,0 +1,269 @@
+"""What a validation found: one schema for every target, apart from any way of printing it.
+
+A check is judged by its figures alone: it passes when at least one figure has a gate and every
+gate holds. *Skipped is never passed*: a check without a judged figure is ``not_run``.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Check",
+    "Comparison",
+    "Data",
+    "Figure",
+    "Label",
+    "Reference",
+    "Report",
+    "Status",
+    "gated",
+    "judged",
+    "not_run",
+]
+
+SCHEMA_VERSION = 1
+
+Comparison = Literal[">=", "<=", "=="]
+Status = Literal["pass", "fail", "not_run"]
+Label = Literal["measured", "predicted", "emulated", "stated"]
+"""How a figure came about: run here, derived from rules, run by an emulator, or taken on trust."""
+
+Value = float | int | str | None
+
+_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number with its unit and, where it is judged by one, its gate.
+
+    ``flag`` marks a gate that warns and does not fail. A NaN never meets a gate.
+    """
+
+    name: str
+    value: Value
+    unit: str = ""
+    gate: Value = None
+    comparison: Comparison | None = None
+    label: Label = "measured"
+    flag: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.gate is None) != (self.comparison is None):
+            raise ValueError(f"{self.name}: a gate and its comparison come together")
+        if self.comparison is not None and self.comparison not in get_args(Comparison):
+            raise ValueError(f"{self.name}: unknown comparison {self.comparison!r}")
+
+    @property
+    def ok(self) -> bool | None:
+        """Whether the gate holds; None for a figure without one."""
+        if self.comparison is None:
+            return None
+        if self.value is None:
+            return False
+        return _COMPARE[self.comparison](self.value, self.gate)
+
+    @property
+    def failed(self) -> bool:
+        """Whether this figure alone fails its check."""
+        return self.ok is False and not self.flag
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field and the verdict, ready for strict JSON."""
+        return {
+            "name": self.name,
+            "value": _plain(self.value),
+            "unit": self.unit,
+            "gate": _plain(self.gate),
+            "comparison": self.comparison,
+            "label": self.label,
+            "flag": self.flag,
+            "ok": self.ok,
+        }
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its verdict, the figures it rests on, why it failed or could not run.
+
+    ``details`` holds tables for the reader (changed utterances, stages, ops): JSON values only.
+    """
+
+    name: str
+    status: Status
+    figures: tuple[Figure, ...] = ()
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def figure(self, name: str) -> Figure:
+        """The figure of that name. Raises KeyError when there is none."""
+        for figure in self.figures:
+            if figure.name == name:
+                return figure
+        raise KeyError(name)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "status": self.status,
+            "reason": self.reason,
+            "figures": [figure.to_json() for figure in self.figures],
+            "details": _plain(self.details),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def gated(
+    name: str,
+    value: Value,
+    gate: float | int | None,
+    comparison: Comparison,
+    *,
+    unit: str = "",
+    flag: bool = False,
+) -> Figure:
+    """A figure whose gate may not exist for this precision (None): then it is not judged."""
+    return Figure(name, value, unit, gate, None if gate is None else comparison, flag=flag)
+
+
+def judged(
+    name: str,
+    figures: Sequence[Figure],
+    *,
+    reason: str = "",
+    details: Mapping[str, Any] | None = None,
+) -> Check:
+    """The check these figures amount to; ``reason`` explains a failure.
+
+    Without one the failed figures themselves are the reason.
+    """
+    figures = tuple(figures)
+    failed = [figure for figure in figures if figure.failed]
+    if failed:
+        status: Status = "fail"
+        reason = reason or "; ".join(map(_shortfall, failed))
+    elif any(figure.ok is not None for figure in figures):
+        status = "pass"
+    else:
+        status, reason = "not_run", reason or "no figure of it has a gate"
+    return Check(name, status, figures, reason, details or {})
+
+
+def not_run(name: str, reason: str, figures: Sequence[Figure] = ()) -> Check:
+    """A check that could not be judged, and why."""
+    return Check(name, "not_run", tuple(figures), reason)
+
+
+def _shortfall(figure: Figure) -> str:
+    value = f"{figure.value:.6g}" if isinstance(figure.value, float) else figure.value
+    return f"{figure.name} is {value}, must be {figure.comparison} {figure.gate}"
+
+
+@dataclass(frozen=True)
+class Data:
+    """The speech a report speaks of; ``seconds`` of audio. Other data, other report."""
+
+    name: str
+    sha256: str
+    utterances: int
+    words: int
+    seconds: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        seconds = None if self.seconds is None else round(self.seconds, 3)
+        return {**vars(self), "seconds": seconds}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the artifact was compared with: ``kind`` is torch, or golden for its kept tensors."""
+
+    kind: str
+    name: str
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything one run of ``lpa-validate`` found.
+
+    ``asked`` are the checks the user named; empty when he took the default set. ``artifacts``
+    maps each artifact's file name to its SHA-256, so that a report cannot pass for another's.
+    """
+
+    target: str
+    model: str
+    precision: str
+    artifacts: Mapping[str, str]
+    data: Data | None
+    reference: Reference | None
+    normaliser: str
+    environment: Mapping[str, str]
+    checks: tuple[Check, ...]
+    asked: tuple[str, ...] = ()
+    seconds: float = 0.0
+    schema_version: int = SCHEMA_VERSION
+
+    def check(self, name: str) -> Check:
+        """The check of that name. Raises KeyError when it is not in the report."""
+        for check in self.checks:
+            if check.name == name:
+                return check
+        raise KeyError(name)
+
+    @property
+    def exit_code(self) -> int:
+        """1 when a check failed; 2 when one that was asked for, or every one, did not run."""
+        statuses = [check.status for check in self.checks]
+        if "fail" in statuses:
+            return 1
+        if "pass" not in statuses or (self.asked and "not_run" in statuses):
+            return 2
+        return 0
+
+    @property
+    def verdict(self) -> str:
+        """``pass``, ``fail`` or ``not_run``, as the exit code says it."""
+        return {0: "pass", 1: "fail"}.get(self.exit_code, "not_run")
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as strict JSON values; infinities and NaN become strings."""
+        name, _, version = self.normaliser.partition("/")
+        return {
+            "schema_version": self.schema_version,
+            "target": self.target,
+            "model": self.model,
+            "precision": self.precision,
+            "verdict": self.verdict,
+            "artifacts": dict(self.artifacts),
+            "data": self.data and self.data.to_json(),
+            "reference": self.reference and self.reference.to_json(),
+            "normaliser": {"name": name, "version": version},
+            "environment": dict(self.environment),
+            "asked": list(self.asked),
+            "checks": [check.to_json() for check in self.checks],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with mappings and sequences as dicts and lists, non-finite numbers as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,274 @@
+"""``lpa-validate`` as a function: a bundle and speech in, a report out."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import machine, python_version, system
+from typing import Any
+
+from lpa_export.bundle import Bundle, open_bundle
+from lpa_export.ctc import NORMALISER, Vocabulary, normalise_text
+from lpa_export.errors import LpaError
+from lpa_export.gates import Gates
+from lpa_export.speech import Utterance, data_hash, load_utterances
+from lpa_validate.checks import CHECKS, NEEDS_SPEECH, OPENS_ITSELF
+from lpa_validate.evaluation import Validation
+from lpa_validate.report import Check, Data, Reference, Report, not_run
+from lpa_validate.runners import ArtifactError, Runner
+from lpa_validate.runners.torch import ReferenceModel, open_reference
+from lpa_validate.targets import Target, resolve, target_named
+
+__all__ = ["default_bundle", "parse_checks", "run_checks", "validate"]
+
+# Where the manifest keeps what validation reads, beyond what every bundle is checked for.
+_MANIFEST: dict[str, tuple[type, ...]] = {
+    "checkpoint.name": (str,),
+    "checkpoint.sha256": (str,),
+    "frames.hop": (int,),
+    "frames.receptive_field": (int,),
+    "normalisation.kind": (str,),
+    "normalisation.where": (str,),
+    "vocabulary.blank_id": (int,),
+    "vocabulary.size": (int,),
+    "vocabulary.word_delimiter": (str,),
+}
+_STAGE = ("name", "kind", "tensor")
+_TOOLS = ("jiwer", "numpy", "onnx", "onnxruntime", "torch", "transformers")
+
+
+def validate(
+    *,
+    target: str,
+    bundle: str | Path | None = None,
+    data: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    checks: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> Report:
+    """Run ``checks`` (None: all) on a bundle of ``target`` and report.
+
+    ``bundle`` None: the only one under ``build/``; ``data`` None: the demo speech; ``limit``:
+    the first so many utterances. Raises LpaError for anything that keeps it from running; a
+    damaged artifact is a failed check, not an error.
+    """
+    started = time.monotonic()
+    chosen = target_named(target)
+    opened = open_bundle(bundle or default_bundle(target))
+    _require_manifest(opened, target)
+    names = list(CHECKS) if checks is None else list(checks)
+    utterances: list[Utterance] = []
+    reference: ReferenceModel | None = None
+    problem = ""
+    if NEEDS_SPEECH & set(names):
+        utterances = load_utterances(None if data is None else Path(data), limit=limit)
+        reference, problem = open_reference(opened, checkpoint)
+    validation = open_validation(opened, chosen, utterances, reference, problem)
+    report = run_checks(
+        validation,
+        chosen,
+        names,
+        data=_data_name(data) if utterances else None,
+        asked=() if checks is None else names,
+    )
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def open_validation(
+    bundle: Bundle,
+    target: Target,
+    utterances: Sequence[Utterance],
+    reference: ReferenceModel | None,
+    reference_problem: str,
+) -> Validation:
+    """Everything the checks need; an artifact that does not open leaves ``runner`` None.
+
+    Raises LpaError for gates that cannot be read and a runtime that is missing.
+    """
+    runner_class = target.runner_class()
+    runner: Runner | None = None
+    problem = ""
+    tokens: Vocabulary | None = None
+    try:
+        tokens = _vocabulary(bundle)
+        runner = runner_class(bundle)
+    except (ArtifactError, LpaError) as error:  # the bundle is damaged: integrity says how
+        problem = str(error)
+    return Validation(
+        bundle=bundle,
+        gates=_gates(bundle),
+        tokens=tokens,
+        runner=runner,
+        runner_problem=problem,
+        open_runner=lambda threads: runner_class(bundle, threads=threads),
+        reference=reference,
+        reference_problem=reference_problem,
+        utterances=utterances,
+    )
+
+
+def run_checks(
+    validation: Validation,
+    target: Target,
+    names: Sequence[str],
+    *,
+    data: str | None = None,
+    asked: Sequence[str] = (),
+) -> Report:
+    """The named checks in their own order, as a report. Raises LpaError for unusable speech."""
+    checks: list[Check] = []
+    for name, path in CHECKS.items():
+        if name in names:
+            check = resolve(target.ops if name == "ops" else path)
+            checks += _run(name, check, validation)
+    manifest = validation.bundle.manifest
+    return Report(
+        target=manifest["target"],
+        model=manifest["model"],
+        precision=manifest["precision"],
+        artifacts={name: manifest["files"][name]["sha256"] for name in manifest["artifacts"]},
+        data=None if data is None else _data(data, validation),
+        reference=_identity(validation, names),
+        normaliser=NORMALISER,
+        environment=_environment(),
+        checks=tuple(checks),
+        asked=tuple(asked),
+    )
+
+
+def _identity(validation: Validation, names: Sequence[str]) -> Reference | None:
+    """What parity and WER compare with: the model, its golden tensors, or nothing."""
+    if validation.reference is not None:
+        return validation.reference.identity
+    if "parity" not in names:
+        return None
+    made_from = validation.bundle.manifest["checkpoint"]
+    return Reference("golden", made_from["name"], made_from["sha256"])
+
+
+def default_bundle(target: str, root: Path = Path("build")) -> Path:
+    """The one bundle of ``target`` under ``root``. Raises LpaError when it is none or several."""
+    found = sorted(path.parent for path in root.glob(f"*/{target}/manifest.json"))
+    if not found:
+        raise LpaError(
+            f"no bundle {root}/*/{target}: run lpa-export --target {target} first, "
+            "or name one with --bundle"
+        )
+    if len(found) > 1:
+        raise LpaError(
+            f"several bundles: {', '.join(map(str, found))}; name one of them with --bundle"
+        )
+    return found[0]
+
+
+def parse_checks(text: str | None) -> list[str] | None:
+    """ "ops,parity" as a list, None for None. Raises LpaError for a check that does not exist."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in CHECKS]
+    if unknown or not names:
+        raise LpaError(
+            f"unknown check {', '.join(map(repr, unknown)) or repr(text)}; "
+            f"known checks: {', '.join(CHECKS)}"
+        )
+    return names
+
+
+def _run(
+    name: str, check: Callable[[Validation], list[Check]], validation: Validation
+) -> list[Check]:
+    """One check, timed. What breaks in the artifact fails it; no artifact leaves it not run."""
+    started = time.monotonic()
+    if validation.runner is None and name not in OPENS_ITSELF:
+        found = [not_run(name, f"the artifact does not open: {validation.runner_problem}")]
+    else:
+        try:
+            found = check(validation)
+        except ArtifactError as error:
+            if validation.runner is None:
+                found = [not_run(name, f"the artifact does not open: {error}")]
+            else:
+                found = [Check(name, "fail", reason=str(error))]
+    seconds = (time.monotonic() - started) / len(found)
+    return [replace(item, seconds=seconds) for item in found]
+
+
+def _require_manifest(bundle: Bundle, target: str) -> None:
+    manifest, place = bundle.manifest, bundle.path / "manifest.json"
+    if manifest["target"] != target:
+        raise LpaError(
+            f"{place}: a bundle for target {manifest['target']!r}, asked for {target!r}; "
+            "name the matching --target or --bundle"
+        )
+    if not manifest["artifacts"]:
+        raise LpaError(f"{place}: no artifact listed; export the bundle again")
+    for path, kinds in _MANIFEST.items():
+        section, _, key = path.partition(".")
+        value = manifest.get(section)
+        if not isinstance(value, dict) or type(value.get(key)) not in kinds:
+            raise LpaError(
+                f"{place}: {path!r} must be of type {kinds[0].__name__}; export the bundle again"
+            )
+    for stage in manifest["stages"]:
+        if not isinstance(stage, dict) or not all(isinstance(stage.get(k), str) for k in _STAGE):
+            raise LpaError(f"{place}: every stage needs {', '.join(_STAGE)}; export it again")
+
+
+def _gates(bundle: Bundle) -> Gates:
+    """The gates the bundle was exported with; one that the manifest leaves out is none."""
+    stated: dict[str, Any] = bundle.manifest["gates"]
+    known = [field.name for field in fields(Gates)]
+    unknown = sorted(stated.keys() - set(known))
+    wrong = [k for k, v in stated.items() if v is not None and type(v) not in (int, float)]
+    required = [k for k in ("wer_difference_points",) if stated.get(k) is None]
+    if unknown or wrong or required:
+        raise LpaError(
+            f"{bundle.path / 'manifest.json'}: gates must be numbers named {', '.join(known)}; "
+            f"found {', '.join([*unknown, *wrong, *required])}; export the bundle again"
+        )
+    values: dict[str, Any] = {name: stated.get(name) for name in known}
+    return Gates(**values)
+
+
+def _vocabulary(bundle: Bundle) -> Vocabulary:
+    """tokens.txt as an app reads it, with the manifest's blank and word delimiter."""
+    stated = bundle.manifest["vocabulary"]
+    tokens = Vocabulary.from_lines(bundle.file("tokens.txt")).tokens
+    return Vocabulary(tokens, blank=stated["blank_id"], word_delimiter=stated["word_delimiter"])
+
+
+def _data_name(data: str | Path | None) -> str:
+    return "demo" if data is None else Path(data).name
+
+
+def _data(name: str, validation: Validation) -> Data:
+    utterances = validation.utterances
+    return Data(
+        name,
+        data_hash(utterances),
+        len(utterances),
+        sum(len(normalise_text(utterance.text).split()) for utterance in utterances),
+        _seconds(validation),
+    )
+
+
+def _seconds(validation: Validation) -> float | None:
+    """Seconds of audio: as read where the data was transcribed, else as the data states it."""
+    if "evaluated" in vars(validation):
+        samples = sum(item.samples for item in validation.evaluated)
+        return float(samples / validation.bundle.manifest["sample_rate"])
+    stated = [utterance.duration for utterance in validation.utterances]
+    return None if None in stated else sum(filter(None, stated))
+
+
+def _environment() -> dict[str, str]:
+    """Versions of what took part; a tool that is not installed is left out."""
+    found = {"python": python_version(), "platform": f"{system()} {machine()}"}
+    for name in _TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
