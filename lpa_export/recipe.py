@@ -97,8 +97,9 @@ class TeacherSettings:
     ``warmup_share``: share of all steps. ``batch_seconds``: seconds of audio. ``time_mask_*``
     and ``feature_mask_*``: SpecAugment as in wav2vec2, probabilities and lengths (frames,
     channels). ``speeds``: factors of speed perturbation. ``noise_share``: share of the clips that
-    get noise. ``intermediate_ctc``: weight of the CTC loss of the middle layer. ``frontend_steps``:
-    steps that fit the front end to a log-mel spectrogram first, 0 for none.
+    get noise. ``intermediate_ctc``: weight of the CTC loss of the middle layer. ``average_epochs``:
+    the mean of the weights after the last so many epochs is tried too. ``frontend_steps``: steps
+    that fit the front end to a log-mel spectrogram first, 0 for none.
     """
 
     epochs: int = _bounded(100, min=1, max=10_000)
@@ -114,6 +115,7 @@ class TeacherSettings:
     noise_share: float = _bounded(0.3, min=0.0, max=1.0)
     dropout: float = _bounded(0.1, min=0.0, max=0.9)
     intermediate_ctc: float = _bounded(0.3, min=0.0, max=1.0)
+    average_epochs: int = _bounded(0, min=0, max=10_000)
     frontend_steps: int = _bounded(400, min=0, max=100_000)
     frontend_learning_rate: float = _bounded(2e-3, above=0.0, max=1.0)
     seed: int = _bounded(0, min=0, max=2**31 - 1)
@@ -167,6 +169,7 @@ class ReplaceSettings:
     hidden_weight: float = _bounded(1.0, min=0.0, max=1000.0)
     logit_weight: float = _bounded(1.0, min=0.0, max=1000.0)
     batch_seconds: float = _bounded(60.0, above=0.0, max=3600.0)
+    average_epochs: int = _bounded(0, min=0, max=10_000)
     seed: int = _bounded(0, min=0, max=2**31 - 1)
 
     def __post_init__(self) -> None:
@@ -235,13 +238,18 @@ class GatesSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole recipe. ``max_harden_wer_points``: hard above soft WER, in percentage points."""
+    """A whole recipe.
+
+    ``refine``: a second cycle of the teacher from its best weights, learning rate up again and
+    settings of its own. ``max_harden_wer_points``: hard above soft WER, in percentage points.
+    """
 
     name: str = field(metadata={"pattern": "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"})
     model: ModelSettings
     lpa: LPASettings
     data: DataSettings | None = None
     teacher: TeacherSettings = TeacherSettings()
+    refine: TeacherSettings | None = None
     replace: ReplaceSettings = ReplaceSettings()
     targets: TargetsSettings = TargetsSettings()
     gates: GatesSettings = GatesSettings()

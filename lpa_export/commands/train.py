@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,9 +82,28 @@ def run(arguments: argparse.Namespace) -> int:
         teacher=getattr(arguments, "teacher", None),
         threads=arguments.threads,
     )
-    print(f"checkpoint: {checkpoint}")
+    print("\n".join([f"checkpoint: {checkpoint}", *_hardening(checkpoint)]))
     print(f"next: lpa-export --target onnx --checkpoint {checkpoint}")
     return PASSED
+
+
+def _hardening(checkpoint: Path) -> list[str]:
+    """What the checkpoint says of its gates: WER soft and hard, and the hardness of each layer."""
+    section = json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("lpa")
+    if section is None:
+        return []
+    figures = section["figures"]
+    lines = [
+        f"  WER on {figures['utterances']} dev utterances: teacher {figures['teacher_wer']:.2f} %, "
+        f"soft gates {figures['soft_wer']:.2f} %, hard gates {figures['hard_wer']:.2f} %",
+        f"  hard against soft logits: {figures['hard_psnr_db']:.1f} dB",
+    ]
+    for layer, hardness in section["hardness"].items():
+        lines.append(
+            f"  layer {layer}: {100 * hardness['soft_share']:.2f} % of the gates are soft, "
+            f"hard against soft output {hardness['psnr_db']:.1f} dB"
+        )
+    return lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:

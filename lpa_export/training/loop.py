@@ -17,18 +17,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
 from lpa_export.errors import LpaError
+from lpa_export.training.averaging import WeightAverage
 from lpa_export.training.data import Batch, SpeechSet
+from lpa_export.training.files import save_weights, write_tensors
 
-__all__ = ["BEST", "STATE", "Progress", "Settings", "load_weights", "optimise", "save_weights"]
+__all__ = ["BEST", "STATE", "Progress", "Settings", "optimise"]
 
 SAVE_EVERY_SECONDS = 120.0
 STATE = "state.safetensors"
 BEST = "best.safetensors"
+AVERAGE = "average.safetensors"
 
 Loss = Callable[[Batch, float], dict[str, torch.Tensor]]
 """(batch, share of the run done in [0, 1]) -> named terms; `loss` is the one to minimise."""
@@ -48,6 +50,7 @@ class Settings:
     noise_share: float = 0.3
     clip_norm: float = 1.0
     evaluate_every: int = 2
+    average_epochs: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,14 @@ def optimise(
     """Train `model` until the settings' epochs are done, from wherever `folder` says it stopped.
 
     `evaluate` returns figures of held-out speech with `wer` among them; the weights with the
-    lowest one are kept in `best.safetensors`. Without `dropout` the model trains in eval mode,
+    lowest one are kept in `best.safetensors`, the mean of the last `average_epochs` among them.
+    Without `dropout` the model trains in eval mode,
     dropout and SpecAugment off. Raises LpaError when the loss stops being a number.
     """
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(_groups(parameters, settings), lr=settings.learning_rate)
     progress = _resume(folder, model, optimizer, parameters)
+    average = WeightAverage(folder / AVERAGE)
     saved = time.monotonic()
     for epoch in range(progress.epoch, settings.epochs):
         plan = speech.plan(epoch, seed=settings.seed, batch_seconds=settings.batch_seconds)
@@ -113,9 +118,16 @@ def optimise(
             if figures["wer"] <= best:
                 best = figures["wer"]
                 save_weights(folder / BEST, model)
+        if epoch >= settings.epochs - settings.average_epochs:
+            average.add(model, epoch)
         progress = Progress(epoch + 1, 0, progress.step, best)
         _save(folder, model, optimizer, parameters, progress)
         _log(folder, record)
+    if average.load_into(model):
+        figures = evaluate()
+        _log(folder, {"averaged_epochs": settings.average_epochs, **figures})
+        if figures["wer"] <= progress.best:
+            save_weights(folder / BEST, model)
     return progress
 
 
@@ -165,16 +177,6 @@ def _groups(parameters: dict[str, nn.Parameter], settings: Settings) -> Iterator
         yield {"params": chosen, "weight_decay": settings.weight_decay if decays else 0.0}
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Load what `save_weights` wrote."""
-    model.load_state_dict(load_file(path))
-
-
-def save_weights(path: Path, model: nn.Module) -> None:
-    """Write the model's tensors to `path`, over an older file only when the new one is whole."""
-    _write(path, {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, {})
-
-
 def _save(
     folder: Path,
     model: nn.Module,
@@ -190,15 +192,7 @@ def _save(
         for kind in ("exp_avg", "exp_avg_sq", "step")
         if parameter in optimizer.state
     }
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    _write(folder / STATE, tensors, {"progress": json.dumps(asdict(progress))})
-
-
-def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    save_file(tensors, beside, metadata=metadata)
-    beside.replace(path)
+    write_tensors(folder / STATE, tensors, {"progress": json.dumps(asdict(progress))})
 
 
 def _resume(

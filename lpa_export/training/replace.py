@@ -20,7 +20,8 @@ from lpa_export.layers import LPAConfig
 from lpa_export.surgery import encoder_layers, lpa_layers, replace_layers
 from lpa_export.training.data import Batch, SpeechSet
 from lpa_export.training.evaluate import frame_lengths, word_error_rate
-from lpa_export.training.loop import BEST, STATE, Settings, load_weights, optimise, save_weights
+from lpa_export.training.files import load_weights, save_weights
+from lpa_export.training.loop import BEST, STATE, Settings, optimise
 from lpa_export.training.teacher import ctc_loss
 
 __all__ = ["Distillation", "distillation_loss", "replace_progressively"]

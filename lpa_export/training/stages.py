@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from lpa_export.checkpoint import (
@@ -28,9 +29,10 @@ from lpa_export.recipe import ArchitectureSettings, Recipe, TeacherSettings
 from lpa_export.speech import data_hash, load_utterances
 from lpa_export.surgery import lpa_layers
 from lpa_export.training.data import SpeechSet
+from lpa_export.training.files import load_weights
 from lpa_export.training.frontend import fit_log_mel
 from lpa_export.training.hardening import measure_hardening
-from lpa_export.training.loop import BEST, STATE, Settings, load_weights
+from lpa_export.training.loop import BEST, STATE, Settings
 from lpa_export.training.replace import Distillation, replace_progressively
 from lpa_export.training.teacher import train_teacher
 
@@ -50,8 +52,8 @@ def teacher_stage(recipe: Recipe, folder: Path) -> Path:
         )
     settings = recipe.teacher
     torch.manual_seed(settings.seed)
-    model = Wav2Vec2ForCTC(host_config(recipe.model.architecture, settings))
-    train, dev, _ = _speech(recipe, CHARACTERS, _field(model))
+    model = Wav2Vec2ForCTC(host_config(recipe.model.architecture))
+    train, dev, _ = _speech(recipe, settings, CHARACTERS, _field(model))
     run.begin()
     if not (folder / STATE).is_file() and settings.frontend_steps:
         fit_log_mel(
@@ -61,24 +63,31 @@ def teacher_stage(recipe: Recipe, folder: Path) -> Path:
             learning_rate=settings.frontend_learning_rate,
             seed=settings.seed,
         )
-    train_teacher(
-        model,
-        train,
-        dev,
-        Settings(
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_seconds=settings.batch_seconds,
-            seed=settings.seed,
-            warmup_share=settings.warmup_share,
-            weight_decay=settings.weight_decay,
-            noise_share=settings.noise_share,
-        ),
-        folder,
-        intermediate_weight=settings.intermediate_ctc,
-    )
-    load_weights(folder / BEST, model)
+    _train_cycle(model, train, dev, settings, folder)
+    if recipe.refine is not None:
+        train, dev, _ = _speech(recipe, recipe.refine, CHARACTERS, _field(model))
+        _train_cycle(model, train, dev, recipe.refine, folder / "refine")
     return save_checkpoint(run.checkpoint, model, CHARACTERS, None)
+
+
+def _train_cycle(
+    model: Wav2Vec2ForCTC, train: SpeechSet, dev: SpeechSet, settings: TeacherSettings, folder: Path
+) -> None:
+    """One rise and fall of the learning rate; `model` ends with the best weights of the cycle."""
+    _augment(model, settings)
+    loop = Settings(
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        batch_seconds=settings.batch_seconds,
+        seed=settings.seed,
+        warmup_share=settings.warmup_share,
+        weight_decay=settings.weight_decay,
+        noise_share=settings.noise_share,
+        average_epochs=settings.average_epochs,
+    )
+    weight = settings.intermediate_ctc
+    train_teacher(model, train, dev, loop, folder, intermediate_weight=weight)
+    load_weights(folder / BEST, model)
 
 
 def replace_stage(recipe: Recipe, teacher: str | Path, folder: Path) -> Path:
@@ -100,17 +109,18 @@ def replace_stage(recipe: Recipe, teacher: str | Path, folder: Path) -> Path:
         num_heads=source.model.config.num_attention_heads,
         **pulses,
     )
-    train, dev, digest = _speech(recipe, source.vocabulary, source.receptive_field)
+    augmentation = recipe.refine or recipe.teacher
+    train, dev, digest = _speech(recipe, augmentation, source.vocabulary, source.receptive_field)
     run.begin()
-    _augment(source.model.config, recipe.teacher)
+    _augment(source.model, augmentation)
     student = copy.deepcopy(source.model)
     layer_settings = Settings(
         epochs=settings.epochs_per_layer,
         learning_rate=settings.learning_rate,
         batch_seconds=settings.batch_seconds,
         seed=settings.seed,
-        weight_decay=recipe.teacher.weight_decay,
-        noise_share=recipe.teacher.noise_share,
+        weight_decay=augmentation.weight_decay,
+        noise_share=augmentation.noise_share,
     )
     replace_progressively(
         source.model,
@@ -124,6 +134,7 @@ def replace_stage(recipe: Recipe, teacher: str | Path, folder: Path) -> Path:
             layer_settings,
             epochs=settings.joint_epochs,
             learning_rate=settings.joint_learning_rate,
+            average_epochs=settings.average_epochs,
         ),
         distillation=Distillation(
             settings.hidden_weight,
@@ -150,9 +161,9 @@ def replace_stage(recipe: Recipe, teacher: str | Path, folder: Path) -> Path:
     return save_checkpoint(run.checkpoint, student, source.vocabulary, trained, half=True)
 
 
-def host_config(shape: ArchitectureSettings, training: TeacherSettings) -> Wav2Vec2Config:
+def host_config(shape: ArchitectureSettings) -> Wav2Vec2Config:
     """The wav2vec2 of a recipe in Hugging Face's words."""
-    config = Wav2Vec2Config(
+    return Wav2Vec2Config(
         vocab_size=len(CHARACTERS),
         pad_token_id=CHARACTERS.blank,
         hidden_size=shape.hidden_size,
@@ -172,16 +183,19 @@ def host_config(shape: ArchitectureSettings, training: TeacherSettings) -> Wav2V
         activation_dropout=0.0,
         layerdrop=0.0,
     )
-    _augment(config, training)
-    return config
 
 
-def _augment(config: Wav2Vec2Config, training: TeacherSettings) -> None:
+def _augment(model: Wav2Vec2ForCTC, training: TeacherSettings) -> None:
+    """Set SpecAugment and dropout, in the config and in the modules that are built already."""
+    config = model.config
     config.hidden_dropout = config.feat_proj_dropout = config.final_dropout = training.dropout
     config.mask_time_prob = training.time_mask_probability
     config.mask_time_length = training.time_mask_length
     config.mask_feature_prob = training.feature_mask_probability
     config.mask_feature_length = training.feature_mask_length
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and not name.endswith("intermediate_dropout"):
+            module.p = training.dropout
 
 
 def _field(model: Wav2Vec2ForCTC) -> int:
@@ -224,7 +238,9 @@ class _Run:
             raise LpaError(f"{self.folder}: cannot be written ({error.strerror})") from error
 
 
-def _speech(recipe: Recipe, vocabulary: Vocabulary, field: int) -> tuple[SpeechSet, SpeechSet, str]:
+def _speech(
+    recipe: Recipe, training: TeacherSettings, vocabulary: Vocabulary, field: int
+) -> tuple[SpeechSet, SpeechSet, str]:
     """Training speech at every speed, dev speech, and the hash of the training data."""
     if recipe.data is None:
         raise LpaError(f"{recipe.name}: has no 'data' section, so there is nothing to train on")
@@ -232,7 +248,7 @@ def _speech(recipe: Recipe, vocabulary: Vocabulary, field: int) -> tuple[SpeechS
     if recipe.data.synthetic is not None:
         sources.append(recipe.data.synthetic / "manifest.jsonl")
     utterances = [utterance for source in sources for utterance in load_utterances(source)]
-    speeds: Sequence[float] = recipe.teacher.speeds
+    speeds: Sequence[float] = training.speeds
     train = SpeechSet(utterances, vocabulary, receptive_field=field, speeds=speeds)
     dev = SpeechSet(load_utterances(recipe.data.dev), vocabulary, receptive_field=field)
     return train, dev, data_hash(utterances)

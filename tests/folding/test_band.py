@@ -48,8 +48,9 @@ def test_mixture_equals_loop_over_integer_windows(
         lower, upper, (-ramp).clamp_min(-band)[:, None], frames - ramp.view(1, 1, -1, 1)
     )
     mixed = band_mix(values, *windows, amplitudes, band_offsets(band, block).double())
-    edges = (edge.transpose(1, 2) for edge in (lower, upper))
-    starts, ends = aperiodic_windows(*edges, torch.tensor([frames]))
+    starts, ends = aperiodic_windows(
+        lower.transpose(1, 2), upper.transpose(1, 2), torch.tensor([frames])
+    )
     for t in range(frames):
         for h in range(heads):
             expected = sum(

@@ -20,6 +20,10 @@ from lpa_export.folding.windows import (
 EDGES = st.floats(-40, 40).map(lambda x: round(x * 4) / 4) | st.floats(-40, 40)
 
 
+def _scalar(value: float) -> torch.Tensor:
+    return torch.tensor([[value]], dtype=torch.float64)
+
+
 def _frames_inside(a: float | Fraction, b: float | Fraction, n: int) -> list[int]:
     """Frames of the window [a, b), or the nearest valid frame where it holds none."""
     found = [s for s in range(n) if a <= Fraction(2 * s + 1, 2) < b]
@@ -67,8 +71,7 @@ def test_periodic_masks_hold_the_tooth_of_each_valid_frame(
 ) -> None:
     n = min(n, frames)
     width = 1 + (period - 1) * duty
-    teeth = [torch.tensor([[x]], dtype=torch.float64) for x in (period, phase, width)]
-    masks, members = periodic_masks(*teeth, frames)
+    masks, members = periodic_masks(_scalar(period), _scalar(phase), _scalar(width), frames)
     assert (members.sum(-1) == 1).all()
     for t in range(n):
         start = phase + math.floor((t + 0.5 - phase) / period) * period
@@ -89,7 +92,7 @@ def test_periodic_masks_hold_no_more_teeth_than_the_bucket_has() -> None:
 def test_positional_steps_add_up_to_the_window_of_every_length(
     lower: float, width: float, frames: int
 ) -> None:
-    edges = [torch.tensor([[x]], dtype=torch.float64) for x in (lower, lower + width)]
+    edges = _scalar(lower), _scalar(lower + width)
     starts, ends = positional_steps(*edges, frames)
     for n in range(1, frames + 1):
         valid = (torch.arange(frames) < n).double()

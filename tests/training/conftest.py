@@ -76,6 +76,7 @@ teacher:
   noise_share: 0.1
   speeds: [1.0]
   frontend_steps: 30
+  average_epochs: 2
 lpa: {{layers: [0, 1], kernel_size: 5, max_offset: 4, max_width: 8}}
 replace:
   epochs_per_layer: 1

@@ -65,6 +65,8 @@ def validate(
         utterances = load_utterances(None if data is None else Path(data), limit=limit)
         reference, problem = open_reference(opened, checkpoint)
     validation = open_validation(opened, chosen, utterances, reference, problem)
+    if "wer" in names and validation.tokens is not None:
+        _require_transcribable(utterances, validation.tokens)
     report = run_checks(
         validation,
         chosen,
@@ -73,6 +75,15 @@ def validate(
         asked=() if checks is None else names,
     )
     return replace(report, seconds=time.monotonic() - started)
+
+
+def _require_transcribable(utterances: Sequence[Utterance], tokens: Vocabulary) -> None:
+    """Raise LpaError for a transcript that the model has no tokens for: it must fail there."""
+    for utterance in utterances:
+        try:
+            tokens.encode(utterance.text)
+        except LpaError as error:
+            raise LpaError(f"{utterance.id}: {error}") from error
 
 
 def open_validation(
