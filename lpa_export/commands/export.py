@@ -1,0 +1,266 @@
+"""lpa-export: a checkpoint in, a bundle for one target out."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lpa_export.commands._cli import PASSED, run_command
+from lpa_export.errors import LpaError
+
+if TYPE_CHECKING:
+    from lpa_export.checkpoint import Checkpoint, LPASection
+    from lpa_export.gates import Gates
+    from lpa_export.recipe import Recipe
+    from lpa_export.targets import Target
+
+__all__ = ["ExportResult", "export", "main"]
+
+PROG = "lpa-export"
+BUILD = Path("build")
+
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written, or (`dry_run`) what would be: then `files` is empty."""
+
+    bundle: Path
+    target: str
+    precision: str
+    model: str
+    layers: int
+    replaced_layers: tuple[int, ...]
+    files: dict[str, int]
+    """Relative name -> bytes."""
+    dry_run: bool
+
+
+def export(
+    *,
+    target: str,
+    checkpoint: str | Path | None = None,
+    recipe: str | Path | None = None,
+    out: str | Path | None = None,
+    quantize: str | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    announce: Callable[[str], None] = lambda step: None,
+) -> ExportResult:
+    """Write the bundle of a checkpoint for `target`.
+
+    `checkpoint`: a folder or hub id, None for the model that ships with the package; `recipe`: a
+    YAML file whose gates and target settings hold; `out`: the bundle's folder, by default
+    build/<model>/<target>, with -<precision> behind it when quantised; `quantize`: "int8".
+    With `dry_run` all inputs are checked and nothing is written.
+
+    Raises LpaError for everything a user can put right; nothing is left behind then.
+    """
+    from lpa_export.targets import load_target
+
+    chosen = load_target(target)
+    settings = _recipe(recipe)
+    precision = _precision(target, chosen, settings, quantize)
+    if out is not None:
+        _require_writable(Path(out), overwrite)
+    announce("loading the checkpoint")
+    loaded = _load(checkpoint)
+    if settings is not None:
+        _require_same_layers(settings, loaded)
+    _require_hard(loaded.lpa, loaded.name, settings)
+    chosen.check(loaded)
+    folder = (
+        Path(out) if out is not None else _default_folder(loaded.name, target, chosen, precision)
+    )
+    files: dict[str, int] = {}
+    if dry_run:
+        _require_writable(folder, overwrite)
+    else:
+        from lpa_export.targets.assemble import BundleRequest, write_bundle
+
+        request = BundleRequest(
+            target, precision, loaded, checkpoint is None, _gates(settings, precision)
+        )
+        files = write_bundle(chosen, request, folder, overwrite=overwrite, announce=announce)
+    return ExportResult(
+        bundle=folder,
+        target=target,
+        precision=precision,
+        model=loaded.name,
+        layers=loaded.model.config.num_hidden_layers,
+        replaced_layers=tuple(sorted(loaded.replaced)),
+        files=files,
+        dry_run=dry_run,
+    )
+
+
+def configure_parser(parser: argparse.ArgumentParser) -> None:
+    """The flags are the keyword arguments of :func:`export`."""
+    parser.description = "Write the bundle of a trained LPA speech model for one target."
+    parser.add_argument("--target", required=True, metavar="NAME", help="onnx")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="DIR|HUB_ID",
+        help="folder or Hugging Face id (default: the model that ships with lpa-export)",
+    )
+    parser.add_argument("--recipe", metavar="FILE", help="YAML with gates and target settings")
+    parser.add_argument("--out", metavar="DIR", help="the bundle (default: build/MODEL/TARGET)")
+    parser.add_argument("--quantize", metavar="KIND", help="int8: weights, per channel, dynamic")
+    parser.add_argument("--overwrite", action="store_true", help="replace an older bundle")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check the inputs, say what would be done"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    return run_command(PROG, configure_parser, _run, argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    flags = {name: value for name, value in vars(arguments).items() if name != "debug"}
+    progress = _Progress()
+    try:
+        result = export(**flags, announce=progress)
+    finally:
+        progress.clear()
+    print(_summary(result))
+    return PASSED
+
+
+class _Progress:
+    """One line on stderr that says what is being done; nothing where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+
+    def __call__(self, step: str) -> None:
+        if self._shown:
+            sys.stderr.write(f"\r\x1b[K{PROG}: {step} ...")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _summary(result: ExportResult) -> str:
+    replaced = ", ".join(map(str, result.replaced_layers)) or "none"
+    lines = [
+        f"{'would write' if result.dry_run else 'wrote'} {result.bundle}",
+        f"  model      {result.model}, {result.layers} layers, LPA in {replaced}",
+        f"  target     {result.target}, {result.precision}",
+    ]
+    if result.dry_run:
+        return "\n".join([*lines, "  nothing was written (--dry-run)"])
+    largest = max(result.files, key=lambda name: result.files[name])
+    total = sum(result.files.values())
+    lines += [
+        f"  files      {len(result.files)}, {_size(total)}; "
+        f"{largest} {_size(result.files[largest])}",
+        f"  next       lpa-validate --target {result.target} --bundle {result.bundle}",
+    ]
+    return "\n".join(lines)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
+
+
+def _recipe(path: str | Path | None) -> Recipe | None:
+    if path is None:
+        return None
+    from lpa_export.recipe import load_recipe
+
+    return load_recipe(path)
+
+
+def _precision(name: str, target: Target, recipe: Recipe | None, quantize: str | None) -> str:
+    """The flag's, else the recipe's, else the target's first precision."""
+    section = getattr(recipe.targets, name, None) if recipe else None
+    wanted = quantize or getattr(section, "quantize", "none")
+    if wanted == "none":
+        return target.precisions[0]
+    if wanted not in target.precisions[1:]:
+        raise LpaError(
+            f"--quantize {wanted}: target {name} has no such precision; "
+            f"known: {', '.join(target.precisions[1:])}"
+        )
+    return wanted
+
+
+def _require_writable(folder: Path, overwrite: bool) -> None:
+    from lpa_export.targets.assemble import require_writable
+
+    require_writable(folder, overwrite=overwrite)
+
+
+def _load(checkpoint: str | Path | None) -> Checkpoint:
+    from lpa_export.checkpoint import load_checkpoint
+
+    return load_checkpoint(checkpoint)
+
+
+def _require_same_layers(recipe: Recipe, checkpoint: Checkpoint) -> None:
+    """A recipe's gates say nothing about another model."""
+    wanted, found = sorted(recipe.lpa.layers), sorted(checkpoint.replaced)
+    if wanted != found:
+        raise LpaError(
+            f"recipe {recipe.name} replaces layers {wanted}, checkpoint {checkpoint.name} has LPA "
+            f"in {found}; give the recipe it was trained with, or train it first (lpa-train)"
+        )
+
+
+def _require_hard(section: LPASection | None, name: str, recipe: Recipe | None) -> None:
+    """Refuse a model whose WER moves by more than the recipe allows when its gates become hard."""
+    from lpa_export.gates import HARDEN_WER_POINTS
+
+    if section is None:
+        return
+    soft, hard = (section.figures.get(key) for key in ("soft_wer", "hard_wer"))
+    limit = recipe.max_harden_wer_points if recipe else HARDEN_WER_POINTS
+    if not isinstance(soft, int | float) or not isinstance(hard, int | float):
+        return
+    # The figures are rounded when they are stored: do not stumble over their last digit.
+    if hard - soft > limit + 1e-6:
+        raise LpaError(
+            f"{name}: hard gates raise the WER from {soft:g} to {hard:g} %, more than the "
+            f"{limit:g} points allowed{_softest(section)}; train on at a lower temperature"
+        )
+
+
+def _softest(section: LPASection) -> str:
+    """`: layer 2 is the softest (...)`, or nothing where the checkpoint has no such figures."""
+    shares = {
+        layer: figures["soft_share"]
+        for layer, figures in section.hardness.items()
+        if isinstance(figures, dict) and isinstance(figures.get("soft_share"), int | float)
+    }
+    if not shares:
+        return ""
+    layer = max(shares, key=lambda key: shares[key])
+    return (
+        f": layer {layer} is the softest ({100 * shares[layer]:.1f} % of its gates lie between "
+        "0.05 and 0.95)"
+    )
+
+
+def _gates(recipe: Recipe | None, precision: str) -> Gates:
+    from lpa_export.gates import resolve_gates
+
+    return recipe.gates.resolved(precision) if recipe else resolve_gates(precision, {})
+
+
+def _default_folder(model: str, name: str, target: Target, precision: str) -> Path:
+    """build/<model>/<target>, or <target>-<precision> beside it."""
+    if not _FOLDER_NAME.fullmatch(model):
+        raise LpaError(f"the model's name {model!r} cannot name a folder; give one with --out")
+    plain = precision == target.precisions[0]
+    return BUILD / model / (name if plain else f"{name}-{precision}")

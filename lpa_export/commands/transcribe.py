@@ -1,0 +1,216 @@
+"""lpa-transcribe: sound files in, text out, from a bundle or from the model in torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lpa_export.commands._cli import PASSED, run_command
+from lpa_export.errors import LpaError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lpa_export.audio import Waveform
+    from lpa_export.bundle import Bundle
+    from lpa_export.ctc import Vocabulary, Word
+
+__all__ = ["Transcript", "main", "transcribe"]
+
+PROG = "lpa-transcribe"
+BUILD = Path("build")
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was heard in one file; `duration` and the times of the words are in seconds."""
+
+    file: Path
+    text: str
+    words: tuple[Word, ...]
+    duration: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, times in whole milliseconds."""
+        words = [
+            {"text": word.text, "start": round(word.start, 3), "end": round(word.end, 3)}
+            for word in self.words
+        ]
+        return {
+            "file": str(self.file),
+            "text": self.text,
+            "words": words,
+            "duration": round(self.duration, 3),
+        }
+
+
+@dataclass(frozen=True)
+class _Recogniser:
+    """A model, ready to run. `hop` and `receptive_field` are in samples."""
+
+    logits: Callable[[Waveform], np.ndarray]
+    vocabulary: Vocabulary
+    hop: int
+    receptive_field: int
+
+
+def transcribe(
+    files: Sequence[str | Path],
+    *,
+    target: str = "onnx",
+    bundle: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+) -> tuple[Transcript, ...]:
+    """Greedy CTC transcripts of sound files of any rate and channel count, in their order.
+
+    `target` "onnx" runs a bundle, by default the one under build/; "torch" runs a checkpoint
+    (folder or hub id), by default the model that ships with the package.
+
+    Raises LpaError for a bundle, checkpoint or file that cannot be used. All files are checked
+    before the first is transcribed.
+    """
+    from tqdm import tqdm
+
+    from lpa_export.audio import load_audio, require_frames
+
+    model = _open(target, bundle, checkpoint)
+    paths = [Path(file) for file in files]
+    # Read twice rather than kept: an hour of waveform is 230 MB.
+    for path in paths:
+        require_frames(load_audio(path), model.receptive_field, str(path))
+    progress = tqdm(paths, disable=None, leave=False, unit="file", desc=PROG)
+    return tuple(_transcript(path, load_audio(path), model) for path in progress)
+
+
+def configure_parser(parser: argparse.ArgumentParser) -> None:
+    """The flags are the arguments of :func:`transcribe`, and how to print."""
+    parser.description = "Transcribe speech with an exported bundle, or with the model in torch."
+    parser.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, Ogg or MP3")
+    parser.add_argument(
+        "--target", default="onnx", metavar="NAME", help="onnx or torch (default: onnx)"
+    )
+    parser.add_argument(
+        "--bundle", metavar="DIR", help="the bundle to run (default: the one under build/)"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="DIR|HUB_ID",
+        help="with --target torch: the model (default: the one that ships with lpa-export)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, with the times of words")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    return run_command(PROG, configure_parser, _run, argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    transcripts = transcribe(
+        arguments.files,
+        target=arguments.target,
+        bundle=arguments.bundle,
+        checkpoint=arguments.checkpoint,
+    )
+    if arguments.json:
+        entries = [transcript.to_json() for transcript in transcripts]
+        print(json.dumps(entries, ensure_ascii=False, indent=1))
+        return PASSED
+    for transcript in transcripts:
+        name = f"{transcript.file}: " if len(transcripts) > 1 else ""
+        print(f"{name}{transcript.text}")
+    return PASSED
+
+
+def _transcript(path: Path, waveform: Waveform, model: _Recogniser) -> Transcript:
+    from lpa_export.audio import SAMPLE_RATE
+    from lpa_export.ctc import greedy_text, word_times
+
+    try:
+        logits = model.logits(waveform)
+    except Exception as error:  # runtimes raise their own types, mostly when memory ends
+        raise LpaError(
+            f"{path}: the model broke on {len(waveform) / SAMPLE_RATE:.1f} s of audio ({error}); "
+            "split the recording"
+        ) from error
+    words = word_times(logits, model.vocabulary, hop_seconds=model.hop / SAMPLE_RATE)
+    text = greedy_text(logits, model.vocabulary)
+    return Transcript(path, text, tuple(words), len(waveform) / SAMPLE_RATE)
+
+
+def _open(target: str, bundle: str | Path | None, checkpoint: str | Path | None) -> _Recogniser:
+    """The model of `target`. Raises LpaError for a source that belongs to the other one."""
+    if target == "onnx":
+        if checkpoint is not None:
+            raise LpaError("--checkpoint goes with --target torch; --target onnx takes --bundle")
+        return _open_onnx(_default_bundle() if bundle is None else Path(bundle))
+    if target == "torch":
+        if bundle is not None:
+            raise LpaError("--bundle goes with --target onnx; --target torch takes --checkpoint")
+        return _open_torch(checkpoint)
+    raise LpaError(f"unknown target {target!r}; known targets: onnx, torch")
+
+
+def _default_bundle() -> Path:
+    """The one bundle under build/. Raises LpaError when there is none or more than one."""
+    found = sorted(path.parent for path in BUILD.glob("*/onnx/manifest.json"))
+    if not found:
+        raise LpaError(
+            f"no bundle {BUILD}/*/onnx; run `lpa-export --target onnx` first, or name one with "
+            "--bundle"
+        )
+    if len(found) > 1:
+        raise LpaError(f"several bundles: {', '.join(map(str, found))}; name one with --bundle")
+    return found[0]
+
+
+def _open_onnx(folder: Path) -> _Recogniser:
+    from lpa_export.bundle import open_bundle
+    from lpa_export.ctc import Vocabulary
+    from lpa_export.targets.onnx.session import open_session, run_clip
+
+    bundle = open_bundle(folder)
+    _require_sound(bundle)
+    manifest = bundle.manifest
+    session = open_session(bundle.file(manifest["artifacts"][0]))
+    return _Recogniser(
+        logits=lambda waveform: run_clip(session, ["logits"], waveform)["logits"],
+        vocabulary=replace(
+            Vocabulary.from_lines(bundle.file("tokens.txt")),
+            blank=manifest["vocabulary"]["blank_id"],
+            word_delimiter=manifest["vocabulary"]["word_delimiter"],
+        ),
+        hop=manifest["frames"]["hop"],
+        receptive_field=manifest["frames"]["receptive_field"],
+    )
+
+
+def _require_sound(bundle: Bundle) -> None:
+    """Raise LpaError for a bundle of another target or with files that are not as exported."""
+    from lpa_export.bundle import damaged_files
+
+    found = bundle.manifest["target"]
+    if found != "onnx":
+        raise LpaError(f"{bundle.path}: a bundle for target {found!r}, expected 'onnx'")
+    if damaged := damaged_files(bundle):
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        raise LpaError(f"{bundle.path}: damaged: {damaged[0]}{more}; export the bundle again")
+
+
+def _open_torch(source: str | Path | None) -> _Recogniser:
+    from lpa_export.checkpoint import load_checkpoint
+    from lpa_export.reference import TorchReference
+    from lpa_export.targets.frames import FrameArithmetic
+
+    checkpoint = load_checkpoint(source)
+    frames = FrameArithmetic.of(checkpoint.model.config)
+    return _Recogniser(
+        logits=TorchReference(checkpoint).logits,
+        vocabulary=checkpoint.vocabulary,
+        hop=frames.hop,
+        receptive_field=frames.receptive_field,
+    )

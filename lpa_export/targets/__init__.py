@@ -1,0 +1,83 @@
+"""Targets: what a checkpoint can be lowered to.
+
+A target is one module (file or folder) with a class that satisfies :class:`Target`, and one row
+in the table below. Whatever is heavy is imported when the target is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lpa_export.errors import LpaError
+
+if TYPE_CHECKING:
+    from lpa_export.checkpoint import Checkpoint
+    from lpa_export.targets.golden import GoldenClip
+
+__all__ = ["Announce", "Job", "Target", "Written", "known_targets", "load_target"]
+
+Announce = Callable[[str], None]
+"""Called with a few words before each step that may take seconds."""
+
+_TARGETS = {"onnx": "lpa_export.targets.onnx.target:OnnxTarget"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a target is given: the model, the precision, and clips to check its work on."""
+
+    checkpoint: Checkpoint
+    precision: str
+    clips: tuple[GoldenClip, ...]
+    announce: Announce
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a target says about what it wrote; each field stands in the manifest as it is.
+
+    `stages` are {name, kind, tensor}; `normalisation` is {kind, where, epsilon}; `buckets` are
+    seconds, None for any length; `tools` maps the packages that made the artifact to versions.
+    """
+
+    artifacts: tuple[str, ...]
+    lowering: Mapping[str, str]
+    normalisation: Mapping[str, Any]
+    inputs: tuple[Mapping[str, Any], ...]
+    outputs: tuple[Mapping[str, Any], ...]
+    stages: tuple[Mapping[str, str], ...]
+    buckets: tuple[float, ...] | None
+    tools: Mapping[str, str]
+    usage: str
+    """How to run it, in Markdown, for the model card; not part of the manifest."""
+
+
+class Target(Protocol):
+    """One kind of artifact."""
+
+    precisions: tuple[str, ...]
+    """Precisions it can write; the first is the default."""
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Raise LpaError for a model that this target cannot take; quick."""
+
+    def write(self, job: Job, folder: Path) -> Written:
+        """Write the artifacts into `folder`. Raises LpaError when they are not equal enough."""
+
+
+def known_targets() -> tuple[str, ...]:
+    """Names for `--target`."""
+    return tuple(_TARGETS)
+
+
+def load_target(name: str) -> Target:
+    """The target of that name. Raises LpaError naming the known ones."""
+    if name not in _TARGETS:
+        raise LpaError(f"unknown target {name!r}; known targets: {', '.join(_TARGETS)}")
+    module, target = _TARGETS[name].split(":")
+    found: Target = getattr(import_module(module), target)()
+    return found

@@ -1,0 +1,137 @@
+"""Golden clips: a few demo recordings with what the reference model gives at every stage.
+
+They prove a bundle on a machine without torch, and the exporter checks its own work on them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lpa_export.audio import Waveform, load_audio, require_frames, write_flac
+from lpa_export.checkpoint import Checkpoint
+from lpa_export.ctc import greedy_text
+from lpa_export.errors import LpaError
+from lpa_export.layers import LPA
+from lpa_export.reference import TorchReference
+from lpa_export.speech import Utterance, load_utterances
+from lpa_export.surgery import lpa_layers
+
+__all__ = ["GoldenClip", "golden_clips", "write_golden"]
+
+CLIPS = 3
+CANDIDATES = 8
+FOLDER = "golden"
+# Shorter clips say little, longer ones make the stages of a large model weigh many megabytes.
+_SHORTEST_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class GoldenClip:
+    """One recording: `stages` are (frames, width) float32, `transcript` the reference model's."""
+
+    id: str
+    text: str
+    waveform: Waveform
+    stages: Mapping[str, np.ndarray]
+    transcript: str
+
+
+def golden_clips(checkpoint: Checkpoint) -> tuple[GoldenClip, ...]:
+    """Of the shortest demo recordings, those whose window edges lie safest; by id.
+
+    An edge within rounding error of a whole frame (one clip in a hundred and fifty has one) falls
+    to either side on different processors and runtimes. That is no fault of theirs, and must not
+    be read as one: such a clip is not fit for a standard.
+
+    Raises LpaError when the reference does not give finite logits: such a model cannot be
+    exported, and every comparison with it would be vain.
+    """
+    reference = TorchReference(checkpoint)
+    candidates = []
+    for utterance in _shortest(load_utterances(None)):
+        waveform = _as_stored(load_audio(utterance.audio))
+        require_frames(waveform, checkpoint.receptive_field, utterance.id)
+        with edge_margins(checkpoint) as margins:
+            stages = reference.stages(waveform)
+        _require_finite(stages, checkpoint.name)
+        transcript = greedy_text(stages["logits"], checkpoint.vocabulary)
+        clip = GoldenClip(utterance.id, utterance.text, waveform, stages, transcript)
+        candidates.append((min(margins, default=math.inf), clip))
+    safest = sorted(candidates, key=lambda candidate: -candidate[0])[:CLIPS]
+    return tuple(sorted((clip for _, clip in safest), key=lambda clip: clip.id))
+
+
+@contextmanager
+def edge_margins(checkpoint: Checkpoint) -> Iterator[list[float]]:
+    """Collect, per LPA layer that runs in the block, its least edge margin in frames.
+
+    The margin of an aperiodic window edge is its distance from the whole number where it rounds
+    the other way. Other windows do not depend on the content and are computed in float64.
+    """
+    margins: list[float] = []
+
+    def note(lpa: LPA, inputs: tuple[Any, ...], _output: Any) -> None:
+        _, controls, _ = lpa.read(inputs[0], None)
+        edges = torch.cat([controls.lower.flatten(), controls.upper.flatten()])
+        if edges.numel():
+            margins.append(float((edges - edges.round()).abs().min()))
+
+    handles = [lpa.register_forward_hook(note) for lpa in lpa_layers(checkpoint.model).values()]
+    try:
+        yield margins
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def write_golden(folder: Path, clips: Sequence[GoldenClip]) -> None:
+    """Write `golden/` below `folder`: audio, a .npy per stage, and the index."""
+    golden = folder / FOLDER
+    golden.mkdir()
+    index = []
+    for clip in clips:
+        audio = f"{FOLDER}/{clip.id}.flac"
+        write_flac(folder / audio, clip.waveform)
+        stages = {name: f"{FOLDER}/{clip.id}.{name}.npy" for name in clip.stages}
+        for name, values in clip.stages.items():
+            np.save(folder / stages[name], np.ascontiguousarray(values, dtype=np.float32))
+        index.append(
+            {
+                "id": clip.id,
+                "audio": audio,
+                "text": clip.text,
+                "transcript": clip.transcript,
+                "stages": stages,
+            }
+        )
+    text = json.dumps(index, ensure_ascii=False, indent=1, sort_keys=True)
+    (golden / "index.json").write_text(text + "\n", "utf-8", newline="\n")
+
+
+def _shortest(utterances: Sequence[Utterance]) -> list[Utterance]:
+    long_enough = [u for u in utterances if (u.duration or 0.0) >= _SHORTEST_SECONDS]
+    return sorted(long_enough, key=lambda u: (u.duration, u.id))[:CANDIDATES]
+
+
+def _require_finite(stages: Mapping[str, np.ndarray], model: str) -> None:
+    for name, values in stages.items():
+        if not np.isfinite(values).all():
+            raise LpaError(
+                f"{model}: the model itself gives NaN or infinite values from {name} on; train "
+                "or convert it again"
+            )
+
+
+def _as_stored(waveform: Waveform) -> Waveform:
+    """The waveform as 16-bit FLAC gives it back: the reference must have heard the very same."""
+    steps = np.clip(np.round(waveform * 2.0**15), -(2**15), 2**15 - 1)
+    return (steps / 2.0**15).astype(np.float32)

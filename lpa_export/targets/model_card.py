@@ -1,0 +1,117 @@
+"""The bundle's README.md, generated from its manifest: for whoever finds the folder in an app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["model_card"]
+
+
+def model_card(manifest: Mapping[str, Any], usage: str) -> str:
+    """Markdown; `manifest` as it is before the list of files is added."""
+    checkpoint, frames = manifest["checkpoint"], manifest["frames"]
+    facts = {
+        "Model": manifest["model"],
+        "Target": f"{manifest['target']}, {manifest['precision']}",
+        "Artifacts": ", ".join(f"`{name}`" for name in manifest["artifacts"]),
+        "Layers": _layers(checkpoint),
+        "Lowering": _pairs(manifest["lowering"]),
+        "Input": f"{manifest['sample_rate']} Hz mono; {_normalisation(manifest['normalisation'])}",
+        "Lengths": _lengths(manifest["buckets"], frames, manifest["sample_rate"]),
+        "Frames": _frames(frames, manifest["sample_rate"]),
+        "Tokens": _tokens(manifest["vocabulary"]),
+        "Checkpoint": f"`{checkpoint['name']}`, SHA-256 `{checkpoint['sha256']}`",
+        "Made with": _pairs(manifest["tools"]),
+    }
+    lines = [f"# {manifest['model']} for {manifest['target']}", ""]
+    lines += [
+        "A wav2vec2 CTC speech recogniser whose self-attention is replaced, in the layers named "
+        "below, by Learnable Pulse Accumulators with hard gates "
+        "([arXiv:2603.16922](https://arxiv.org/abs/2603.16922); the formulation is lpa-export's "
+        "own).",
+        "",
+    ]
+    lines += _table(("", ""), facts)
+    lines += _section("Word error rate of the checkpoint, percent", _wer(checkpoint["wer"]))
+    gates = {name: _number(value) for name, value in manifest["gates"].items()}
+    lines += _section("Gates that validation holds it to", _table(("gate", "value"), gates))
+    lines += ["", "## Use", "", usage.strip()]
+    lines += [
+        "",
+        "`golden/` holds a few clips with the reference model's output at every stage; "
+        "`manifest.json` the SHA-256 of every file. Check the bundle with "
+        f"`lpa-validate --target {manifest['target']} --bundle .`; what was measured stands in "
+        "`report.json` then.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _layers(checkpoint: Mapping[str, Any]) -> str:
+    replaced = checkpoint["replaced_layers"]
+    if not replaced:
+        return f"{checkpoint['layers']}, all self-attention (nothing replaced)"
+    numbers = ", ".join(map(str, replaced))
+    return f"{checkpoint['layers']}, of which {len(replaced)} are LPA: {numbers}"
+
+
+def _normalisation(normalisation: Mapping[str, Any]) -> str:
+    if normalisation["kind"] == "none":
+        return "taken as it is"
+    return (
+        f"zero mean, unit variance per utterance (epsilon {normalisation['epsilon']:g}), done in "
+        f"the {normalisation['where']}"
+    )
+
+
+def _lengths(buckets: list[float] | None, frames: Mapping[str, Any], rate: int) -> str:
+    if buckets:
+        return "buckets of " + ", ".join(f"{seconds:g}" for seconds in buckets) + " s"
+    shortest = 1000 * frames["receptive_field"] / rate
+    return f"any, from {frames['receptive_field']} samples ({shortest:.0f} ms)"
+
+
+def _frames(frames: Mapping[str, Any], rate: int) -> str:
+    return (
+        f"one per {frames['hop']} samples ({1000 * frames['hop'] / rate:g} ms); their number is "
+        f"floor((n - kernel) / stride) + 1, repeated for kernels {list(frames['kernels'])} and "
+        f"strides {list(frames['strides'])}"
+    )
+
+
+def _tokens(vocabulary: Mapping[str, Any]) -> str:
+    return (
+        f"{vocabulary['size']} (`tokens.txt`, one a line); blank {vocabulary['blank_id']}, words "
+        f"parted by `{vocabulary['word_delimiter']}`"
+    )
+
+
+def _wer(figures: Mapping[str, Any]) -> list[str]:
+    numbers = {
+        name: _number(value)
+        for name, value in figures.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    return _table(("figure", "value"), numbers) if numbers else []
+
+
+def _pairs(pairs: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in pairs.items()) or "none"
+
+
+def _number(value: float | None) -> str:
+    return "no gate" if value is None else f"{value:g}"
+
+
+def _section(title: str, table: list[str]) -> list[str]:
+    return ["", f"## {title}", "", *table] if table else []
+
+
+def _table(head: tuple[str, str], rows: Mapping[str, str]) -> list[str]:
+    body = [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
+    return [f"| {head[0]} | {head[1]} |", "| --- | --- |", *body]
+
+
+def _cell(value: str) -> str:
+    """A pipe would end the cell: the word delimiter of most vocabularies is one."""
+    return value.replace("|", "\\|")

@@ -1,0 +1,103 @@
+"""From the hard model to an ONNX graph whose file says nothing of the machine that made it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch.export import Dim
+
+from lpa_export.errors import LpaError
+from lpa_export.targets.graph import HardModel, example_inputs
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["INPUTS", "OPSET", "OUTPUTS", "anonymise", "lower", "stage_tensor"]
+
+INPUTS = ("waveform", "lengths")
+OUTPUTS = ("logits", "frame_lengths")
+
+# The first with Gelu as one node; LayerNormalization is there since 17.
+OPSET = 20
+
+# One protobuf message holds the weights too, and none may reach 2 GiB.
+MAX_PARAMETER_BYTES = 2**31 - 2**26
+
+_MAX_BATCH = 1024
+_MAX_SAMPLES = 4 * 3600 * 16_000
+
+
+def stage_tensor(stage: str) -> str:
+    """The name of a stage's value inside the graph."""
+    return stage if stage in OUTPUTS else f"stage.{stage}"
+
+
+def lower(model: HardModel, receptive_field: int) -> onnx.ModelProto:
+    """Export `model` with all stages as outputs. The same model gives the same bytes.
+
+    `receptive_field`: samples, the shortest audio that the graph takes. Raises LpaError for a
+    model too large for one ONNX file.
+    """
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    if size > MAX_PARAMETER_BYTES:
+        raise LpaError(
+            f"the weights take {size / 2**30:.1f} GiB, an ONNX file at most 2; this target "
+            "cannot hold the model"
+        )
+    batch = Dim("batch", min=1, max=_MAX_BATCH)
+    samples = Dim("samples", min=receptive_field, max=_MAX_SAMPLES)
+    stages = [stage_tensor(stage) for stage in model.stages]
+    with quiet_exporter(), torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            example_inputs(16 * receptive_field),
+            dynamo=True,
+            dynamic_shapes=({0: batch, 1: samples}, {0: batch}),
+            input_names=list(INPUTS),
+            output_names=[*OUTPUTS, *stages],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    return anonymise(program.model_proto)
+
+
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's remarks (progress, missing torchvision) from the user while it works."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def anonymise(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop, in place, what tells of the exporting machine or changes nothing when run.
+
+    That is stack traces with file paths, documentation strings, inferred shapes.
+    """
+    graph = model.graph
+    model.doc_string = graph.doc_string = ""
+    del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for output in graph.output:
+        dimensions = output.type.tensor_type.shape.dim
+        if len(dimensions) == 3:
+            # The exporter writes a formula of the samples there.
+            dimensions[1].dim_param = "frames"
+    return model

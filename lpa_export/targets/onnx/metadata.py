@@ -1,0 +1,40 @@
+"""What a runtime needs to know and an app may have lost the manifest of: kept in the ONNX file."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from lpa_export.audio import SAMPLE_RATE
+from lpa_export.bundle import SCHEMA_VERSION
+from lpa_export.targets.frames import FrameArithmetic
+
+if TYPE_CHECKING:
+    import onnx
+
+    from lpa_export.checkpoint import Checkpoint
+
+__all__ = ["add_metadata"]
+
+
+def add_metadata(
+    model: onnx.ModelProto, checkpoint: Checkpoint, normalisation: str, precision: str
+) -> None:
+    """Write the `metadata_props` of the file, strings all, sorted by key."""
+    frames = FrameArithmetic.of(checkpoint.model.config)
+    vocabulary = checkpoint.vocabulary
+    entries = {
+        "sample_rate": str(SAMPLE_RATE),
+        "hop": str(frames.hop),
+        "receptive_field": str(frames.receptive_field),
+        "blank_id": str(vocabulary.blank),
+        "word_delimiter": vocabulary.word_delimiter,
+        "vocabulary": json.dumps(vocabulary.tokens, ensure_ascii=False),
+        "normalisation": normalisation,
+        "model": checkpoint.name,
+        "precision": precision,
+        "lpa_bundle_schema": str(SCHEMA_VERSION),
+    }
+    del model.metadata_props[:]
+    for key in sorted(entries):
+        model.metadata_props.add(key=key, value=entries[key])

@@ -1,0 +1,456 @@
+"""``lpa-export``: what it writes, what it refuses, and that nothing half-made is left."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lpa_export.audio import load_audio
+from lpa_export.bundle import damaged_files, open_bundle
+from lpa_export.checkpoint import load_checkpoint
+from lpa_export.commands.export import export, main
+from lpa_export.ctc import greedy_text
+from lpa_export.reference import TorchReference
+from lpa_export.speech import load_utterances
+from lpa_export.targets import Job, Written
+from lpa_export.targets.onnx.target import OnnxTarget
+
+Capture = pytest.CaptureFixture[str]
+Make = Callable[..., Path]
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def refusal(capsys: Capture, *arguments: object) -> str:
+    """The one line that the command refuses with."""
+    assert main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("lpa-export: error: ")
+    return captured.err
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Every path below `folder`, hidden ones too, with its content (None: a folder)."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of the test, where build/ would appear."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target that writes a few bytes at once, for tests of what surrounds it."""
+
+    def write(_self: OnnxTarget, job: Job, folder: Path) -> Written:
+        (folder / "model.onnx").write_bytes(job.precision.encode())
+        job.announce("writing")
+        return Written(("model.onnx",), {}, {"kind": "none"}, (), (), (), None, {}, "Run it.")
+
+    monkeypatch.setattr(OnnxTarget, "write", write)
+
+
+# A bundle that was really exported.
+
+
+def test_a_bundle_has_what_an_app_and_the_validator_need(exported: Any) -> None:
+    bundle = open_bundle(exported.bundle)
+    assert damaged_files(bundle) == []
+    manifest, checkpoint = bundle.manifest, load_checkpoint(exported.checkpoint)
+    assert {path.name for path in exported.bundle.iterdir()} == {
+        *("README.md", "golden", "manifest.json", "model.onnx", "tokens.txt")
+    }
+    assert manifest["target"] == "onnx"
+    assert manifest["precision"] == "fp32"
+    assert manifest["normalisation"] == {
+        "kind": "zero_mean_unit_variance",
+        "where": "graph",
+        "epsilon": 1e-7,
+    }
+    assert manifest["frames"] == {
+        "hop": 320,
+        "receptive_field": 720,
+        "kernels": [400, 3],
+        "strides": [160, 2],
+    }
+    assert manifest["vocabulary"] == {"blank_id": 0, "word_delimiter": "|", "size": 29}
+    assert manifest["checkpoint"]["sha256"] == checkpoint.sha256
+    assert manifest["checkpoint"]["replaced_layers"] == [0, 2]
+    assert manifest["checkpoint"]["shipped"] is False
+    assert manifest["gates"]["psnr_db"] == 90.0
+    assert (exported.bundle / "tokens.txt").read_text().splitlines() == [
+        *checkpoint.vocabulary.tokens
+    ]
+
+
+def test_the_file_alone_tells_a_runtime_what_it_needs(exported: Any) -> None:
+    session = onnxruntime.InferenceSession(exported.bundle / "model.onnx")
+    metadata = session.get_modelmeta().custom_metadata_map
+    tokens = json.loads(metadata.pop("vocabulary"))
+    assert tuple(tokens) == load_checkpoint(exported.checkpoint).vocabulary.tokens
+    assert metadata == {
+        "sample_rate": "16000",
+        "hop": "320",
+        "receptive_field": "720",
+        "blank_id": "0",
+        "word_delimiter": "|",
+        "normalisation": "zero_mean_unit_variance",
+        "model": "tiny",
+        "precision": "fp32",
+        "lpa_bundle_schema": "1",
+    }
+    assert [value.name for value in session.get_inputs()] == ["waveform", "lengths"]
+    assert [value.name for value in session.get_outputs()] == ["logits", "frame_lengths"]
+
+
+def test_stages_are_values_inside_the_graph(exported: Any) -> None:
+    import onnx
+
+    graph = onnx.load(exported.bundle / "model.onnx").graph
+    inside = {name for node in graph.node for name in node.output}
+    stages = open_bundle(exported.bundle).manifest["stages"]
+    assert [stage["kind"] for stage in stages] == [
+        *["frontend"] * 3,
+        "lpa",
+        "attention",
+        "lpa",
+        "head",
+    ]
+    assert {stage["tensor"] for stage in stages} <= inside
+
+
+def test_golden_clips_hold_what_the_reference_gives(exported: Any) -> None:
+    reference = TorchReference(load_checkpoint(exported.checkpoint))
+    index = json.loads((exported.bundle / "golden" / "index.json").read_text())
+    assert len(index) >= 3
+    for clip in index:
+        stages = reference.stages(load_audio(exported.bundle / clip["audio"]))
+        for name, file in clip["stages"].items():
+            np.testing.assert_allclose(np.load(exported.bundle / file), stages[name], atol=1e-5)
+
+
+def test_no_file_tells_of_the_machine_that_made_it(exported: Any) -> None:
+    words = [
+        str(REPOSITORY),
+        str(Path.home()),
+        str(exported.checkpoint),
+        "site-packages",
+        ".py\x00",
+    ]
+    words += ["Traceback", 'File "', "lpa_export/targets", "torch/nn", "/tmp/", os.uname().nodename]
+    for path in (path for path in exported.bundle.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        assert [word for word in words if word.encode() in content] == [], path.name
+
+
+def test_two_exports_give_the_same_bytes(exported: Any, tmp_path: Path) -> None:
+    """In processes with another hash seed, working directory, time and output folder."""
+    out = tmp_path / "elsewhere" / "other-name"
+    script = "import sys; from lpa_export.commands.export import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, "--target", "onnx"]
+    done = subprocess.run(
+        [*command, "--checkpoint", str(exported.checkpoint), "--out", str(out)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONHASHSEED": "4321"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"wrote {out}" in done.stdout
+    assert tree(out) == tree(exported.bundle)
+
+
+def test_int8_of_the_shipped_model_is_smaller_and_reads_the_same(tmp_path: Path) -> None:
+    result = export(target="onnx", quantize="int8", out=tmp_path / "int8")
+    assert result.precision == "int8"
+    checkpoint = load_checkpoint()
+    weights = 4 * sum(parameter.numel() for parameter in checkpoint.model.parameters())
+    assert result.files["model.onnx"] <= 0.45 * weights
+    manifest = open_bundle(tmp_path / "int8").manifest
+    assert manifest["precision"] == "int8"
+    assert manifest["gates"]["wer_difference_points"] == pytest.approx(0.3)
+    reference = TorchReference(checkpoint)
+    session = onnxruntime.InferenceSession(tmp_path / "int8" / "model.onnx")
+    same = []
+    for utterance in load_utterances(None, limit=12):
+        waveform = load_audio(utterance.audio)
+        inputs = {"waveform": waveform[None], "lengths": np.array([len(waveform)], np.int64)}
+        texts = [
+            greedy_text(logits, checkpoint.vocabulary)
+            for logits in (session.run(["logits"], inputs)[0][0], reference.logits(waveform))
+        ]
+        same.append(texts[0] == texts[1])
+    assert sum(same) >= 9
+
+
+# What surrounds the target.
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_default_folder_is_build_model_target(
+    here: Path, tiny_checkpoint: Make, capsys: Capture
+) -> None:
+    folder = str(tiny_checkpoint(name="small"))
+    assert main(["--target", "onnx", "--checkpoint", folder]) == 0
+    assert main(["--target", "onnx", "--checkpoint", folder, "--quantize", "int8"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "wrote build/small/onnx\n" in captured.out
+    assert (here / "build/small/onnx/model.onnx").read_bytes() == b"fp32"
+    assert (here / "build/small/onnx-int8/model.onnx").read_bytes() == b"int8"
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_older_bundle_is_replaced_only_with_overwrite(
+    here: Path, tiny_checkpoint: Make, capsys: Capture
+) -> None:
+    arguments = ["--target", "onnx", "--checkpoint", str(tiny_checkpoint()), "--out", "bundle"]
+    assert main(arguments) == 0
+    (here / "bundle" / "report.json").write_text("{}")
+    capsys.readouterr()
+    before = tree(here)
+    assert "bundle: already exists; pass --overwrite" in refusal(capsys, *arguments)
+    assert tree(here) == before
+    assert main([*arguments, "--overwrite"]) == 0
+    assert not (here / "bundle" / "report.json").exists()
+    assert damaged_files(open_bundle(here / "bundle")) == []
+
+
+def test_a_folder_that_is_no_bundle_is_not_overwritten(
+    here: Path, tiny_checkpoint: Make, capsys: Capture
+) -> None:
+    folder = tiny_checkpoint()
+    (here / "photos").mkdir()
+    (here / "photos" / "cat.jpg").write_bytes(b"cat")
+    before = tree(here)
+    arguments = ("--target", "onnx", "--checkpoint", folder, "--out", "photos", "--overwrite")
+    assert "not written by this command" in refusal(capsys, *arguments)
+    assert tree(here) == before
+
+
+def test_a_dry_run_checks_everything_and_writes_nothing(
+    here: Path, tiny_checkpoint: Make, capsys: Capture
+) -> None:
+    arguments = ["--target", "onnx", "--checkpoint", str(tiny_checkpoint()), "--dry-run"]
+    before = tree(here)
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "would write build/tiny/onnx\n" in captured.out
+    assert "LPA in 0, 2" in captured.out
+    assert tree(here) == before
+    (here / "build").write_text("a file in the way")
+    assert "cannot be written" in refusal(capsys, *arguments)
+
+
+@pytest.mark.parametrize("crash", [RuntimeError("no\nspace"), KeyboardInterrupt(), MemoryError()])
+def test_a_crash_in_the_middle_leaves_no_half_bundle_and_keeps_the_older_one(
+    here: Path,
+    tiny_checkpoint: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    quick: None,
+    crash: BaseException,
+) -> None:
+    arguments = ["--target", "onnx", "--checkpoint", str(tiny_checkpoint()), "--out"]
+    assert main([*arguments, "older"]) == 0
+    before = tree(here)
+
+    def write(_self: OnnxTarget, _job: Job, folder: Path) -> Written:
+        (folder / "model.onnx").write_bytes(b"half")
+        raise crash
+
+    monkeypatch.setattr(OnnxTarget, "write", write)
+    assert main([*arguments, "deep/new"]) in (2, 130)
+    assert main([*arguments, "older", "--overwrite"]) in (2, 130)
+    assert tree(here) == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_recipe_sets_gates_and_precision(here: Path, tiny_checkpoint: Make) -> None:
+    (here / "recipe.yaml").write_text(
+        RECIPE.format(layers="[0, 2]")
+        + "targets: {onnx: {quantize: int8}}\n"
+        + "gates: {int8: {wer_difference_points: 0.1}, reference_wer_ceiling: 12}\n"
+    )
+    result = export(target="onnx", checkpoint=tiny_checkpoint(), recipe="recipe.yaml", out="b")
+    assert result.precision == "int8"
+    gates = open_bundle(here / "b").manifest["gates"]
+    assert (gates["wer_difference_points"], gates["reference_wer_ceiling"]) == (0.1, 12)
+
+
+# Bad input: one line, exit 2, nothing written.
+
+RECIPE = "name: tiny\nmodel: {{checkpoint: owner/model}}\nlpa: {{layers: {layers}}}\n"
+
+
+def _config(edit: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        content = json.loads((folder / "config.json").read_text())
+        edit(content)
+        (folder / "config.json").write_text(json.dumps(content))
+
+    return damage
+
+
+def _weights(edit: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        edit(tensors)
+        save_file(tensors, folder / "model.safetensors")
+
+    return damage
+
+
+def _truncate(folder: Path) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:3_000])
+
+
+def _pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+
+
+def _too_soft(content: dict[str, Any]) -> None:
+    content["lpa"]["figures"] = {"soft_wer": 20.0, "hard_wer": 20.5}
+    content["lpa"]["hardness"] = {"0": {"soft_share": 0.02}, "2": {"soft_share": 0.31}}
+
+
+NAN = float("nan")
+BAD_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "missing; expected the weights"),
+    "corrupt": (_truncate, "not a readable safetensors file"),
+    "pickle": (_pickle, "pickled weights (pytorch_model.bin), which are never opened"),
+    "config no JSON": (lambda f: (f / "config.json").write_text("{,}"), "not readable as JSON"),
+    "newer format": (
+        _config(lambda c: c["lpa"].update(format_version=2)),
+        "lpa format 2 is newer than this tool's 1: update lpa-export",
+    ),
+    "layer out of range": (
+        _config(lambda c: c["lpa"].update(layers=[0, 3])),
+        "layer 3 does not exist: the model has layers 0 to 2",
+    ),
+    "wrong shape": (
+        _weights(lambda t: t.update({"lm_head.bias": torch.zeros(30)})),
+        "lm_head.bias has shape (30,), expected (29,)",
+    ),
+    "NaN": (_weights(lambda t: t["lm_head.bias"].fill_(NAN)), "lm_head.bias holds NaN"),
+    "no vocabulary": (lambda f: (f / "vocab.json").unlink(), "vocab.json"),
+    "adapter": (_config(lambda c: c.update(adapter_attn_dim=4)), "tensors are missing"),
+    "too soft": (
+        _config(_too_soft),
+        "hard gates raise the WER from 20 to 20.5 %, more than the 0.3 points allowed: layer 2 is "
+        "the softest (31.0 % of its gates",
+    ),
+    "a name that leads elsewhere": (
+        _config(lambda c: c["lpa"].update(name="../../etc")),
+        "the model's name '../../etc' cannot name a folder; give one with --out",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CHECKPOINTS)
+def test_a_bad_checkpoint_is_one_line_and_nothing_is_written(
+    here: Path, tiny_checkpoint: Make, capsys: Capture, kind: str
+) -> None:
+    damage, message = BAD_CHECKPOINTS[kind]
+    folder = tiny_checkpoint()
+    damage(folder)
+    before = tree(here)
+    assert message in refusal(capsys, "--target", "onnx", "--checkpoint", folder)
+    assert tree(here) == before
+
+
+BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "unknown target": (("--target", "onxx"), "unknown target 'onxx'; known targets: onnx"),
+    "no target": ((), "the following arguments are required: --target"),
+    "missing checkpoint": (
+        ("--target", "onnx", "--checkpoint", "./nowhere"),
+        "nowhere: no such checkpoint folder",
+    ),
+    "unknown precision": (
+        ("--target", "onnx", "--quantize", "int7"),
+        "--quantize int7: target onnx has no such precision; known: int8",
+    ),
+    "missing recipe": (("--target", "onnx", "--recipe", "no.yaml"), "no.yaml"),
+    "unknown key": (
+        ("--target", "onnx", "--recipe", "unknown.yaml"),
+        "unknown.yaml:4: unknown key 'wobble'",
+    ),
+    "recipe of other layers": (
+        ("--target", "onnx", "--checkpoint", "CHECKPOINT", "--recipe", "other.yaml"),
+        "recipe tiny replaces layers [1], checkpoint tiny has LPA in [0, 2]",
+    ),
+    "existing folder": (
+        ("--target", "onnx", "--checkpoint", "CHECKPOINT", "--out", "folder"),
+        "folder: already exists; pass --overwrite or give another folder",
+    ),
+    "file in the way": (
+        ("--target", "onnx", "--checkpoint", "CHECKPOINT", "--out", "file"),
+        "file: a file is in the way",
+    ),
+    "file above": (
+        ("--target", "onnx", "--checkpoint", "CHECKPOINT", "--out", "file/below"),
+        "file/below: cannot be written",
+    ),
+    "name too long": (
+        ("--target", "onnx", "--checkpoint", "CHECKPOINT", "--out", "x" * 300),
+        "cannot be written",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_ARGUMENTS)
+def test_a_bad_argument_is_one_line_and_nothing_is_written(
+    here: Path, tiny_checkpoint: Make, capsys: Capture, kind: str
+) -> None:
+    arguments, message = BAD_ARGUMENTS[kind]
+    folder = str(tiny_checkpoint())
+    (here / "unknown.yaml").write_text(RECIPE.format(layers="[0, 2]") + "wobble: 3\n")
+    (here / "other.yaml").write_text(RECIPE.format(layers="[1]"))
+    (here / "file").write_text("not a folder")
+    (here / "folder").mkdir()
+    before = tree(here)
+    given = [folder if argument == "CHECKPOINT" else argument for argument in arguments]
+    assert message in refusal(capsys, *given)
+    assert tree(here) == before
+
+
+def test_a_model_within_the_recipes_softness_is_exported(
+    here: Path, tiny_checkpoint: Make, quick: None
+) -> None:
+    folder = tiny_checkpoint()
+    _config(_too_soft)(folder)
+    (here / "recipe.yaml").write_text(
+        RECIPE.format(layers="[0, 2]")
+        + "max_harden_wer_points: 0.5\ngates: {reason: a first trial}\n"
+    )
+    export(target="onnx", checkpoint=folder, recipe="recipe.yaml", out="bundle")
+    assert damaged_files(open_bundle(here / "bundle")) == []
+
+
+def test_a_model_whose_own_output_is_not_finite_is_refused(
+    here: Path, tiny_checkpoint: Make, capsys: Capture
+) -> None:
+    folder = tiny_checkpoint()
+    _weights(lambda t: t["lm_head.weight"].fill_(3e38))(folder)
+    before = tree(here)
+    message = refusal(capsys, "--target", "onnx", "--checkpoint", folder)
+    assert "the model itself gives NaN or infinite values from logits on" in message
+    assert tree(here) == before

@@ -1,0 +1,261 @@
+"""``lpa-transcribe``: text and times as the reference gives them, and what it refuses."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from lpa_validate.runners.onnx import OnnxRunner
+
+from lpa_export.audio import load_audio, write_flac
+from lpa_export.bundle import open_bundle, write_manifest
+from lpa_export.checkpoint import load_checkpoint
+from lpa_export.commands.transcribe import main, transcribe
+from lpa_export.ctc import greedy_text
+from lpa_export.reference import TorchReference
+from lpa_export.speech import load_utterances
+
+Capture = pytest.CaptureFixture[str]
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEMO = [utterance.audio for utterance in load_utterances(None, limit=3)]
+
+
+def spoken(capsys: Capture, *arguments: object) -> str:
+    """What the command prints; nothing may stand on stderr."""
+    assert main([str(argument) for argument in arguments]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def refusal(capsys: Capture, *arguments: object) -> str:
+    """The one line that the command refuses with."""
+    assert main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("lpa-transcribe: error: ")
+    return captured.err
+
+
+@pytest.mark.parametrize("target", ["onnx", "torch"])
+def test_one_file_gives_the_reference_models_text_and_nothing_else(
+    exported: Any, capsys: Capture, target: str
+) -> None:
+    checkpoint = load_checkpoint(exported.checkpoint)
+    logits = TorchReference(checkpoint).logits(load_audio(DEMO[0]))
+    source = {"onnx": ("--bundle", exported.bundle), "torch": ("--checkpoint", exported.checkpoint)}
+    text = spoken(capsys, DEMO[0], "--target", target, *source[target])
+    assert text == greedy_text(logits, checkpoint.vocabulary) + "\n"
+    assert len(text) > 10
+
+
+def test_each_of_several_files_has_its_name_before_its_text(exported: Any, capsys: Capture) -> None:
+    alone = [spoken(capsys, path, "--bundle", exported.bundle) for path in DEMO]
+    together = spoken(capsys, *DEMO, "--bundle", exported.bundle)
+    expected = [f"{path}: {text}" for path, text in zip(DEMO, alone, strict=True)]
+    assert together == "".join(expected)
+
+
+def test_json_holds_the_times_of_the_words_inside_the_recording(
+    exported: Any, capsys: Capture
+) -> None:
+    entries = json.loads(spoken(capsys, *DEMO, "--json", "--bundle", exported.bundle))
+    assert [entry["file"] for entry in entries] == [str(path) for path in DEMO]
+    for entry in entries:
+        assert entry.keys() == {"file", "text", "words", "duration"}
+        assert entry["duration"] == pytest.approx(soundfile.info(entry["file"]).duration, abs=1e-3)
+        assert " ".join(word["text"] for word in entry["words"]) == entry["text"]
+        times = [time for word in entry["words"] for time in (word["start"], word["end"])]
+        assert len(times) > 2
+        assert times == sorted(times)
+        assert times[0] >= 0 and times[-1] <= entry["duration"]
+        assert all(word["start"] < word["end"] for word in entry["words"])
+
+
+def test_times_count_hops_of_20_ms(exported: Any) -> None:
+    (transcript,) = transcribe([DEMO[0]], bundle=exported.bundle)
+    for word in transcript.words:
+        assert word.start / 0.02 == pytest.approx(round(word.start / 0.02))
+
+
+def test_any_rate_and_channel_count_is_taken(exported: Any, tmp_path: Path) -> None:
+    """Two channels at 48 kHz, whose mean is a demo recording: the words stay where they are."""
+    waveform = load_audio(DEMO[0], sample_rate=48_000)
+    noise = 0.3 * np.random.default_rng(0).standard_normal(len(waveform))
+    stereo = np.stack([waveform + noise, waveform - noise], axis=1)
+    soundfile.write(tmp_path / "stereo.wav", stereo, 48_000, subtype="FLOAT")
+    plain, converted = transcribe([DEMO[0], tmp_path / "stereo.wav"], bundle=exported.bundle)
+    assert converted.duration == pytest.approx(plain.duration, abs=1e-3)
+    assert len(converted.words) == pytest.approx(len(plain.words), abs=2)
+
+
+def test_a_recording_at_44100_hz_in_stereo_runs(exported: Any, samples: Path) -> None:
+    assert soundfile.info(samples / "jfk.flac").samplerate == 44_100
+    assert soundfile.info(samples / "jfk.flac").channels == 2
+    (transcript,) = transcribe([samples / "jfk.flac"], bundle=exported.bundle)
+    assert transcript.duration == pytest.approx(11.0, abs=1e-3)
+    logits = TorchReference(load_checkpoint(exported.checkpoint)).logits(
+        load_audio(samples / "jfk.flac")
+    )
+    assert transcript.text == greedy_text(logits, load_checkpoint(exported.checkpoint).vocabulary)
+
+
+def test_the_text_is_that_of_the_validators_runner(exported: Any) -> None:
+    """Another implementation of the same road: bundle, session, tokens."""
+    bundle = open_bundle(exported.bundle)
+    waveform = load_audio(DEMO[1])
+    (logits,) = OnnxRunner(bundle).run(waveform[None], [len(waveform)])
+    tokens = (exported.bundle / "tokens.txt").read_text().splitlines()
+    ids = [
+        i
+        for i, before in zip(logits.argmax(1), [-1, *logits.argmax(1)], strict=False)
+        if i != before
+    ]
+    by_hand = " ".join("".join(tokens[i] for i in ids if i).replace("|", " ").split())
+    assert transcribe([DEMO[1]], bundle=exported.bundle)[0].text == by_hand
+
+
+def test_the_only_bundle_under_build_is_found(
+    exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "run `lpa-export --target onnx` first" in refusal(capsys, DEMO[0])
+    shutil.copytree(exported.bundle, tmp_path / "build" / "one" / "onnx")
+    assert spoken(capsys, DEMO[0]) == spoken(capsys, DEMO[0], "--bundle", exported.bundle)
+    shutil.copytree(exported.bundle, tmp_path / "build" / "two" / "onnx")
+    message = refusal(capsys, DEMO[0])
+    assert "build/one/onnx, build/two/onnx" in message
+    assert "--bundle" in message
+
+
+def _text_file(path: Path) -> None:
+    path.write_text("This is not audio.\n" * 50)
+
+
+def _constant(samples: int) -> Callable[[Path], None]:
+    return lambda path: soundfile.write(path, np.zeros(samples, np.float32), 16_000)
+
+
+def _short(path: Path) -> None:
+    soundfile.write(path, np.sin(np.arange(700)).astype(np.float32), 16_000)
+
+
+BAD_AUDIO: dict[str, tuple[Callable[[Path], None], str]] = {
+    "text called .wav": (_text_file, "expected an audio file"),
+    "no byte": (lambda path: path.write_bytes(b""), "empty file"),
+    "no sample": (_constant(0), "0 samples"),
+    "one sample": (_constant(1), "a single sample"),
+    "silent": (_constant(16_000), "silent"),
+    "shorter than the receptive field": (_short, "700 samples .* receptive field of 720 samples"),
+    "missing": (lambda path: None, "no such file"),
+    "a folder": (lambda path: path.mkdir(), "a folder"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_AUDIO)
+@pytest.mark.parametrize("target", ["onnx", "torch"])
+def test_bad_audio_is_refused_before_any_file_is_transcribed(
+    exported: Any, tmp_path: Path, capsys: Capture, kind: str, target: str
+) -> None:
+    make, message = BAD_AUDIO[kind]
+    make(tmp_path / "bad.wav")
+    source = {"onnx": ("--bundle", exported.bundle), "torch": ("--checkpoint", exported.checkpoint)}
+    line = refusal(capsys, DEMO[0], tmp_path / "bad.wav", "--target", target, *source[target])
+    assert str(tmp_path / "bad.wav") in line
+    assert re.search(message, line)
+
+
+def _truncated(bundle: Path) -> None:
+    whole = (bundle / "model.onnx").read_bytes()
+    (bundle / "model.onnx").write_bytes(whole[: len(whole) // 2])
+
+
+def _swapped(bundle: Path) -> None:
+    text = (bundle / "tokens.txt").read_text().replace("A\nB", "B\nA")
+    (bundle / "tokens.txt").write_text(text)
+
+
+def _of_another_target(bundle: Path) -> None:
+    write_manifest(bundle, {**open_bundle(bundle).manifest, "target": "coreml"})
+
+
+def _newer(bundle: Path) -> None:
+    write_manifest(bundle, {**open_bundle(bundle).manifest, "schema_version": 99})
+
+
+BAD_BUNDLES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "truncated model": (_truncated, "damaged: model.onnx: truncated"),
+    "swapped tokens": (_swapped, "damaged: tokens.txt: altered"),
+    "missing file": (lambda b: (b / "tokens.txt").unlink(), "damaged: tokens.txt: missing"),
+    "another target": (_of_another_target, "a bundle for target 'coreml', expected 'onnx'"),
+    "newer schema": (_newer, "schema version 99 is newer"),
+    "no manifest": (lambda b: (b / "manifest.json").unlink(), "not a bundle"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_BUNDLES)
+def test_a_bundle_that_is_not_as_exported_is_refused(
+    exported: Any, tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    damage, message = BAD_BUNDLES[kind]
+    shutil.copytree(exported.bundle, tmp_path / "bundle")
+    damage(tmp_path / "bundle")
+    assert message in refusal(capsys, DEMO[0], "--bundle", tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--target", "abacus"), "unknown target 'abacus'; known targets: onnx, torch"),
+        (("--bundle", "nowhere"), "nowhere: no such bundle folder"),
+        (("--target", "torch", "--checkpoint", "nowhere"), "no such checkpoint folder"),
+        (("--target", "torch", "--bundle", "x"), "--bundle goes with --target onnx"),
+        (("--checkpoint", "x"), "--checkpoint goes with --target torch"),
+        (("--format", "json"), "unrecognized arguments"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    capsys: Capture, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal(capsys, DEMO[0], *arguments)
+
+
+def test_no_file_is_one_line(capsys: Capture) -> None:
+    assert "the following arguments are required: FILE" in refusal(capsys)
+
+
+def test_a_runtime_that_gives_up_is_one_line_with_the_file(
+    exported: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def give_up(*_: object) -> None:
+        raise RuntimeError("Failed to allocate memory\nfor requested buffer")
+
+    monkeypatch.setattr("lpa_export.targets.onnx.session.run_clip", give_up)
+    message = refusal(capsys, DEMO[0], "--bundle", exported.bundle)
+    assert str(DEMO[0]) in message and "Failed to allocate memory for" in message
+
+
+def test_a_bundle_runs_without_torch(exported: Any, tmp_path: Path) -> None:
+    write_flac(tmp_path / "a.flac", load_audio(DEMO[0]))
+    script = (
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None;"
+        "from lpa_export.commands.transcribe import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "a.flac"), "--bundle"]
+    done = subprocess.run(
+        [*command, str(exported.bundle)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()

@@ -1,0 +1,57 @@
+"""SLOW (a minute on two cores, 3 GB): wav2vec2-base's real configuration, 8 of 12 replaced.
+
+Time and memory beside the untouched model: `python tests/targets/measure_wav2vec2_base.py`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+from lpa_export.checkpoint import Checkpoint, LPASection
+from lpa_export.ctc import Vocabulary
+from lpa_export.layers import LPAConfig
+from lpa_export.metrics import psnr
+from lpa_export.reference import TorchReference
+from lpa_export.surgery import lpa_layers, replace_layers
+from lpa_export.targets.graph import HardModel
+from lpa_export.targets.onnx.lower import lower
+from lpa_export.targets.onnx.optimise import optimise
+
+REPLACED = tuple(range(8))
+TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    torch.manual_seed(0)
+    config = Wav2Vec2Config()
+    model = Wav2Vec2ForCTC(config).eval()
+    replace_layers(model, REPLACED, LPAConfig(config.hidden_size, config.num_attention_heads))
+    for lpa in lpa_layers(model).values():
+        lpa.hard = True
+    section = LPASection(REPLACED, {}, temperature=0.1)
+    return Checkpoint(model, Vocabulary(TOKENS), section, "base", "0" * 64, do_normalize=True)
+
+
+def test_wav2vec2_base_with_8_of_12_layers_replaced_exports_and_is_equal(
+    checkpoint: Checkpoint,
+    speech: Callable[..., Any],
+    run_graph: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    model = optimise(lower(HardModel(checkpoint), checkpoint.receptive_field), tmp_path)
+    waveforms = [speech(24_000), speech(11_111, 1)]
+    found = run_graph(model, waveforms, ["logits", "frame_lengths"], garbage=float("nan"), extra=99)
+    reference = TorchReference(checkpoint)
+    levels = []
+    for row, waveform in enumerate(waveforms):
+        expected = reference.logits(waveform)
+        assert found["frame_lengths"][row] == len(expected)
+        levels.append(psnr(expected, found["logits"][row, : len(expected)]))
+    # Fifty thousand window edges: float noise may turn one, in one of the two.
+    assert max(levels) > 90
+    assert min(levels) > 60
