@@ -411,7 +411,7 @@ BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "name too long": (
         ("--target", "onnx", "--checkpoint", "CHECKPOINT", "--out", "x" * 300),
-        "cannot be written",
+        "File name too long",
     ),
 }
 

@@ -149,7 +149,7 @@ def _short(path: Path) -> None:
     soundfile.write(path, np.sin(np.arange(700)).astype(np.float32), 16_000)
 
 
-BAD_AUDIO: dict[str, tuple[Callable[[Path], None], str]] = {
+BAD_AUDIO: dict[str, tuple[Callable[[Path], object], str]] = {
     "text called .wav": (_text_file, "expected an audio file"),
     "no byte": (lambda path: path.write_bytes(b""), "empty file"),
     "no sample": (_constant(0), "0 samples"),
@@ -192,7 +192,7 @@ def _newer(bundle: Path) -> None:
     write_manifest(bundle, {**open_bundle(bundle).manifest, "schema_version": 99})
 
 
-BAD_BUNDLES: dict[str, tuple[Callable[[Path], None], str]] = {
+BAD_BUNDLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated model": (_truncated, "damaged: model.onnx: truncated"),
     "swapped tokens": (_swapped, "damaged: tokens.txt: altered"),
     "missing file": (lambda b: (b / "tokens.txt").unlink(), "damaged: tokens.txt: missing"),
