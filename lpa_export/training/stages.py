@@ -202,6 +202,11 @@ def _field(model: Wav2Vec2ForCTC) -> int:
     return receptive_field(model.config.conv_kernel, model.config.conv_stride)
 
 
+# The sections of a recipe that a stage's result depends on: others may change between runs.
+_TEACHER = ("name", "data", "model", "teacher", "refine")
+_DECIDES = {"teacher": _TEACHER, "replace": (*_TEACHER, "lpa", "replace")}
+
+
 @dataclass(frozen=True)
 class _Run:
     """A run folder and the text of what it belongs to."""
@@ -212,7 +217,8 @@ class _Run:
     @classmethod
     def of(cls, folder: Path, recipe: Recipe, stage: str) -> _Run:
         """The run in `folder`, new or begun; LpaError when the folder is another's."""
-        record = {"stage": stage, "recipe": asdict(recipe)}
+        sections = asdict(recipe)
+        record = {"stage": stage} | {name: sections[name] for name in _DECIDES[stage]}
         run = cls(folder, json.dumps(record, indent=1, default=str) + "\n")
         if run.record.is_file():
             if run.record.read_text(encoding="utf-8") != run.text:

@@ -83,6 +83,8 @@ def test_a_finished_run_is_not_trained_again(toy_recipe: Recipe, tmp_path: Path)
 def test_a_run_folder_of_another_recipe_is_refused(toy_recipe: Recipe, tmp_path: Path) -> None:
     path = toy_recipe(epochs=1)
     teacher_stage(load_recipe(path), tmp_path / "run")
+    path.write_text(path.read_text().replace("max_offset: 4", "max_offset: 5"))
+    teacher_stage(load_recipe(path), tmp_path / "run")  # nothing a teacher depends on
     path.write_text(path.read_text().replace("5.0e-3", "4.0e-3"))
     with pytest.raises(LpaError, match="another recipe"):
         teacher_stage(load_recipe(path), tmp_path / "run")
