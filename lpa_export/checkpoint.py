@@ -317,7 +317,7 @@ def _lpa_config(section: LPASection, host: Any) -> LPAConfig:
 
 
 # Names that older transformers wrote for the weight norm of the positional convolution, and the
-# embedding that only pretraining uses.
+# embedding that only SpecAugment uses: a model without masking has none.
 _RENAMED = {"conv.weight_g": "conv.parametrizations.weight.original0",
             "conv.weight_v": "conv.parametrizations.weight.original1"}  # fmt: skip
 _OPTIONAL = "wav2vec2.masked_spec_embed"
@@ -337,6 +337,8 @@ def _read_tensors(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, tor
                 raise LpaError(
                     f"{path}: {len(missing)} tensors are missing, the first is {missing[0]}"
                 )
+            if _OPTIONAL not in shapes:
+                names.pop(_OPTIONAL, None)
             unknown = sorted(names.keys() - shapes.keys())
             if unknown:
                 raise LpaError(

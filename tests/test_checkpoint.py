@@ -94,6 +94,19 @@ def test_weight_norm_names_of_older_transformers_are_read(tiny_checkpoint: Make)
         assert torch.equal(before(waveform).logits, after(waveform).logits)
 
 
+def test_the_masking_embedding_is_left_out_where_the_config_masks_nothing(
+    tiny_checkpoint: Make,
+) -> None:
+    folder = tiny_checkpoint()
+    before = load_checkpoint(folder).model
+    _edit_config(folder, lambda config: config.update(mask_time_prob=0.0, mask_feature_prob=0.0))
+    after = load_checkpoint(folder).model
+    assert "wav2vec2.masked_spec_embed" not in after.state_dict()
+    waveform = torch.randn(1, 4_000)
+    with torch.inference_mode():
+        assert torch.equal(before(waveform).logits, after(waveform).logits)
+
+
 def test_receptive_field_of_wav2vec2() -> None:
     assert receptive_field((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)) == 400
 
