@@ -18,11 +18,13 @@ from typing import Any
 from lpa_export.errors import LpaError
 
 __all__ = [
+    "BUILD",
     "MANIFEST",
     "REPORT",
     "SCHEMA_VERSION",
     "Bundle",
     "damaged_files",
+    "default_bundle",
     "new_folder",
     "open_bundle",
     "write_manifest",
@@ -31,6 +33,8 @@ __all__ = [
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 REPORT = "report.json"
+BUILD = Path("build")
+"""Where bundles go unless a command says otherwise: build/<model>/<target>."""
 
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -136,6 +140,21 @@ def open_bundle(path: Path | str) -> Bundle:
     manifest = _read_manifest(place)
     _require_schema(manifest, place)
     return Bundle(path, manifest)
+
+
+def default_bundle(target: str) -> Path:
+    """The one bundle of ``target`` under ``build/``. Raises LpaError when it is none or several."""
+    found = sorted(path.parent for path in BUILD.glob(f"*/{target}/manifest.json"))
+    if not found:
+        raise LpaError(
+            f"no bundle {BUILD}/*/{target}: run lpa-export --target {target} first, "
+            "or name one with --bundle"
+        )
+    if len(found) > 1:
+        raise LpaError(
+            f"several bundles: {', '.join(map(str, found))}; name one of them with --bundle"
+        )
+    return found[0]
 
 
 def damaged_files(bundle: Bundle) -> list[str]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["ExportResult", "export", "main"]
 
 PROG = "lpa-export"
-BUILD = Path("build")
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -262,5 +261,7 @@ def _default_folder(model: str, name: str, target: Target, precision: str) -> Pa
     """build/<model>/<target>, or <target>-<precision> beside it."""
     if not _FOLDER_NAME.fullmatch(model):
         raise LpaError(f"the model's name {model!r} cannot name a folder; give one with --out")
+    from lpa_export.bundle import BUILD
+
     plain = precision == target.precisions[0]
     return BUILD / model / (name if plain else f"{name}-{precision}")

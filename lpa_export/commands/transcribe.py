@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Transcript", "main", "transcribe"]
 
 PROG = "lpa-transcribe"
-BUILD = Path("build")
 
 
 @dataclass(frozen=True)
@@ -144,28 +143,17 @@ def _transcript(path: Path, waveform: Waveform, model: _Recogniser) -> Transcrip
 
 def _open(target: str, bundle: str | Path | None, checkpoint: str | Path | None) -> _Recogniser:
     """The model of `target`. Raises LpaError for a source that belongs to the other one."""
+    from lpa_export.bundle import default_bundle
+
     if target == "onnx":
         if checkpoint is not None:
             raise LpaError("--checkpoint goes with --target torch; --target onnx takes --bundle")
-        return _open_onnx(_default_bundle() if bundle is None else Path(bundle))
+        return _open_onnx(default_bundle(target) if bundle is None else Path(bundle))
     if target == "torch":
         if bundle is not None:
             raise LpaError("--bundle goes with --target onnx; --target torch takes --checkpoint")
         return _open_torch(checkpoint)
     raise LpaError(f"unknown target {target!r}; known targets: onnx, torch")
-
-
-def _default_bundle() -> Path:
-    """The one bundle under build/. Raises LpaError when there is none or more than one."""
-    found = sorted(path.parent for path in BUILD.glob("*/onnx/manifest.json"))
-    if not found:
-        raise LpaError(
-            f"no bundle {BUILD}/*/onnx; run `lpa-export --target onnx` first, or name one with "
-            "--bundle"
-        )
-    if len(found) > 1:
-        raise LpaError(f"several bundles: {', '.join(map(str, found))}; name one with --bundle")
-    return found[0]
 
 
 def _open_onnx(folder: Path) -> _Recogniser:

@@ -128,7 +128,7 @@ def test_the_only_bundle_under_build_is_found(
     exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "run `lpa-export --target onnx` first" in refusal(capsys, DEMO[0])
+    assert "run lpa-export --target onnx first" in refusal(capsys, DEMO[0])
     shutil.copytree(exported.bundle, tmp_path / "build" / "one" / "onnx")
     assert spoken(capsys, DEMO[0]) == spoken(capsys, DEMO[0], "--bundle", exported.bundle)
     shutil.copytree(exported.bundle, tmp_path / "build" / "two" / "onnx")

@@ -51,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from lpa_export.bundle import default_bundle
     from lpa_validate.renderers import render
-    from lpa_validate.validate import default_bundle, parse_checks, validate
+    from lpa_validate.validate import parse_checks, validate
 
     checks = parse_checks(arguments.checks)
     bundle = arguments.bundle

@@ -8,7 +8,7 @@ from pathlib import Path
 from platform import machine, python_version, system
 from typing import Any
 
-from lpa_export.bundle import Bundle, open_bundle
+from lpa_export.bundle import Bundle, default_bundle, open_bundle
 from lpa_export.ctc import NORMALISER, Vocabulary, normalise_text
 from lpa_export.errors import LpaError
 from lpa_export.gates import Gates
@@ -20,7 +20,7 @@ from lpa_validate.runners import ArtifactError, Runner
 from lpa_validate.runners.torch import ReferenceModel, open_reference
 from lpa_validate.targets import Target, resolve, target_named
 
-__all__ = ["default_bundle", "parse_checks", "run_checks", "validate"]
+__all__ = ["parse_checks", "run_checks", "validate"]
 
 # Where the manifest keeps what validation reads, beyond what every bundle is checked for.
 _MANIFEST: dict[str, tuple[type, ...]] = {
@@ -156,21 +156,6 @@ def _identity(validation: Validation, names: Sequence[str]) -> Reference | None:
         return None
     made_from = validation.bundle.manifest["checkpoint"]
     return Reference("golden", made_from["name"], made_from["sha256"])
-
-
-def default_bundle(target: str, root: Path = Path("build")) -> Path:
-    """The one bundle of ``target`` under ``root``. Raises LpaError when it is none or several."""
-    found = sorted(path.parent for path in root.glob(f"*/{target}/manifest.json"))
-    if not found:
-        raise LpaError(
-            f"no bundle {root}/*/{target}: run lpa-export --target {target} first, "
-            "or name one with --bundle"
-        )
-    if len(found) > 1:
-        raise LpaError(
-            f"several bundles: {', '.join(map(str, found))}; name one of them with --bundle"
-        )
-    return found[0]
 
 
 def parse_checks(text: str | None) -> list[str] | None:
