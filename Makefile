@@ -16,7 +16,7 @@ SOURCES := lpa_export validation tests
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/lpa-export --target onnx --overwrite
-	$(BIN)/lpa-validate --target onnx
+	$(BIN)/lpa-validate --target onnx --bundle build/an4-tiny/onnx
 
 test: lint
 	$(BIN)/python -m pytest -q

@@ -62,7 +62,8 @@ class LPASection:
 class Checkpoint:
     """A loaded model: float32, in eval mode, LPA gates hard.
 
-    `sha256` covers config, weights and vocabulary; `lpa` is None when nothing is replaced.
+    `sha256` covers config, weights, vocabulary and preprocessor; `lpa` is None when nothing is
+    replaced.
     """
 
     model: Wav2Vec2ForCTC
@@ -187,7 +188,8 @@ def _folder(source: str | Path | None) -> Path:
     if folder.is_dir():
         return folder
     parts = str(source).split("/")
-    if folder.exists() or len(parts) != 2 or not all(parts) or str(source).startswith("."):
+    local = Path(parts[0]).is_dir()  # a mistyped folder, not somebody's hub repository
+    if folder.exists() or local or len(parts) != 2 or not all(parts) or str(source).startswith("."):
         raise LpaError(f"{source}: no such checkpoint folder, and no hub id (owner/name) either")
     return _download(str(source))
 
@@ -233,6 +235,16 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "pulses": (dict, "an object"),
+    "temperature": ((int, float), "a number"),
+    "name": (str, "a text"),
+    "hardness": (dict, "an object"),
+    "figures": (dict, "an object"),
+    "training_data_sha256": (str, "a text"),
+}
+
+
 def _section(content: Any, place: Path) -> LPASection | None:
     """The `lpa` section, checked; None when there is none."""
     if content is None:
@@ -253,6 +265,9 @@ def _section(content: Any, place: Path) -> LPASection | None:
     if missing or unknown:
         what = f"lacks {sorted(missing)}" if missing else f"has unknown keys {sorted(unknown)}"
         raise LpaError(f"{place}: the lpa section {what}")
+    for key, (kind, expected) in _KINDS.items():
+        if key in content and not isinstance(content[key], kind):
+            raise LpaError(f"{place}: lpa {key} must be {expected}, found {content[key]!r}")
     layers = content["layers"]
     if not isinstance(layers, list) or not all(type(i) is int for i in layers):
         raise LpaError(f"{place}: lpa layers must be a list of integers, found {layers!r}")
@@ -369,7 +384,10 @@ def _current_name(name: str) -> str:
 
 def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
-    for name in (CONFIG, WEIGHTS, VOCABULARY):
-        content = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    for name in (CONFIG, WEIGHTS, VOCABULARY, PREPROCESSOR):
+        if not (folder / name).is_file():
+            continue
+        with (folder / name).open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(f"{name} {content}\n".encode())
     return digest.hexdigest()

@@ -107,6 +107,25 @@ def test_the_masking_embedding_is_left_out_where_the_config_masks_nothing(
         assert torch.equal(before(waveform).logits, after(waveform).logits)
 
 
+def test_the_hash_covers_the_normalisation(tiny_checkpoint: Make) -> None:
+    folder = tiny_checkpoint()
+    before = load_checkpoint(folder)
+    path = folder / "preprocessor_config.json"
+    path.write_text(path.read_text().replace('"do_normalize": true', '"do_normalize": false'))
+    after = load_checkpoint(folder)
+    assert (before.do_normalize, after.do_normalize) == (True, False)
+    assert before.sha256 != after.sha256
+
+
+def test_a_mistyped_folder_is_not_asked_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "build").mkdir()
+    with pytest.raises(LpaError, match="no such checkpoint folder"):
+        load_checkpoint("build/my-model")
+
+
 def test_receptive_field_of_wav2vec2() -> None:
     assert receptive_field((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)) == 400
 
@@ -162,6 +181,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown pulse key": (
         lambda f: _edit_config(f, lambda c: c["lpa"]["pulses"].update(wobble=3)),
         "lpa pulses: .*wobble",
+    ),
+    "figures no object": (
+        lambda f: _edit_config(f, lambda c: c["lpa"].update(figures=[])),
+        "lpa figures must be an object",
+    ),
+    "temperature no number": (
+        lambda f: _edit_config(f, lambda c: c["lpa"].update(temperature="hot")),
+        "lpa temperature must be a number, found 'hot'",
     ),
     "huge layer count": (
         lambda f: _edit_config(f, lambda c: c.update(num_hidden_layers=10**9)),

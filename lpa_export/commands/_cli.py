@@ -75,7 +75,9 @@ def run_command(
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print_error(prog, "interrupted; nothing half-finished was kept")
+        print_error(
+            prog, "interrupted; give the same command again, a training run continues where it was"
+        )
         return _INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) left. Python would complain again when it flushes at exit.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lpa_export.commands._cli import PASSED, run_command
+from lpa_export.errors import LpaError
 
 __all__ = ["configure_parser", "main"]
 
@@ -26,14 +27,14 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     stages = parser.add_subparsers(dest="stage", required=True, metavar="{teacher,replace}")
     for name, text in STAGES.items():
         stage = stages.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        stage.add_argument("--recipe", type=Path, required=True, metavar="FILE")
+        stage.add_argument("--recipe", type=Path, required=True, metavar="FILE", help="the recipe")
         stage.add_argument(
             "--out",
             type=Path,
             metavar="DIR",
             help="run folder (default: build/train/<name>/<stage>)",
         )
-        stage.add_argument("--threads", type=int, help="CPU threads (default: all)")
+        stage.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: all)")
         stage.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
@@ -43,6 +44,12 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
                 metavar="DIR|HUB_ID",
                 help="checkpoint to replace layers of (default: the recipe's, or its teacher run)",
             )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
+    return int(text)
 
 
 def train(
@@ -70,6 +77,8 @@ def train(
     if stage == "teacher":
         return teacher_stage(loaded, folder)
     source = teacher or loaded.model.checkpoint or str(runs / "teacher" / "checkpoint")
+    if teacher is None and loaded.model.checkpoint is None and not Path(source).is_dir():
+        raise LpaError(f"{source}: no teacher there yet; run lpa-train teacher, or give --teacher")
     return replace_stage(loaded, source, folder)
 
 

@@ -33,7 +33,9 @@ def model_card(manifest: Mapping[str, Any], usage: str) -> str:
         "",
     ]
     lines += _table(("", ""), facts)
-    lines += _section("Word error rate of the checkpoint, percent", _wer(checkpoint["wer"]))
+    lines += _section(
+        "Figures of the checkpoint (WER in percent, PSNR in dB)", _wer(checkpoint["wer"])
+    )
     gates = {name: _number(value) for name, value in manifest["gates"].items()}
     lines += _section("Gates that validation holds it to", _table(("gate", "value"), gates))
     lines += ["", "## Use", "", usage.strip()]

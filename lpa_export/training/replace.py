@@ -58,6 +58,8 @@ def replace_progressively(
     teacher.eval().requires_grad_(False)
     layers = tuple(layers)
     for position, layer in enumerate(layers):
+        # Anew for each layer: a resumed run must draw what the killed one drew.
+        torch.manual_seed(layer_settings.seed + position)
         replace_layers(student, [layer], config)
         _train_parts(student, [encoder_layers(student)[layer]])
         phase = folder / f"layer-{layer}"

@@ -96,10 +96,12 @@ def replace_stage(recipe: Recipe, teacher: str | Path, folder: Path) -> Path:
     Its figures (WER in percent on the recipe's dev set, hardness per layer) are measured on the
     very weights that are stored, after rounding to float16.
     """
-    run = _Run.of(folder, recipe, "replace")
+    source = load_checkpoint(teacher)
+    run = _Run.of(folder, recipe, "replace", teacher=source.sha256)
     if run.checkpoint.is_dir():
         return run.checkpoint
-    source = load_checkpoint(teacher)
+    if not source.do_normalize:
+        raise LpaError(f"{teacher}: takes waveforms as they are; training normalises every one")
     if source.lpa is not None:
         raise LpaError(f"{teacher}: has LPA layers already; give the attention teacher")
     section, settings = recipe.lpa, recipe.replace
@@ -193,6 +195,10 @@ def _augment(model: Wav2Vec2ForCTC, training: TeacherSettings) -> None:
     config.mask_time_length = training.time_mask_length
     config.mask_feature_prob = training.feature_mask_probability
     config.mask_feature_length = training.feature_mask_length
+    masks = config.mask_time_prob > 0 or config.mask_feature_prob > 0
+    if masks and not hasattr(model.wav2vec2, "masked_spec_embed"):
+        embedding = torch.empty(config.hidden_size).uniform_()
+        model.wav2vec2.masked_spec_embed = nn.Parameter(embedding)
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and not name.endswith("intermediate_dropout"):
             module.p = training.dropout
@@ -215,14 +221,17 @@ class _Run:
     text: str
 
     @classmethod
-    def of(cls, folder: Path, recipe: Recipe, stage: str) -> _Run:
+    def of(cls, folder: Path, recipe: Recipe, stage: str, *, teacher: str = "") -> _Run:
         """The run in `folder`, new or begun; LpaError when the folder is another's."""
         sections = asdict(recipe)
-        record = {"stage": stage} | {name: sections[name] for name in _DECIDES[stage]}
-        run = cls(folder, json.dumps(record, indent=1, default=str) + "\n")
+        record = {name: sections[name] for name in _DECIDES[stage]}
+        record |= {"stage": stage, "teacher_sha256": teacher}
+        run = cls(folder, json.dumps(record, indent=1, default=_absolute) + "\n")
         if run.record.is_file():
             if run.record.read_text(encoding="utf-8") != run.text:
-                raise LpaError(f"{folder}: belongs to another recipe or stage; give another --out")
+                raise LpaError(
+                    f"{folder}: belongs to another recipe, teacher or stage; give another --out"
+                )
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise LpaError(f"{folder}: exists and is no run of this recipe; give another --out")
         return run
@@ -244,6 +253,11 @@ class _Run:
             raise LpaError(f"{self.folder}: cannot be written ({error.strerror})") from error
 
 
+def _absolute(path: Path) -> str:
+    """The same file is the same data, however its recipe was named on the command line."""
+    return str(path.resolve())
+
+
 def _speech(
     recipe: Recipe, training: TeacherSettings, vocabulary: Vocabulary, field: int
 ) -> tuple[SpeechSet, SpeechSet, str]:
@@ -252,7 +266,10 @@ def _speech(
         raise LpaError(f"{recipe.name}: has no 'data' section, so there is nothing to train on")
     sources = [*recipe.data.train]
     if recipe.data.synthetic is not None:
-        sources.append(recipe.data.synthetic / "manifest.jsonl")
+        voices = recipe.data.synthetic / "manifest.jsonl"
+        if not voices.is_file():
+            raise LpaError(f"{voices}: no synthetic voices there yet; make them with: make data")
+        sources.append(voices)
     utterances = [utterance for source in sources for utterance in load_utterances(source)]
     speeds: Sequence[float] = training.speeds
     train = SpeechSet(utterances, vocabulary, receptive_field=field, speeds=speeds)

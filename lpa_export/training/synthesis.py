@@ -6,7 +6,8 @@
 AN4 is a census task: spelled names, digits, numbers, dates and a few commands. The same grammar is
 sampled here, spoken by several espeak-ng voices at several speeds and pitches, so that demo speech
 which the package may ship is in the domain of the model it ships with. The demo texts and the
-training texts are disjoint; the voices are shared.
+texts of the synthetic training voices are disjoint; the voices are shared, and a few short texts
+(commands, a name) are in AN4 as well.
 """
 
 from __future__ import annotations

@@ -90,6 +90,19 @@ def test_a_run_folder_of_another_recipe_is_refused(toy_recipe: Recipe, tmp_path:
         teacher_stage(load_recipe(path), tmp_path / "run")
 
 
+def test_a_replacement_of_another_teacher_is_refused(toy_recipe: Recipe, tmp_path: Path) -> None:
+    path = toy_recipe(epochs=1)
+    teacher = teacher_stage(load_recipe(path), tmp_path / "teacher")
+    path.write_text(path.read_text().replace("joint_epochs: 3", "joint_epochs: 1"))
+    recipe = load_recipe(path)
+    replace_stage(recipe, teacher, tmp_path / "run")
+    assert load_checkpoint(replace_stage(recipe, teacher, tmp_path / "run")).replaced == (0, 1)
+    config = json.loads((teacher / "config.json").read_text())
+    (teacher / "config.json").write_text(json.dumps(config | {"final_dropout": 0.5}))
+    with pytest.raises(LpaError, match="another recipe, teacher or stage"):
+        replace_stage(recipe, teacher, tmp_path / "run")
+
+
 def test_a_loss_that_is_no_number_ends_the_run(
     toy_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
