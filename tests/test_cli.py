@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lpa_export.bundle import new_folder
 from lpa_export.commands._cli import quiet_libraries, run_command
 from lpa_export.errors import LpaError
 
@@ -79,6 +81,23 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_interrupt_gives_130_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert failing(KeyboardInterrupt()) == 130
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_termination_leaves_no_half_written_folder(tmp_path: Path) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        with new_folder(tmp_path / "bundle", overwrite=False) as folder:
+            (folder / "model.onnx").write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as left:
+            run_command("lpa-x", configure, run, [])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert left.value.code == 143
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", [["--target", "oynx"], ["--unknown"], ["--tar", "onnx"]])

@@ -7,10 +7,12 @@ Only the standard library is imported here, so that ``--help`` answers at once.
 import argparse
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from lpa_export import __version__
@@ -30,6 +32,7 @@ GATE_FAILED = 1
 COULD_NOT_RUN = 2
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
+_TERMINATED = 143
 
 _NOISY_LOGGERS = (
     "huggingface_hub",
@@ -70,6 +73,10 @@ def run_command(
         return leave.code if isinstance(leave.code, int) else PASSED
     if not arguments.debug:
         quiet_libraries()
+    # As an exception, so that temporary folders are cleaned up as after Ctrl-C. Only a program's
+    # main thread may say so.
+    with suppress(ValueError):
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         code = run(arguments)
         sys.stdout.flush()
@@ -105,6 +112,10 @@ def quiet_libraries() -> None:
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
+
+
+def _terminated(*_: object) -> NoReturn:
+    raise SystemExit(_TERMINATED)
 
 
 def _explained(error: Exception) -> str:
