@@ -191,6 +191,7 @@ def _augment(model: Wav2Vec2ForCTC, training: TeacherSettings) -> None:
     """Set SpecAugment and dropout, in the config and in the modules that are built already."""
     config = model.config
     config.hidden_dropout = config.feat_proj_dropout = config.final_dropout = training.dropout
+    config.layerdrop = 0.0  # distillation compares layer by layer
     config.mask_time_prob = training.time_mask_probability
     config.mask_time_length = training.time_mask_length
     config.mask_feature_prob = training.feature_mask_probability
