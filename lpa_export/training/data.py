@@ -31,11 +31,6 @@ class Batch:
     mask: torch.Tensor
     labels: torch.Tensor
 
-    @property
-    def seconds(self) -> float:
-        """Seconds of speech, padding not counted."""
-        return float(self.mask.sum()) / SAMPLE_RATE
-
 
 def normalise(waveform: np.ndarray) -> np.ndarray:
     """Zero mean and unit variance, as Hugging Face's Wav2Vec2FeatureExtractor does it."""
@@ -80,11 +75,6 @@ class SpeechSet:
 
     def __len__(self) -> int:
         return len(self.utterances)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of speech at the first speed."""
-        return sum(len(versions[0]) for versions in self.clips) / SAMPLE_RATE
 
     def plan(self, epoch: int, *, seed: int, batch_seconds: float) -> list[list[tuple[int, int]]]:
         """Batches of (utterance, speed index): similar lengths together, order shuffled."""

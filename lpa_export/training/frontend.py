@@ -19,7 +19,7 @@ from tqdm import trange
 from transformers import Wav2Vec2ForCTC
 
 from lpa_export.audio import SAMPLE_RATE
-from lpa_export.training.data import SpeechSet
+from lpa_export.training.data import SpeechSet, normalise
 
 __all__ = ["fit_log_mel", "gabor_filters", "mel_matrix"]
 
@@ -99,7 +99,7 @@ def _crops(clips: list[np.ndarray], rng: np.random.Generator, count: int = 16) -
     samples = int(1.5 * SAMPLE_RATE)
     pieces = []
     for index in rng.integers(len(clips), size=count):
-        clip = (clips[index] - clips[index].mean()) / np.sqrt(clips[index].var() + 1e-7)
+        clip = normalise(clips[index])
         clip = np.tile(clip, math.ceil(samples / len(clip)))
         start = rng.integers(len(clip) - samples + 1)
         pieces.append(clip[start : start + samples])

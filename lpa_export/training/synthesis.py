@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lpa_export.audio import load_audio, write_flac
+from lpa_export.audio import SAMPLE_RATE, load_audio, write_flac
 from lpa_export.bundle import new_folder
 from lpa_export.errors import LpaError
 
@@ -157,7 +157,7 @@ def speak(utterance: SyntheticUtterance, out: Path) -> float:
         )  # fmt: skip
         waveform = load_audio(wav)
     write_flac(out, waveform)
-    return len(waveform) / 16_000
+    return len(waveform) / SAMPLE_RATE
 
 
 def synthesise(utterances: list[SyntheticUtterance], out: Path, *, overwrite: bool = False) -> Path:
