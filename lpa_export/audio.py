@@ -14,7 +14,15 @@ import soxr
 
 from lpa_export.errors import LpaError
 
-__all__ = ["SAMPLE_RATE", "Waveform", "load_audio", "require_frames", "resample", "write_flac"]
+__all__ = [
+    "SAMPLE_RATE",
+    "Waveform",
+    "load_audio",
+    "require_frames",
+    "require_within",
+    "resample",
+    "write_flac",
+]
 
 SAMPLE_RATE = 16_000
 """Samples per second that every model of this project takes."""
@@ -58,6 +66,16 @@ def require_frames(waveform: Waveform, receptive_field: int, name: str) -> None:
         raise LpaError(
             f"{name}: {waveform.shape[0]} samples of 16 kHz audio are shorter than the model's "
             f"receptive field of {receptive_field} samples; give a longer recording"
+        )
+
+
+def require_within(waveform: Waveform, max_samples: int, name: str) -> None:
+    """Raise LpaError, naming the recording, when a waveform (samples,) is longer than that."""
+    if len(waveform) > max_samples:
+        raise LpaError(
+            f"{name}: {len(waveform) / SAMPLE_RATE:.1f} s of audio, this bundle takes "
+            f"{max_samples / SAMPLE_RATE:.1f} s at most; split the recording, or export with "
+            "longer --buckets"
         )
 
 

@@ -23,6 +23,8 @@ __all__ = [
     "REPORT",
     "SCHEMA_VERSION",
     "Bundle",
+    "artifact_digest",
+    "artifact_files",
     "damaged_files",
     "default_bundle",
     "new_folder",
@@ -157,6 +159,24 @@ def default_bundle(target: str) -> Path:
     return found[0]
 
 
+def artifact_digest(manifest: dict[str, Any], name: str) -> str:
+    """SHA-256 of an artifact: a file's own; of a folder, that of its lines "path sha256"."""
+    files = artifact_files(manifest, name)
+    if name in files:
+        return str(files[name]["sha256"])
+    lines = "".join(f"{path} {entry['sha256']}\n" for path, entry in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def artifact_files(manifest: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
+    """The listed files of an artifact: the file of that name, or all files in that folder."""
+    return {
+        path: entry
+        for path, entry in manifest["files"].items()
+        if path == name or path.startswith(f"{name}/")
+    }
+
+
 def damaged_files(bundle: Bundle) -> list[str]:
     """One line per missing, altered, truncated or unlisted file; empty for a sound bundle.
 
@@ -266,7 +286,7 @@ def _require_schema(manifest: dict[str, Any], place: Path) -> None:
         if not _is_file_entry(entry):
             raise LpaError(f"{place}: files: {name!r} needs 'sha256' and 'bytes'; export it again")
     for name in manifest["artifacts"]:
-        if not isinstance(name, str) or name not in manifest["files"]:
+        if not isinstance(name, str) or not artifact_files(manifest, name):
             raise LpaError(f"{place}: artifact {name!r} is not among 'files'; export it again")
 
 

@@ -46,9 +46,11 @@ GATES: Mapping[str, Gates] = {
     "fp32": Gates(90.0, None, 0.999, 0.0, 60.0),
     "fp16": Gates(40.0, 50.0, 0.995, 0.1, None),
     "int8": Gates(None, 50.0, None, 0.3, None),
-    "int4": Gates(None, 35.0, None, 0.5, None),
+    "int8-weights": Gates(None, 50.0, None, 0.3, None),
+    "palette6": Gates(None, 35.0, None, 0.5, None),
+    "palette4": Gates(None, 35.0, None, 0.5, None),
 }
-"""The defaults by precision. int8 and int4 speak of the width of the weights."""
+"""The defaults by precision. Palettes are of 64 (6 bits) and 16 (4 bits) values."""
 
 _LOWER_IS_TIGHTER = frozenset({"wer_difference_points", "reference_wer_ceiling"})
 

@@ -5,12 +5,14 @@ metadata the values. To add a setting, add a field. Paths start at the recipe's 
 """
 
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from lpa_export._strict_yaml import load_strict
 from lpa_export.errors import LpaError
 from lpa_export.gates import (
+    GATES,
     HARDEN_WER_POINTS,
     REFERENCE_WER_CEILING,
     Gates,
@@ -19,7 +21,9 @@ from lpa_export.gates import (
 
 __all__ = [
     "ArchitectureSettings",
+    "CoremlSettings",
     "DataSettings",
+    "ExecutorchSettings",
     "GateOverrides",
     "GatesSettings",
     "LPASettings",
@@ -27,8 +31,11 @@ __all__ = [
     "OnnxSettings",
     "Recipe",
     "ReplaceSettings",
+    "SweepSettings",
+    "TargetSettings",
     "TargetsSettings",
     "TeacherSettings",
+    "TrainingSettings",
     "load_recipe",
 ]
 
@@ -37,12 +44,29 @@ def _bounded(default: Any, **bounds: Any) -> Any:
     return field(default=default, metadata=bounds)
 
 
+_BUCKETS = {"above": 0.0, "max": 3600.0, "min_items": 1}
+
+
+def _require_ascending(buckets: tuple[float, ...]) -> None:
+    if any(first >= second for first, second in pairwise(buckets)):
+        raise ValueError(f"buckets must ascend, found {list(buckets)}")
+
+
+def _require_falling(name: str, temperatures: tuple[float, float]) -> None:
+    start, end = temperatures
+    if end > start:
+        raise ValueError(f"{name} must fall, found {start:g} to {end:g}")
+
+
 @dataclass(frozen=True)
 class DataSettings:
-    """Manifests of real speech and the folder of synthetic voices that training adds to it."""
+    """Manifests of real speech and the folder of synthetic voices that training adds to it.
+
+    Training chooses its best weights by ``dev``; only the sweep does without.
+    """
 
     train: tuple[Path, ...] = field(metadata={"min_items": 1})
-    dev: Path
+    dev: Path | None = None
     synthetic: Path | None = None
 
 
@@ -122,6 +146,20 @@ class TeacherSettings:
 
 
 @dataclass(frozen=True)
+class TrainingSettings:
+    """How the updates are computed, the same in every stage.
+
+    ``precision`` bf16: matrix products in bfloat16; weights, their updates and the pulses stay
+    float32. ``accumulate``: so many batches make one update. ``tensorboard``: event files beside
+    the logs (needs the tensorboard package).
+    """
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    accumulate: int = _bounded(1, min=1, max=10_000)
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True)
 class LPASettings:
     """Which attention layers become LPA, and the layer's shape.
 
@@ -153,11 +191,40 @@ class LPASettings:
 
 
 @dataclass(frozen=True)
+class SweepSettings:
+    """The sweep: an LPA fitted to the attention output of every layer, on the same budget.
+
+    ``seconds`` of real speech are used, ``held_out_share`` of them for the figures: of
+    ``data.dev`` where the recipe names it, else of training speakers (utterances, where speakers
+    are not known) that are kept from the fit. ``batch_seconds``: seconds of audio a step.
+    ``temperature`` is (start, end) in frames.
+    """
+
+    steps: int = _bounded(200, min=1, max=1_000_000)
+    learning_rate: float = _bounded(2e-3, above=0.0, max=1.0)
+    batch_seconds: float = _bounded(30.0, above=0.0, max=3600.0)
+    seconds: float = _bounded(600.0, above=0.0, max=360_000.0)
+    held_out_share: float = _bounded(0.2, above=0.0, max=0.9)
+    temperature: tuple[float, float] = _bounded((2.0, 0.3), above=0.0, max=100.0)
+    seed: int = _bounded(0, min=0, max=2**31 - 1)
+
+    def __post_init__(self) -> None:
+        _require_falling("temperature", self.temperature)
+
+
+@dataclass(frozen=True)
 class ReplaceSettings:
     """Progressive replacement: one layer after another, then all of them jointly.
 
     Temperatures are (start, end) in frames. ``hidden_weight`` and ``logit_weight`` weigh the
-    distillation losses beside CTC.
+    distillation losses beside CTC. ``initialise``: an LPA starts at random, with the value and
+    output projections of the attention, or also with windows fitted to its attention maps.
+    ``curriculum``: temperatures fall; without it the last one holds throughout. ``co_adapt``: the
+    rest of an encoder layer (in the joint phase of the encoder, and the head) learns along with
+    its LPA. ``hard_forward``: the joint phase runs with hard gates and the gradient of the soft
+    ones. ``max_wer_points_per_layer``, ``max_wer_points``: a layer that adds more WER than this
+    (percentage points, on ``dev``, hard gates, before the joint phase), by itself or together with
+    those before it, is not replaced, and none after it.
     """
 
     epochs_per_layer: int = _bounded(2, min=1, max=10_000)
@@ -170,13 +237,17 @@ class ReplaceSettings:
     logit_weight: float = _bounded(1.0, min=0.0, max=1000.0)
     batch_seconds: float = _bounded(60.0, above=0.0, max=3600.0)
     average_epochs: int = _bounded(0, min=0, max=10_000)
+    initialise: Literal["none", "projections", "attention"] = "projections"
+    curriculum: bool = True
+    co_adapt: bool = True
+    hard_forward: bool = True
+    max_wer_points_per_layer: float | None = _bounded(None, min=0.0, max=100.0)
+    max_wer_points: float | None = _bounded(None, min=0.0, max=100.0)
     seed: int = _bounded(0, min=0, max=2**31 - 1)
 
     def __post_init__(self) -> None:
-        for name in ("layer_temperature", "joint_temperature"):
-            start, end = getattr(self, name)
-            if end > start:
-                raise ValueError(f"{name} must fall, found {start:g} to {end:g}")
+        _require_falling("layer_temperature", self.layer_temperature)
+        _require_falling("joint_temperature", self.joint_temperature)
 
 
 @dataclass(frozen=True)
@@ -187,10 +258,54 @@ class OnnxSettings:
 
 
 @dataclass(frozen=True)
+class CoremlSettings:
+    """How ``lpa-export --target coreml`` lowers the model.
+
+    ``buckets``: seconds of audio that the fixed-shape encoders take, ascending. ``layout``:
+    ``split`` is a front end of any length and an encoder per bucket, ``whole`` one program per
+    bucket. ``quantize``: int8 per channel, or palettes of 64 or 16 values per group of channels.
+    """
+
+    deployment_target: Literal["iOS17", "iOS18"] = "iOS18"
+    precision: Literal["fp16", "fp32"] = "fp16"
+    quantize: Literal["none", "int8", "palette6", "palette4"] = "none"
+    buckets: tuple[float, ...] = _bounded((5.0, 10.0, 20.0, 30.0), **_BUCKETS)
+    layout: Literal["split", "whole"] = "split"
+
+    def __post_init__(self) -> None:
+        _require_ascending(self.buckets)
+        if self.quantize != "none" and self.precision != "fp16":
+            raise ValueError(f"quantize {self.quantize} computes in fp16, found {self.precision}")
+
+
+@dataclass(frozen=True)
+class ExecutorchSettings:
+    """How ``lpa-export --target executorch`` lowers the model.
+
+    ``lowering``: how LPA layers are written, ``auto`` is what was measured best for the backend.
+    ``buckets``: seconds of audio, ascending, for backends that take fixed shapes only.
+    ``quantize``: int8 weights with dynamic int8 activations, or weights alone.
+    """
+
+    backend: str = _bounded("xnnpack", pattern="[a-z][a-z0-9_]{0,31}")
+    quantize: Literal["none", "int8", "int8-weights"] = "none"
+    lowering: Literal["auto", "prefix_sum", "local_dense_mask"] = "auto"
+    buckets: tuple[float, ...] = _bounded((5.0, 10.0, 20.0, 30.0), **_BUCKETS)
+
+    def __post_init__(self) -> None:
+        _require_ascending(self.buckets)
+
+
+TargetSettings = OnnxSettings | CoremlSettings | ExecutorchSettings
+
+
+@dataclass(frozen=True)
 class TargetsSettings:
     """One section per target."""
 
     onnx: OnnxSettings = OnnxSettings()
+    coreml: CoremlSettings = CoremlSettings()
+    executorch: ExecutorchSettings = ExecutorchSettings()
 
 
 @dataclass(frozen=True)
@@ -218,10 +333,14 @@ class GatesSettings:
     reference_wer_ceiling: float = _bounded(REFERENCE_WER_CEILING, min=0.0, max=100.0)
     reason: str | None = None
     fp32: GateOverrides = GateOverrides()
+    fp16: GateOverrides = GateOverrides()
     int8: GateOverrides = GateOverrides()
+    int8_weights: GateOverrides = GateOverrides()
+    palette6: GateOverrides = GateOverrides()
+    palette4: GateOverrides = GateOverrides()
 
     def __post_init__(self) -> None:
-        for precision in ("fp32", "int8"):
+        for precision in GATES:
             try:
                 self.resolved(precision)
             except LpaError as error:
@@ -229,7 +348,7 @@ class GatesSettings:
 
     def resolved(self, precision: str) -> Gates:
         """The gates that hold for ``precision``, defaults included."""
-        overrides = getattr(self, precision, GateOverrides())
+        overrides = getattr(self, precision.replace("-", "_"), GateOverrides())
         ceiling = {"reference_wer_ceiling": self.reference_wer_ceiling}
         common = resolve_gates(precision, ceiling, reason=self.reason)
         own = resolve_gates(precision, overrides.given(), reason=overrides.reason)
@@ -250,6 +369,8 @@ class Recipe:
     data: DataSettings | None = None
     teacher: TeacherSettings = TeacherSettings()
     refine: TeacherSettings | None = None
+    training: TrainingSettings = TrainingSettings()
+    sweep: SweepSettings = SweepSettings()
     replace: ReplaceSettings = ReplaceSettings()
     targets: TargetsSettings = TargetsSettings()
     gates: GatesSettings = GatesSettings()

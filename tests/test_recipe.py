@@ -84,7 +84,7 @@ MISTAKES = {
         r"unknown key 'epoch' in 'teacher'; known: .*epochs, .*learning_rate",
     ),
     "unknown_section": ("targets:", "target:", 23, "unknown key 'target' in the recipe"),
-    "unknown_target": ("  onnx:", "  onyx:", 24, "unknown key 'onyx' in 'targets'; known: onnx"),
+    "unknown_target": ("  onnx:", "  onyx:", 24, "unknown key 'onyx' in 'targets'; known: coreml"),
     "repeated_key": ("epochs: 3", "learning_rate: 1e-4", 17, "'learning_rate' .* is there twice"),
     "text_for_int": ("epochs: 3", "epochs: three", 17, "a whole number, found 'three'"),
     "float_for_int": ("epochs: 3", "epochs: 3.5", 17, "a whole number, found '3.5'"),
@@ -204,7 +204,7 @@ def test_default_gates_are_the_published_table() -> None:
     assert fp32.padding_psnr_db == 60
     assert (GATES["int8"].psnr_flag_db, GATES["int8"].wer_difference_points) == (50, 0.3)
     assert (GATES["fp16"].psnr_db, GATES["fp16"].psnr_flag_db) == (40, 50)
-    with pytest.raises(LpaError, match="unknown precision 'fp8'; known: fp32, fp16, int8, int4"):
+    with pytest.raises(LpaError, match="unknown precision 'fp8'; known: fp32, fp16, int8"):
         resolve_gates("fp8", {})
 
 

@@ -35,11 +35,15 @@ _BROKEN_PIPE = 141
 _TERMINATED = 143
 
 _NOISY_LOGGERS = (
+    "coremltools",
+    "executorch",
     "huggingface_hub",
     "onnx_ir",
     "onnxruntime",
     "onnxscript",
     "torch",
+    "torch.utils._pytree",
+    "torchao",
     "transformers",
 )
 # Read by the libraries when they are imported; a user who set one keeps the own value.

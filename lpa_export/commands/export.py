@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lpa_export.commands._cli import PASSED, run_command
+from lpa_export.commands._cli import COULD_NOT_RUN, PASSED, print_error, run_command
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
     from lpa_export.checkpoint import Checkpoint, LPASection
     from lpa_export.gates import Gates
-    from lpa_export.recipe import Recipe
-    from lpa_export.targets import Target
+    from lpa_export.recipe import Recipe, TargetSettings
 
 __all__ = ["ExportResult", "export", "main"]
 
@@ -47,7 +46,10 @@ def export(
     checkpoint: str | Path | None = None,
     recipe: str | Path | None = None,
     out: str | Path | None = None,
+    precision: str | None = None,
     quantize: str | None = None,
+    backend: str | None = None,
+    buckets: Sequence[float] | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     announce: Callable[[str], None] = lambda step: None,
@@ -56,27 +58,32 @@ def export(
 
     `checkpoint`: a folder or hub id, None for the model that ships with the package; `recipe`: a
     YAML file whose gates and target settings hold; `out`: the bundle's folder, by default
-    build/<model>/<target>, with -<precision> behind it when quantised; `quantize`: "int8".
-    With `dry_run` all inputs are checked and nothing is written.
+    build/<model>/<target>, with -<backend> and -<precision> behind it where they are not the
+    target's defaults; `precision` or `quantize`: one of the target's precisions; `backend` and
+    `buckets` (seconds): settings of the targets that have them. With `dry_run` all inputs are
+    checked and nothing is written.
 
     Raises LpaError for everything a user can put right; nothing is left behind then.
     """
     from lpa_export.targets import load_target
+    from lpa_export.targets.settings import chosen_precision, target_settings
 
     chosen = load_target(target)
-    settings = _recipe(recipe)
-    precision = _precision(target, chosen, settings, quantize)
+    read = _recipe(recipe)
+    settings = target_settings(
+        target, read, {"backend": backend, "buckets": tuple(buckets) if buckets else None}
+    )
+    wanted = chosen_precision(target, chosen, settings, precision=precision, quantize=quantize)
     if out is not None:
         _require_writable(Path(out), overwrite)
     announce("loading the checkpoint")
     loaded = _load(checkpoint)
-    if settings is not None:
-        _require_same_layers(settings, loaded)
-    _require_hard(loaded.lpa, loaded.name, settings)
-    chosen.check(loaded)
-    folder = (
-        Path(out) if out is not None else _default_folder(loaded.name, target, chosen, precision)
-    )
+    if read is not None:
+        _require_same_layers(read, loaded)
+    _require_hard(loaded.lpa, loaded.name, read)
+    chosen.check(loaded, settings)
+    variants = (_other_backend(settings), wanted if wanted != chosen.precisions[0] else None)
+    folder = Path(out) if out is not None else _default_folder(loaded.name, target, *variants)
     files: dict[str, int] = {}
     if dry_run:
         _require_writable(folder, overwrite)
@@ -84,13 +91,13 @@ def export(
         from lpa_export.targets.assemble import BundleRequest, write_bundle
 
         request = BundleRequest(
-            target, precision, loaded, checkpoint is None, _gates(settings, precision)
+            target, wanted, settings, loaded, checkpoint is None, _gates(read, wanted)
         )
         files = write_bundle(chosen, request, folder, overwrite=overwrite, announce=announce)
     return ExportResult(
         bundle=folder,
         target=target,
-        precision=precision,
+        precision=wanted,
         model=loaded.name,
         layers=loaded.model.config.num_hidden_layers,
         replaced_layers=tuple(sorted(loaded.replaced)),
@@ -101,20 +108,46 @@ def export(
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     """The flags are the keyword arguments of :func:`export`."""
-    parser.description = "Write the bundle of a trained LPA speech model for one target."
-    parser.add_argument("--target", required=True, metavar="NAME", help="onnx")
+    parser.description = "Write the bundle of a trained LPA speech model for one target, or all."
+    parser.add_argument(
+        "--target", required=True, metavar="NAME", help="onnx, coreml, executorch or all of them"
+    )
     parser.add_argument(
         "--checkpoint",
         metavar="DIR|HUB_ID",
         help="folder or Hugging Face id (default: the model that ships with lpa-export)",
     )
     parser.add_argument("--recipe", metavar="FILE", help="YAML with gates and target settings")
-    parser.add_argument("--out", metavar="DIR", help="the bundle (default: build/MODEL/TARGET)")
-    parser.add_argument("--quantize", metavar="KIND", help="int8: weights, per channel, dynamic")
+    parser.add_argument(
+        "--out", metavar="DIR", help="the bundle (default: build/MODEL/TARGET); with all: above it"
+    )
+    parser.add_argument("--precision", metavar="KIND", help="coreml: fp16 (default) or fp32")
+    parser.add_argument(
+        "--quantize",
+        metavar="KIND",
+        help="onnx: int8; coreml: int8, palette6, palette4; executorch: int8, int8-weights",
+    )
+    parser.add_argument(
+        "--backend", metavar="NAME", help="executorch: xnnpack (default), coreml, portable, ..."
+    )
+    parser.add_argument(
+        "--buckets",
+        type=_seconds,
+        metavar="S,S,...",
+        help="lengths in seconds for backends of fixed shape (default: 5,10,20,30)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an older bundle")
     parser.add_argument(
         "--dry-run", action="store_true", help="check the inputs, say what would be done"
     )
+
+
+def _seconds(text: str) -> tuple[float, ...]:
+    """ "5,10" as numbers; argparse turns a ValueError into its one line."""
+    numbers = tuple(float(part) for part in text.split(","))
+    if not all(0 < number <= 3600 for number in numbers):
+        raise ValueError(text)
+    return numbers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,13 +157,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     flags = {name: value for name, value in vars(arguments).items() if name != "debug"}
+    if flags["target"] == "all":
+        return _run_all(flags)
+    print(_summary(_shown(flags)))
+    return PASSED
+
+
+def _shown(flags: Mapping[str, Any]) -> ExportResult:
+    """:func:`export` with its progress on the terminal."""
     progress = _Progress()
     try:
-        result = export(**flags, announce=progress)
+        return export(**flags, announce=progress)
     finally:
         progress.clear()
-    print(_summary(result))
-    return PASSED
+
+
+def _run_all(flags: Mapping[str, Any]) -> int:
+    """Every target after another; one that cannot be written is said and spoils the exit code."""
+    from lpa_export.targets import known_targets
+
+    code = PASSED
+    for target in known_targets():
+        out = None if flags["out"] is None else Path(flags["out"]) / target
+        try:
+            print(_summary(_shown({**flags, "target": target, "out": out})))
+        except LpaError as error:
+            print_error(PROG, f"target {target}: {error}")
+            code = COULD_NOT_RUN
+    return code
 
 
 class _Progress:
@@ -179,20 +233,6 @@ def _recipe(path: str | Path | None) -> Recipe | None:
     from lpa_export.recipe import load_recipe
 
     return load_recipe(path)
-
-
-def _precision(name: str, target: Target, recipe: Recipe | None, quantize: str | None) -> str:
-    """The flag's, else the recipe's, else the target's first precision."""
-    section = getattr(recipe.targets, name, None) if recipe else None
-    wanted = quantize or getattr(section, "quantize", "none")
-    if wanted == "none":
-        return target.precisions[0]
-    if wanted not in target.precisions[1:]:
-        raise LpaError(
-            f"--quantize {wanted}: target {name} has no such precision; "
-            f"known: {', '.join(target.precisions[1:])}"
-        )
-    return wanted
 
 
 def _require_writable(folder: Path, overwrite: bool) -> None:
@@ -257,11 +297,17 @@ def _gates(recipe: Recipe | None, precision: str) -> Gates:
     return recipe.gates.resolved(precision) if recipe else resolve_gates(precision, {})
 
 
-def _default_folder(model: str, name: str, target: Target, precision: str) -> Path:
-    """build/<model>/<target>, or <target>-<precision> beside it."""
+def _other_backend(settings: TargetSettings) -> str | None:
+    """The backend's name where it is not the default one."""
+    backend: str | None = getattr(settings, "backend", None)
+    default = getattr(type(settings), "backend", None)
+    return backend if backend != default else None
+
+
+def _default_folder(model: str, target: str, *variants: str | None) -> Path:
+    """build/<model>/<target>, or <target>-<variant> beside it."""
     if not _FOLDER_NAME.fullmatch(model):
         raise LpaError(f"the model's name {model!r} cannot name a folder; give one with --out")
     from lpa_export.bundle import BUILD
 
-    plain = precision == target.precisions[0]
-    return BUILD / model / (name if plain else f"{name}-{precision}")
+    return BUILD / model / "-".join([target, *filter(None, variants)])

@@ -49,12 +49,13 @@ class Transcript:
 
 @dataclass(frozen=True)
 class _Recogniser:
-    """A model, ready to run. `hop` and `receptive_field` are in samples."""
+    """A model, ready to run; all numbers are in samples. `max_samples` None: any length."""
 
     logits: Callable[[Waveform], np.ndarray]
     vocabulary: Vocabulary
     hop: int
     receptive_field: int
+    max_samples: int | None = None
 
 
 def transcribe(
@@ -66,21 +67,25 @@ def transcribe(
 ) -> tuple[Transcript, ...]:
     """Greedy CTC transcripts of sound files of any rate and channel count, in their order.
 
-    `target` "onnx" runs a bundle, by default the one under build/; "torch" runs a checkpoint
-    (folder or hub id), by default the model that ships with the package.
+    `target` "torch" runs a checkpoint (folder or hub id), by default the model that ships with
+    the package; any other runs a bundle, by default the one under build/. Core ML programs run in
+    the evaluator that validation runs them in.
 
     Raises LpaError for a bundle, checkpoint or file that cannot be used. All files are checked
     before the first is transcribed.
     """
     from tqdm import tqdm
 
-    from lpa_export.audio import load_audio, require_frames
+    from lpa_export.audio import load_audio, require_frames, require_within
 
     model = _open(target, bundle, checkpoint)
     paths = [Path(file) for file in files]
     # Read twice rather than kept: an hour of waveform is 230 MB.
     for path in paths:
-        require_frames(load_audio(path), model.receptive_field, str(path))
+        waveform = load_audio(path)
+        require_frames(waveform, model.receptive_field, str(path))
+        if model.max_samples is not None:
+            require_within(waveform, model.max_samples, str(path))
     progress = tqdm(paths, disable=None, leave=False, unit="file", desc=PROG)
     return tuple(_transcript(path, load_audio(path), model) for path in progress)
 
@@ -90,7 +95,10 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = "Transcribe speech with an exported bundle, or with the model in torch."
     parser.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, Ogg or MP3")
     parser.add_argument(
-        "--target", default="onnx", metavar="NAME", help="onnx or torch (default: onnx)"
+        "--target",
+        default="onnx",
+        metavar="NAME",
+        help="onnx (default), coreml (emulated), executorch or torch",
     )
     parser.add_argument(
         "--bundle", metavar="DIR", help="the bundle to run (default: the one under build/)"
@@ -142,31 +150,38 @@ def _transcript(path: Path, waveform: Waveform, model: _Recogniser) -> Transcrip
 
 
 def _open(target: str, bundle: str | Path | None, checkpoint: str | Path | None) -> _Recogniser:
-    """The model of `target`. Raises LpaError for a source that belongs to the other one."""
+    """The model of `target`. Raises LpaError for a source that belongs to the other kind."""
     from lpa_export.bundle import default_bundle
+    from lpa_export.targets import known_targets
 
-    if target == "onnx":
-        if checkpoint is not None:
-            raise LpaError("--checkpoint goes with --target torch; --target onnx takes --bundle")
-        return _open_onnx(default_bundle(target) if bundle is None else Path(bundle))
     if target == "torch":
         if bundle is not None:
-            raise LpaError("--bundle goes with --target onnx; --target torch takes --checkpoint")
+            raise LpaError("--bundle goes with an exported target; torch takes --checkpoint")
         return _open_torch(checkpoint)
-    raise LpaError(f"unknown target {target!r}; known targets: onnx, torch")
+    if target not in known_targets():
+        raise LpaError(f"unknown target {target!r}; known: {', '.join(known_targets())}, torch")
+    if checkpoint is not None:
+        raise LpaError(f"--checkpoint goes with --target torch; {target} takes --bundle")
+    return _open_bundle(target, default_bundle(target) if bundle is None else Path(bundle))
 
 
-def _open_onnx(folder: Path) -> _Recogniser:
+def _open_bundle(target: str, folder: Path) -> _Recogniser:
+    """A bundle in the runner that validation runs it in."""
+    from lpa_validate.runners import ArtifactError, pad
+    from lpa_validate.targets import target_named
+
     from lpa_export.bundle import open_bundle
     from lpa_export.ctc import Vocabulary
-    from lpa_export.targets.onnx.session import open_session, run_clip
 
     bundle = open_bundle(folder)
-    _require_sound(bundle)
+    _require_sound(bundle, target)
     manifest = bundle.manifest
-    session = open_session(bundle.file(manifest["artifacts"][0]))
+    try:
+        runner = target_named(target).runner_class()(bundle)
+    except ArtifactError as error:
+        raise LpaError(f"{folder}: {error}; export the bundle again") from error
     return _Recogniser(
-        logits=lambda waveform: run_clip(session, ["logits"], waveform)["logits"],
+        logits=lambda waveform: runner.run(*pad([waveform]))[0],
         vocabulary=replace(
             Vocabulary.from_lines(bundle.file("tokens.txt")),
             blank=manifest["vocabulary"]["blank_id"],
@@ -174,16 +189,17 @@ def _open_onnx(folder: Path) -> _Recogniser:
         ),
         hop=manifest["frames"]["hop"],
         receptive_field=manifest["frames"]["receptive_field"],
+        max_samples=runner.max_samples,
     )
 
 
-def _require_sound(bundle: Bundle) -> None:
+def _require_sound(bundle: Bundle, target: str) -> None:
     """Raise LpaError for a bundle of another target or with files that are not as exported."""
     from lpa_export.bundle import damaged_files
 
     found = bundle.manifest["target"]
-    if found != "onnx":
-        raise LpaError(f"{bundle.path}: a bundle for target {found!r}, expected 'onnx'")
+    if found != target:
+        raise LpaError(f"{bundle.path}: a bundle for target {found!r}, expected {target!r}")
     if damaged := damaged_files(bundle):
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
         raise LpaError(f"{bundle.path}: damaged: {damaged[0]}{more}; export the bundle again")

@@ -7,7 +7,7 @@ in the table below. Whatever is heavy is imported when the target is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,7 @@ from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
     from lpa_export.checkpoint import Checkpoint
+    from lpa_export.recipe import TargetSettings
     from lpa_export.targets.golden import GoldenClip
 
 __all__ = ["Announce", "Job", "Target", "Written", "known_targets", "load_target"]
@@ -23,15 +24,23 @@ __all__ = ["Announce", "Job", "Target", "Written", "known_targets", "load_target
 Announce = Callable[[str], None]
 """Called with a few words before each step that may take seconds."""
 
-_TARGETS = {"onnx": "lpa_export.targets.onnx.target:OnnxTarget"}
+_TARGETS = {
+    "onnx": "lpa_export.targets.onnx.target:OnnxTarget",
+    "coreml": "lpa_export.targets.coreml.target:CoremlTarget",
+    "executorch": "lpa_export.targets.executorch.target:ExecutorchTarget",
+}
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a target is given: the model, the precision, and clips to check its work on."""
+    """What a target is given: the model, the precision, and clips to check its work on.
+
+    `settings` is the target's own section of the recipe, flags put in.
+    """
 
     checkpoint: Checkpoint
     precision: str
+    settings: TargetSettings
     clips: tuple[GoldenClip, ...]
     announce: Announce
 
@@ -54,6 +63,8 @@ class Written:
     tools: Mapping[str, str]
     usage: str
     """How to run it, in Markdown, for the model card; not part of the manifest."""
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+    """What only this target's runner needs."""
 
 
 class Target(Protocol):
@@ -62,8 +73,8 @@ class Target(Protocol):
     precisions: tuple[str, ...]
     """Precisions it can write; the first is the default."""
 
-    def check(self, checkpoint: Checkpoint) -> None:
-        """Raise LpaError for a model that this target cannot take; quick."""
+    def check(self, checkpoint: Checkpoint, settings: TargetSettings) -> None:
+        """Raise LpaError for a model or settings that this target cannot take; quick."""
 
     def write(self, job: Job, folder: Path) -> Written:
         """Write the artifacts into `folder`. Raises LpaError when they are not equal enough."""

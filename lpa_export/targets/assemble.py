@@ -13,6 +13,7 @@ from lpa_export.audio import SAMPLE_RATE
 from lpa_export.bundle import new_folder, write_manifest
 from lpa_export.checkpoint import Checkpoint
 from lpa_export.gates import Gates
+from lpa_export.recipe import TargetSettings
 from lpa_export.surgery import encoder_layers
 from lpa_export.targets import Announce, Job, Target, Written
 from lpa_export.targets.frames import FrameArithmetic
@@ -28,6 +29,7 @@ class BundleRequest:
 
     target_name: str
     precision: str
+    settings: TargetSettings
     checkpoint: Checkpoint
     shipped: bool
     gates: Gates
@@ -62,7 +64,8 @@ def write_bundle(
     with new_folder(folder, overwrite=overwrite) as new:
         announce("running the reference on the golden clips")
         clips = golden_clips(checkpoint)
-        written = target.write(Job(checkpoint, request.precision, clips, announce), new)
+        job = Job(checkpoint, request.precision, request.settings, clips, announce)
+        written = target.write(job, new)
         announce("writing the bundle")
         checkpoint.vocabulary.write_lines(new / "tokens.txt")
         write_golden(new, clips)

@@ -378,7 +378,7 @@ def test_a_bad_checkpoint_is_one_line_and_nothing_is_written(
 
 
 BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
-    "unknown target": (("--target", "onxx"), "unknown target 'onxx'; known targets: onnx"),
+    "unknown target": (("--target", "onxx"), "unknown target 'onxx'; known targets: onnx, coreml"),
     "no target": ((), "the following arguments are required: --target"),
     "missing checkpoint": (
         ("--target", "onnx", "--checkpoint", "./nowhere"),
@@ -386,7 +386,7 @@ BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "unknown precision": (
         ("--target", "onnx", "--quantize", "int7"),
-        "--quantize int7: target onnx has no such precision; known: int8",
+        "--quantize int7: target onnx has no such precision; known: fp32, int8",
     ),
     "missing recipe": (("--target", "onnx", "--recipe", "no.yaml"), "no.yaml"),
     "unknown key": (

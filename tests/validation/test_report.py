@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from lpa_validate.renderers import RENDERERS, render
+from lpa_validate.renderers import RENDERERS, render, render_all
 from lpa_validate.report import Check, Comparison, Data, Figure, Reference, Report, judged, not_run
 
 
@@ -14,6 +14,7 @@ def report(*checks: Check, asked: tuple[str, ...] = ()) -> Report:
         model="tiny",
         precision="fp32",
         artifacts={"model.onnx": "ab" * 32},
+        artifact_bytes=8_600_000,
         data=Data("demo", "cd" * 32, 4, 10, 7.125),
         reference=Reference("torch", "tiny", "ef" * 32),
         normaliser="lpa-basic/1",
@@ -134,5 +135,21 @@ def test_github_annotates_by_severity_and_escapes_what_would_end_the_command() -
 
 @pytest.mark.parametrize("form", RENDERERS)
 def test_every_format_renders_a_report_without_data_or_reference(form: str) -> None:
-    bare = Report("onnx", "tiny", "fp32", {}, None, None, "lpa-basic/1", {}, (PASSED,))
+    bare = Report("onnx", "tiny", "fp32", {}, 0, None, None, "lpa-basic/1", {}, (PASSED,))
     assert render(bare, form).endswith("\n")
+
+
+def test_reports_of_several_targets_end_in_one_table() -> None:
+    good = judged("parity", [Figure("PSNR, all logits", 120.5, "dB", 90.0, ">=")])
+    emulated = Figure("PSNR, all logits", 51.25, "dB", 40.0, ">=", label="emulated")
+    pair = [(report(good), ""), (report(judged("parity", [emulated]), FAILED), "careful")]
+    head, first, second = render_all(pair, "text").splitlines()[-3:]
+    assert head.split() == [
+        *("target", "precision", "size", "WER", "difference", "PSNR", "argmax", "how", "verdict")
+    ]
+    assert first.split() == [
+        *("onnx", "fp32", "8.6", "MB", "-", "-", "120.5", "dB", "-", "measured", "pass")
+    ]
+    assert second.split()[-5:] == ["51.25", "dB", "-", "emulated", "fail"]
+    listed = json.loads(render_all(pair, "json"))
+    assert [entry["verdict"] for entry in listed] == ["pass", "fail"]

@@ -5,10 +5,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lpa_export.commands._cli import run_command
+from lpa_export.commands._cli import COULD_NOT_RUN, GATE_FAILED, print_error, run_command
+from lpa_export.errors import LpaError
+
+if TYPE_CHECKING:
+    from lpa_validate.report import Report
 
 __all__ = ["configure_parser", "main"]
+
+PROG = "lpa-validate"
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +24,14 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         "Compare an exported bundle with the model it came from, on real speech. Exit code: "
         "0 all gates hold, 1 a gate failed, 2 could not run."
     )
-    parser.add_argument("--target", required=True, help="the kind of bundle, such as onnx")
     parser.add_argument(
-        "--bundle", type=Path, metavar="DIR", help="the bundle (default: the one under build/)"
+        "--target", required=True, help="the kind of bundle: onnx, coreml, executorch or all"
+    )
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="DIR",
+        help="the bundle (default: the one under build/); with all: the folder above them",
     )
     parser.add_argument(
         "--data",
@@ -35,8 +47,19 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checks",
         metavar="LIST",
-        help="integrity,ops,parity,wer,padding,determinism or some of them; one that is named "
-        "and cannot run is exit code 2",
+        help="integrity,ops,parity,wer,padding,determinism, for executorch also replay, for "
+        "coreml compute-plan,precision,range, or some of them; one that is named and cannot run "
+        "is exit code 2",
+    )
+    placement = parser.add_mutually_exclusive_group()
+    placement.add_argument(
+        "--placement",
+        type=Path,
+        metavar="FILE",
+        help="coreml: fail when an op leaves the Neural Engine that stays there in this file",
+    )
+    placement.add_argument(
+        "--write-placement", type=Path, metavar="FILE", help="coreml: make that file"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
     parser.add_argument("--format", choices=("text", "json", "github"), default="text")
@@ -47,38 +70,65 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run_command("lpa-validate", configure_parser, _run, argv)
+    return run_command(PROG, configure_parser, _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from lpa_validate.renderers import render, render_all
+    from lpa_validate.targets import TARGETS
+
+    if arguments.target != "all":
+        report, note = _report(arguments, arguments.target, arguments.bundle)
+        _put_out(arguments.output, render(report, arguments.format, note=note))
+        return report.exit_code
+    found, codes = [], []
+    for target in TARGETS:
+        bundle = None if arguments.bundle is None else arguments.bundle / target
+        try:
+            found.append(_report(arguments, target, bundle))
+            codes.append(found[-1][0].exit_code)
+        except LpaError as error:
+            print_error(PROG, f"target {target}: {error}")
+            codes.append(COULD_NOT_RUN)
+    _put_out(arguments.output, render_all(found, arguments.format))
+    # A failed gate is news about the model; it outweighs a target that could not run.
+    return GATE_FAILED if GATE_FAILED in codes else max(codes)
+
+
+def _report(
+    arguments: argparse.Namespace, target: str, bundle: Path | None
+) -> tuple["Report", str]:
+    """One target's report, left in its bundle, and a note where that was not possible."""
     from lpa_export.bundle import default_bundle
+    from lpa_validate.evaluation import Placement
     from lpa_validate.renderers import render
+    from lpa_validate.targets import target_named
     from lpa_validate.validate import parse_checks, validate
 
     checks = parse_checks(arguments.checks)
-    bundle = arguments.bundle
     if bundle is None:
         # Known here too, because the report belongs into it.
-        from lpa_validate.targets import target_named
-
-        target_named(arguments.target)
-        bundle = default_bundle(arguments.target)
+        target_named(target)
+        bundle = default_bundle(target)
+    placement = arguments.placement or arguments.write_placement
     report = validate(
-        target=arguments.target,
+        target=target,
         bundle=bundle,
         data=arguments.data,
         checkpoint=arguments.checkpoint,
         checks=checks,
         limit=arguments.limit,
+        placement=placement and Placement(placement, write=arguments.placement is None),
     )
     unwritten = _write(bundle / "report.json", render(report, "json"))
-    note = f"report.json not written: {unwritten}" if unwritten else ""
-    text = render(report, arguments.format, note=note)
-    if arguments.output is None:
+    return report, f"report.json not written: {unwritten}" if unwritten else ""
+
+
+def _put_out(output: Path | None, text: str) -> None:
+    if output is None:
         print(text, end="")
     else:
-        arguments.output.write_text(text, "utf-8")
-    return report.exit_code
+        output.write_text(text, "utf-8")
 
 
 def _write(path: Path, text: str) -> str:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lpa_export.audio import load_audio, require_frames
+from lpa_export.audio import load_audio, require_frames, require_within
 from lpa_export.ctc import Vocabulary, greedy_text
 from lpa_validate.progress import progress
 from lpa_validate.runners import Array, ArtifactError, Runner, pad
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from lpa_export.gates import Gates
     from lpa_export.speech import Utterance
 
-__all__ = ["Evaluated", "Validation", "transcript"]
+__all__ = ["Evaluated", "Placement", "Validation", "transcript"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class Evaluated:
     transcript: str
     reference_logits: Array | None
     reference_transcript: str | None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The file that says which ops stay on the accelerator; ``write``: make it anew."""
+
+    path: Path
+    write: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Validation:
     reference: ReferenceModel | None
     reference_problem: str
     utterances: Sequence["Utterance"]
+    placement: Placement | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -71,11 +81,15 @@ class Validation:
     def waveform(self, utterance: "Utterance") -> Array:
         """Its audio at the bundle's sample rate, (samples,).
 
-        Raises LpaError for audio that cannot be read or is too short for one frame.
+        Raises LpaError for audio that cannot be read, is too short for one frame, or longer than
+        the artifact takes.
         """
         manifest = self.bundle.manifest
         waveform = load_audio(utterance.audio, sample_rate=manifest["sample_rate"])
         require_frames(waveform, manifest["frames"]["receptive_field"], utterance.audio.name)
+        longest = self.runner.max_samples if self.runner else None
+        if longest is not None:
+            require_within(waveform, longest, str(utterance.audio))
         return waveform
 
     @cached_property

@@ -200,13 +200,15 @@ class Report:
     """Everything one run of ``lpa-validate`` found.
 
     ``asked`` are the checks the user named; empty when he took the default set. ``artifacts``
-    maps each artifact's file name to its SHA-256, so that a report cannot pass for another's.
+    maps each artifact's name to its SHA-256, so that a report cannot pass for another's;
+    ``artifact_bytes`` is their size together.
     """
 
     target: str
     model: str
     precision: str
     artifacts: Mapping[str, str]
+    artifact_bytes: int
     data: Data | None
     reference: Reference | None
     normaliser: str
@@ -248,6 +250,7 @@ class Report:
             "precision": self.precision,
             "verdict": self.verdict,
             "artifacts": dict(self.artifacts),
+            "artifact_bytes": self.artifact_bytes,
             "data": self.data and self.data.to_json(),
             "reference": self.reference and self.reference.to_json(),
             "normaliser": {"name": name, "version": version},

@@ -3,7 +3,7 @@
 Values are "module:name", resolved on use: no runtime is imported before it is needed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,11 @@ __all__ = ["TARGETS", "Target", "resolve", "target_named"]
 
 @dataclass(frozen=True)
 class Target:
-    """What differs between targets: the runtime that executes, and the check of its ops."""
+    """What differs between targets: the runtime that executes, and the checks of its own."""
 
     runner: str
-    ops: str
+    checks: Mapping[str, str]
+    """Check name -> "module:name", in place of or beside the checks that all targets share."""
 
     def runner_class(self) -> Callable[..., "Runner"]:
         """The runner; called with an open bundle and ``threads``.
@@ -39,7 +40,23 @@ class Target:
 TARGETS: dict[str, Target] = {
     "onnx": Target(
         runner="lpa_validate.runners.onnx:OnnxRunner",
-        ops="lpa_validate.checks.onnx_ops:check_ops",
+        checks={"ops": "lpa_validate.checks.onnx_ops:check_ops"},
+    ),
+    "coreml": Target(
+        runner="lpa_validate.runners.coreml:CoremlRunner",
+        checks={
+            "ops": "lpa_validate.checks.coreml_ops:check_ops",
+            "compute-plan": "lpa_validate.checks.coreml_plan:check_compute_plan",
+            "precision": "lpa_validate.checks.precision:check_precision",
+            "range": "lpa_validate.checks.ranges:check_range",
+        },
+    ),
+    "executorch": Target(
+        runner="lpa_validate.runners.executorch:ExecutorchRunner",
+        checks={
+            "ops": "lpa_validate.checks.executorch_ops:check_ops",
+            "replay": "lpa_validate.executorch.replay:check_replay",
+        },
     ),
 }
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from platform import machine, python_version, system
 from typing import Any
 
-from lpa_export.bundle import Bundle, default_bundle, open_bundle
+from lpa_export.bundle import Bundle, artifact_digest, artifact_files, default_bundle, open_bundle
 from lpa_export.ctc import NORMALISER, Vocabulary, normalise_text
 from lpa_export.errors import LpaError
 from lpa_export.gates import Gates
 from lpa_export.speech import Utterance, data_hash, load_utterances
 from lpa_validate.checks import CHECKS, NEEDS_SPEECH, OPENS_ITSELF
-from lpa_validate.evaluation import Validation
-from lpa_validate.report import Check, Data, Reference, Report, not_run
+from lpa_validate.evaluation import Placement, Validation
+from lpa_validate.report import Check, Data, Figure, Label, Reference, Report, not_run
 from lpa_validate.runners import ArtifactError, Runner
 from lpa_validate.runners.torch import ReferenceModel, open_reference
 from lpa_validate.targets import Target, resolve, target_named
@@ -35,7 +35,12 @@ _MANIFEST: dict[str, tuple[type, ...]] = {
     "vocabulary.word_delimiter": (str,),
 }
 _STAGE = ("name", "kind", "tensor")
-_TOOLS = ("jiwer", "numpy", "onnx", "onnxruntime", "torch", "transformers")
+# Figures of the reference and of the data: those are measured, whatever runs the artifact.
+_NOT_THE_ARTIFACTS = (", reference", "compared")
+_TOOLS = (
+    *("coremltools", "executorch", "jiwer", "numpy", "onnx", "onnxruntime", "torch"),
+    "transformers",
+)
 
 
 def validate(
@@ -46,25 +51,26 @@ def validate(
     checkpoint: str | Path | None = None,
     checks: Sequence[str] | None = None,
     limit: int | None = None,
+    placement: Placement | None = None,
 ) -> Report:
     """Run ``checks`` (None: all) on a bundle of ``target`` and report.
 
     ``bundle`` None: the only one under ``build/``; ``data`` None: the demo speech; ``limit``:
-    the first so many utterances. Raises LpaError for anything that keeps it from running; a
-    damaged artifact is a failed check, not an error.
+    the first so many utterances; ``placement``: what the ops check compares with. Raises LpaError
+    for anything that keeps it from running; a damaged artifact is a failed check, not an error.
     """
     started = time.monotonic()
     chosen = target_named(target)
     opened = open_bundle(bundle or default_bundle(target))
     _require_manifest(opened, target)
-    names = list(CHECKS) if checks is None else list(checks)
+    names = _names(chosen, target, checks)
     utterances: list[Utterance] = []
     reference: ReferenceModel | None = None
     problem = ""
     if NEEDS_SPEECH & set(names):
         utterances = load_utterances(None if data is None else Path(data), limit=limit)
         reference, problem = open_reference(opened, checkpoint)
-    validation = open_validation(opened, chosen, utterances, reference, problem)
+    validation = open_validation(opened, chosen, utterances, reference, problem, placement)
     if "wer" in names and validation.tokens is not None:
         _require_transcribable(utterances, validation.tokens)
     report = run_checks(
@@ -92,6 +98,7 @@ def open_validation(
     utterances: Sequence[Utterance],
     reference: ReferenceModel | None,
     reference_problem: str,
+    placement: Placement | None = None,
 ) -> Validation:
     """Everything the checks need; an artifact that does not open leaves ``runner`` None.
 
@@ -116,6 +123,7 @@ def open_validation(
         reference=reference,
         reference_problem=reference_problem,
         utterances=utterances,
+        placement=placement,
     )
 
 
@@ -129,16 +137,20 @@ def run_checks(
 ) -> Report:
     """The named checks in their own order, as a report. Raises LpaError for unusable speech."""
     checks: list[Check] = []
-    for name, path in CHECKS.items():
-        if name in names:
-            check = resolve(target.ops if name == "ops" else path)
-            checks += _run(name, check, validation)
+    for name, path in {**CHECKS, **target.checks}.items():
+        if path and name in names:
+            checks += _run(name, resolve(path), validation)
     manifest = validation.bundle.manifest
     return Report(
         target=manifest["target"],
         model=manifest["model"],
         precision=manifest["precision"],
-        artifacts={name: manifest["files"][name]["sha256"] for name in manifest["artifacts"]},
+        artifacts={name: artifact_digest(manifest, name) for name in manifest["artifacts"]},
+        artifact_bytes=sum(
+            entry["bytes"]
+            for name in manifest["artifacts"]
+            for entry in artifact_files(manifest, name).values()
+        ),
         data=None if data is None else _data(data, validation),
         reference=_identity(validation, names),
         normaliser=NORMALISER,
@@ -188,7 +200,29 @@ def _run(
             else:
                 found = [Check(name, "fail", reason=str(error))]
     seconds = (time.monotonic() - started) / len(found)
-    return [replace(item, seconds=seconds) for item in found]
+    label = validation.runner.label if validation.runner and name not in OPENS_ITSELF else None
+    return [replace(item, seconds=seconds, figures=_labelled(item, label)) for item in found]
+
+
+def _labelled(check: Check, label: Label | None) -> tuple[Figure, ...]:
+    """Figures of an artifact that was emulated must not pass for measurements of it."""
+    return tuple(
+        replace(figure, label=label)
+        if label and figure.label == "measured" and not figure.name.endswith(_NOT_THE_ARTIFACTS)
+        else figure
+        for figure in check.figures
+    )
+
+
+def _names(chosen: Target, target: str, checks: Sequence[str] | None) -> list[str]:
+    """The checks to run. Raises LpaError for one that this target does not have."""
+    known = [name for name, path in {**CHECKS, **chosen.checks}.items() if path]
+    missing = [name for name in checks or () if name not in known]
+    if missing:
+        raise LpaError(
+            f"target {target} has no check {', '.join(missing)}; it has {', '.join(known)}"
+        )
+    return known if checks is None else list(checks)
 
 
 def _require_manifest(bundle: Bundle, target: str) -> None:

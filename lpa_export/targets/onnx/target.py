@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import onnx
 
     from lpa_export.checkpoint import Checkpoint
+    from lpa_export.recipe import TargetSettings
 
 __all__ = ["ARTIFACT", "OnnxTarget"]
 
@@ -37,7 +38,7 @@ class OnnxTarget:
 
     precisions = ("fp32", "int8")
 
-    def check(self, checkpoint: Checkpoint) -> None:
+    def check(self, checkpoint: Checkpoint, settings: TargetSettings) -> None:
         """Raise LpaError for a wav2vec2 with adapters."""
         require_plain(checkpoint)
 

@@ -4,23 +4,19 @@ Each clip alone is the truth; then beside a longer clip, with silence behind it,
 behind it (what a reused buffer holds). Only the valid frames are compared.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from lpa_validate.checks.buckets import check_buckets
+from lpa_validate.checks.clips import spread_clips, worst_agreement
 from lpa_validate.evaluation import Validation
-from lpa_validate.measures import argmax_agreement, non_finite, psnr_db
 from lpa_validate.report import Check, Figure, gated, judged
-from lpa_validate.runners import Array, pad
+from lpa_validate.runners import Array, Bucketed, pad
 
-__all__ = ["CLIPS", "PADDINGS", "check_padding"]
+__all__ = ["PADDINGS", "check_padding"]
 
-CLIPS = 4
-"""Clips tried, spread over the lengths in the data."""
-
-# Enough to meet short and long clips without reading a whole test set.
-_CANDIDATES = 16
 _SEED = 7
 # Loud beside speech in [-1, 1], and off zero: what leaks in must show.
 _NOISE_LEVEL = 3.0
@@ -59,7 +55,9 @@ PADDINGS: dict[str, Padded] = {
 
 def check_padding(validation: Validation) -> list[Check]:
     """Argmax and PSNR on valid frames, per way of padding, the worst over a few clips."""
-    clips = _clips(validation)
+    if isinstance(validation.artifact, Bucketed) and validation.artifact.buckets:
+        return check_buckets(validation, validation.artifact)
+    clips = spread_clips(validation)
     longer = clips[-1]
     rate = validation.bundle.manifest["sample_rate"]
     gate = validation.gates.padding_psnr_db
@@ -67,7 +65,7 @@ def check_padding(validation: Validation) -> list[Check]:
     figures, tables = [], []
     for name, padded in PADDINGS.items():
         found = [_first(validation, padded(clip, longer, rate), clip, longer) for clip in clips]
-        agreement, psnr, problem = _worst(alone, found)
+        agreement, psnr, problem = worst_agreement(alone, found)
         # Where the precision has no gate here, padding moves the quantisation range: remark it.
         figures += [
             Figure(f"argmax, {name}", agreement, gate=1.0, comparison=">=", flag=gate is None),
@@ -79,28 +77,7 @@ def check_padding(validation: Validation) -> list[Check]:
     return [judged("padding", figures, reason=problems, details=details)]
 
 
-def _clips(validation: Validation) -> list[Array]:
-    """A few waveforms (samples,), shortest to longest; at most ``CLIPS``."""
-    candidates = [validation.waveform(item) for item in validation.utterances[:_CANDIDATES]]
-    candidates.sort(key=len)
-    picks = np.unique(np.linspace(0, len(candidates) - 1, CLIPS).round().astype(int))
-    return [candidates[index] for index in picks]
-
-
 def _first(validation: Validation, batch: Array, clip: Array, longer: Array) -> Array:
     """Logits of the clip in the first row of ``batch``; a second row is ``longer``."""
     lengths = [len(clip), len(longer)][: len(batch)]
     return validation.artifact.run(batch, lengths)[0]
-
-
-def _worst(alone: Sequence[Array], found: Sequence[Array]) -> tuple[float, float, str]:
-    """Lowest argmax agreement and PSNR over the clips, and what makes them incomparable."""
-    agreement, psnr = 1.0, float("inf")
-    for expected, other in zip(alone, found, strict=True):
-        if expected.shape != other.shape:
-            return 0.0, float("nan"), f"{len(other)} valid frames, alone {len(expected)}"
-        if non_finite(other) or non_finite(expected):
-            return 0.0, float("nan"), "logits are NaN or infinite"
-        agreement = min(agreement, argmax_agreement(expected, other))
-        psnr = min(psnr, psnr_db(expected, other))
-    return agreement, psnr, ""

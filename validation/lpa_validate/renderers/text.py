@@ -1,9 +1,11 @@
 """The report for a person at a terminal: one line per figure, gate and verdict beside it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from lpa_validate.executorch.rendering import lines as delegation_lines
 from lpa_validate.report import Check, Figure, Report
+from lpa_validate.rules.neural_engine.as_text import lines as neural_engine_lines
 
 __all__ = ["figure_value", "render_text", "verdict_line"]
 
@@ -16,6 +18,20 @@ _VERDICT = {
 _NAME, _VALUE, _GATE = 38, 18, 12
 _LINES = 8
 """Rows of a table shown; the rest is in report.json."""
+
+_LISTS = {
+    "largest ranges": "ranges",
+    "product sums beyond the accumulator": "accumulated",
+    "values lost near zero": "underflow",
+}
+"""Title -> key of a check's details that holds lines."""
+
+_TABLES: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
+    "neural_engine": neural_engine_lines,
+    "compute_plan": neural_engine_lines,
+    "delegates": delegation_lines,
+}
+"""Key of a check's details -> what the checks of single targets have to show with it."""
 
 
 def render_text(report: Report, note: str = "") -> str:
@@ -81,6 +97,11 @@ def _details(details: Mapping[str, Any]) -> Iterator[str]:
     yield from _rows(f"stages of {details.get('worst_utterance')}", _stages(details))
     yield from _rows("changed transcripts", _changed(details))
     yield from _rows("findings", list(details.get("findings", ())))
+    for title, key in _LISTS.items():
+        yield from _rows(title, list(details.get(key, ())))
+    for key, lines in _TABLES.items():
+        if key in details:
+            yield from lines(details)
     for provider in details.get("providers", ()):
         title = f"{provider['provider']} leaves to the CPU"
         yield from _rows(title, _breakers(provider) or ["nothing"])

@@ -1,12 +1,15 @@
 """Runtimes behind one small protocol: padded waveforms in, logits of the valid frames out."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["THREADS", "Array", "ArtifactError", "Runner", "pad"]
+if TYPE_CHECKING:
+    from lpa_validate.report import Label
+
+__all__ = ["THREADS", "Array", "ArtifactError", "Bucketed", "Runner", "pad"]
 
 Array = npt.NDArray[np.float32]
 
@@ -21,9 +24,17 @@ class ArtifactError(Exception):
 class Runner(Protocol):
     """An artifact in its runtime.
 
-    ``metadata`` is what the artifact says about itself, ``values`` the names of the tensors
-    that can be read out of it. Every method raises ArtifactError when the artifact breaks.
+    ``label`` says whether that is the runtime itself or an emulation. ``metadata`` is what the
+    artifact says about itself, ``values`` the names of the tensors that can be read out of it.
+    ``max_samples`` is the longest waveform it takes, None for any. Every method raises
+    ArtifactError when the artifact breaks.
     """
+
+    @property
+    def label(self) -> "Label": ...
+
+    @property
+    def max_samples(self) -> int | None: ...
 
     @property
     def metadata(self) -> Mapping[str, str]: ...
@@ -37,6 +48,21 @@ class Runner(Protocol):
 
     def stages(self, waveform: Array) -> dict[str, Array]:
         """The manifest's stages of one waveform (samples,): name to (frames, width)."""
+        ...
+
+
+@runtime_checkable
+class Bucketed(Protocol):
+    """A runner whose artifact takes fixed shapes only; ``buckets`` are their frames, ascending."""
+
+    @property
+    def buckets(self) -> tuple[int, ...]: ...
+
+    def run_in(self, waveform: Array, bucket: int, *, garbage: float = 0.0) -> Array:
+        """Logits (valid frames, vocabulary) of one waveform (samples,) in that bucket.
+
+        What the caller pads is filled with ``garbage``.
+        """
         ...
 
 

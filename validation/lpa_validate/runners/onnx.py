@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 
 from lpa_export.errors import LpaError
+from lpa_validate.report import Label
 from lpa_validate.runners import THREADS, Array, ArtifactError, pad
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class OnnxRunner:
         self._bytes = artifact_bytes(bundle)
         self._session = open_session(self._bytes, threads=threads)
         self._require_signature(self._manifest["artifacts"][0])
+
+    label: Label = "measured"
+    max_samples = None
 
     @property
     def session(self) -> onnxruntime.InferenceSession:

@@ -1,0 +1,64 @@
+"""What a target is to do: the recipe's section, then the flags of the command, which win."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from lpa_export.errors import LpaError
+
+if TYPE_CHECKING:
+    from lpa_export.recipe import Recipe, TargetSettings
+    from lpa_export.targets import Target
+
+__all__ = ["chosen_precision", "target_settings"]
+
+
+def target_settings(target: str, recipe: Recipe | None, flags: Mapping[str, Any]) -> TargetSettings:
+    """The section of `target` with the `flags` (setting: value, None: not given) put in.
+
+    Raises LpaError for a flag that is no setting of this target, and for a bad value.
+    """
+    from lpa_export.recipe import TargetsSettings
+
+    section: TargetSettings = getattr(recipe.targets if recipe else TargetsSettings(), target)
+    given = {name: value for name, value in flags.items() if value is not None}
+    known = {field.name for field in fields(section)}
+    for name in given:
+        if name not in known:
+            raise LpaError(f"--{name.replace('_', '-')}: target {target} has no such setting")
+    try:
+        return replace(section, **given)
+    except ValueError as error:
+        raise LpaError(f"target {target}: {error}") from error
+
+
+def chosen_precision(
+    name: str,
+    target: Target,
+    settings: TargetSettings,
+    *,
+    precision: str | None,
+    quantize: str | None,
+) -> str:
+    """The flag's, else the recipe's, else the target's first precision.
+
+    Raises LpaError for one that the target cannot write, and for two at once.
+    """
+    if precision and quantize and quantize != "none":
+        raise LpaError(
+            f"--precision {precision} and --quantize {quantize} exclude one another; give one"
+        )
+    stated = getattr(settings, "quantize", "none")
+    stated = getattr(settings, "precision", target.precisions[0]) if stated == "none" else stated
+    flag = "--precision" if precision else "--quantize"
+    wanted = precision or quantize or stated
+    if wanted == "none":
+        wanted = getattr(settings, "precision", target.precisions[0])
+    if wanted not in target.precisions:
+        raise LpaError(
+            f"{flag} {wanted}: target {name} has no such precision; "
+            f"known: {', '.join(target.precisions)}"
+        )
+    return wanted

@@ -1,0 +1,103 @@
+"""Which part of the error comes from where: the stored weights, or arithmetic in 16 bits.
+
+The same program is computed once more with nothing rounded. What is left between that and the
+reference comes from conversion and from the weights as they are stored (rounded to fp16 or
+compressed); what lies between the two computations of the program is its arithmetic.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lpa_validate.checks.clips import spread_clips
+from lpa_validate.checks.wer import count_errors
+from lpa_validate.evaluation import Validation, transcript
+from lpa_validate.measures import argmax_agreement, psnr_db
+from lpa_validate.progress import progress
+from lpa_validate.report import Check, Figure, gated, judged, not_run
+from lpa_validate.runners import Array, pad
+from lpa_validate.runners.coreml import CoremlRunner
+
+__all__ = ["CONVERSION_DB", "check_precision"]
+
+CONVERSION_DB = 60.0
+"""Apple's model-authoring guide: end to end in fp32, look closer below 60 dB."""
+
+
+def check_precision(validation: Validation) -> list[Check]:
+    """PSNR of weights and conversion, of 16-bit arithmetic, and the WER without rounding."""
+    from lpa_validate.mil import Arithmetic
+
+    runner = validation.artifact
+    assert isinstance(runner, CoremlRunner)
+    if validation.bundle.manifest["precision"] == "fp32":
+        return [not_run("precision", "the bundle computes in fp32 already")]
+    exact = runner.computing(Arithmetic.FP32)
+    evaluated = validation.evaluated
+    unrounded = [
+        exact.run(*pad([validation.waveform(item.utterance)]))[0]
+        for item in progress(evaluated, "in fp32")
+    ]
+    rounded = [item.logits for item in evaluated]
+    figures = [
+        Figure("PSNR of 16-bit arithmetic", _psnr(unrounded, rounded), "dB"),
+        Figure("argmax agreement with fp32", _agreement(unrounded, rounded)),
+        *_sequential(validation, runner),
+    ]
+    expected = [item.reference_logits for item in evaluated if item.reference_logits is not None]
+    if len(expected) == len(evaluated):
+        texts = [item.utterance.text for item in evaluated]
+        figures += _against_reference(validation, texts, unrounded, expected)
+    return [judged("precision", figures)]
+
+
+def _against_reference(
+    validation: Validation,
+    texts: Sequence[str],
+    unrounded: Sequence[Array],
+    expected: Sequence[Array],
+) -> list[Figure]:
+    """What conversion and stored weights cost; only uncompressed weights have a level to keep."""
+    level = _psnr(expected, unrounded)
+    compressed = validation.gates.psnr_db is None
+    figures = [
+        Figure("PSNR of weights and conversion", level, "dB")
+        if compressed
+        else Figure("PSNR of weights and conversion", level, "dB", CONVERSION_DB, ">=", flag=True)
+    ]
+    heard = [transcript(logits, validation.vocabulary) for logits in unrounded]
+    reference = [item.reference_transcript or "" for item in validation.evaluated]
+    try:
+        errors, known = count_errors(texts, heard), count_errors(texts, reference)
+    except ValueError:  # no word in the data
+        return figures
+    difference = round(errors.wer - known.wer, 9)
+    gate = validation.gates.wer_difference_points
+    return [
+        *figures,
+        Figure("WER, fp32 arithmetic", errors.wer, "%"),
+        gated("WER difference, fp32 arithmetic", difference, gate, "<=", unit="points"),
+    ]
+
+
+def _sequential(validation: Validation, runner: CoremlRunner) -> list[Figure]:
+    """A few clips with sums accumulated in fp16 one by one: the worst that hardware may do."""
+    from lpa_validate.mil import Arithmetic
+
+    pessimist = runner.computing(Arithmetic.FP16_SEQUENTIAL)
+    clips = spread_clips(validation)
+    wide = [runner.run(*pad([clip]))[0] for clip in clips]
+    narrow = [pessimist.run(*pad([clip]))[0] for clip in clips]
+    return [Figure("PSNR of sequential 16-bit sums", _psnr(wide, narrow), "dB")]
+
+
+def _psnr(expected: Sequence[Array], found: Sequence[Array]) -> float:
+    if [values.shape for values in expected] != [values.shape for values in found]:
+        return float("nan")
+    return psnr_db(np.concatenate(list(expected)), np.concatenate(list(found)))
+
+
+def _agreement(expected: Sequence[Array], found: Sequence[Array]) -> float:
+    if [values.shape for values in expected] != [values.shape for values in found]:
+        return float("nan")
+    return argmax_agreement(np.concatenate(list(expected)), np.concatenate(list(found)))

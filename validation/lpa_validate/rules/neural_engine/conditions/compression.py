@@ -1,0 +1,19 @@
+"""Compressed weights: what their format gains on which generation."""
+
+from lpa_validate.rules.neural_engine.graph import Graph, Op
+
+__all__ = ["compressed_weights"]
+
+_FORMATS = {
+    "constexpr_affine_dequantize": "affine",
+    "constexpr_blockwise_shift_scale": "blockwise",
+    "constexpr_lut_to_dense": "palettized",
+    "constexpr_lut_to_sparse": "palettized and sparse",
+    "constexpr_sparse_to_dense": "sparse",
+    "constexpr_sparse_blockwise_shift_scale": "blockwise and sparse",
+}
+
+
+def compressed_weights(op: Op, graph: Graph) -> str:
+    formats = {_FORMATS.get(value.unpacked_by, "") for value in op.read} - {""}
+    return ", ".join(sorted(formats))
