@@ -1,0 +1,67 @@
+"""Converted programs on their way into packages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lpa_export.targets.coreml.compress import compress
+from lpa_export.targets.coreml.convert import Program
+from lpa_export.targets.coreml.package import finish_package, merge_functions
+from lpa_export.targets.coreml.quiet import quiet_coremltools
+
+__all__ = ["Packing"]
+
+
+class Packing:
+    """Compresses programs, gathers those of a package, and writes the packages into `folder`.
+
+    `scopes`: "package/function" -> name of each value -> the torch module it comes from.
+    """
+
+    def __init__(
+        self, folder: Path, deployment_target: str, precision: str, metadata: Mapping[str, str]
+    ) -> None:
+        self.scopes: dict[str, Mapping[str, str]] = {}
+        self._folder = folder
+        self._deployment_target = deployment_target
+        self._precision = precision
+        self._metadata = metadata
+        self._parts: dict[str, dict[str, Path]] = {}
+
+    @property
+    def open_packages(self) -> tuple[str, ...]:
+        """Packages that are not finished yet."""
+        return tuple(self._parts)
+
+    def convert(self, make: Callable[..., Program], *arguments: Any) -> Program:
+        """What `make` of `programs` gives for this deployment target and precision."""
+        with quiet_coremltools():
+            return make(
+                *arguments,
+                deployment_target=self._deployment_target,
+                half=self._precision != "fp32",
+            )
+
+    def add(self, package: str, function: str, program: Program) -> None:
+        """Make `program` a function of `package`, its weights compressed."""
+        parts = self._parts.setdefault(package, {})
+        part = self._folder / f".{package}.{function}.mlpackage"
+        with quiet_coremltools():
+            compress(program, self._precision, self._deployment_target).save(str(part))
+        parts[function] = part
+        self.scopes[f"{package}/{function}"] = program.scopes
+
+    def finish(self, package: str, outputs: tuple[str, ...]) -> None:
+        """Write `package` with these outputs; several functions share their weights."""
+        parts = self._parts.pop(package)
+        merged = next(iter(parts.values()))
+        with quiet_coremltools():
+            if list(parts) != ["main"]:
+                merged = self._folder / f".{package}.merged.mlpackage"
+                merge_functions(parts, merged)
+            finish_package(merged, self._folder / package, outputs, self._metadata)
+        for part in parts.values():
+            shutil.rmtree(part, ignore_errors=True)
