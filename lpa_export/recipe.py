@@ -237,7 +237,7 @@ class ReplaceSettings:
     logit_weight: float = _bounded(1.0, min=0.0, max=1000.0)
     batch_seconds: float = _bounded(60.0, above=0.0, max=3600.0)
     average_epochs: int = _bounded(0, min=0, max=10_000)
-    initialise: Literal["none", "projections", "attention"] = "projections"
+    initialise: Literal["none", "projections", "attention"] = "attention"
     curriculum: bool = True
     co_adapt: bool = True
     hard_forward: bool = True

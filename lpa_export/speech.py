@@ -1,4 +1,4 @@
-"""Speech with transcripts: NeMo manifests, LibriSpeech folders and the shipped demo set.
+"""Speech with transcripts: NeMo manifests, LibriSpeech folders, the hub and the shipped demo set.
 
 A manifest is read before any audio is decoded, so that a mistake in line 4,000 is named at once
 and not after an hour of work. Files come from users and are not trusted.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lpa_export.errors import LpaError
+from lpa_export.hub_speech import hub_source, stream
 
 __all__ = ["Utterance", "data_hash", "demo_manifest", "load_utterances"]
 
@@ -35,6 +36,8 @@ class Utterance:
 def load_utterances(source: Path | None, *, limit: int | None = None) -> list[Utterance]:
     """The utterances of a NeMo JSONL manifest, a LibriSpeech folder, or (None) the demo set.
 
+    A source `hf:<dataset>/<configuration>/<split>` is streamed from the Hugging Face hub first.
+
     A manifest's lines are objects with ``audio_filepath`` (absolute, or relative to the
     manifest) and ``text``, and may have ``id``, ``speaker`` and ``duration``; other keys are
     ignored, as NeMo does, but ``offset`` (a part of a longer file) is refused. Without ``id``
@@ -47,6 +50,8 @@ def load_utterances(source: Path | None, *, limit: int | None = None) -> list[Ut
     if limit is not None and limit < 1:
         raise LpaError(f"the limit of utterances must be at least 1, found {limit}")
     source = demo_manifest() if source is None else Path(source)
+    hub = hub_source(source)
+    source = source if hub is None else stream(hub)
     if not source.exists():
         raise LpaError(f"{source}: no such manifest or LibriSpeech folder; check the path")
     read = _read_librispeech if source.is_dir() else _read_manifest

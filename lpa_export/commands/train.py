@@ -1,4 +1,4 @@
-"""`lpa-train`: an attention teacher from scratch, and its layers replaced by LPA."""
+"""`lpa-train`: an attention teacher, how hard each layer is to replace, and layers replaced."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lpa_export.commands._cli import PASSED, run_command
 from lpa_export.errors import LpaError
+from lpa_export.training.layer_choice import Easiest, LayerChoice, parse_layers
+
+if TYPE_CHECKING:
+    from lpa_export.recipe import Recipe
 
 __all__ = ["configure_parser", "main"]
 
 STAGES = {
     "teacher": "train the attention teacher of the recipe from scratch with CTC",
-    "replace": "replace the recipe's layers of a teacher by LPA, with distillation",
+    "sweep": "rank the teacher's layers by how well an LPA can stand in for their attention",
+    "replace": "replace layers of the teacher by LPA one after another, with distillation",
 }
 
 
@@ -24,7 +30,8 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         "Train what a recipe describes. A run that was stopped continues where it was when the "
         "same command is given again."
     )
-    stages = parser.add_subparsers(dest="stage", required=True, metavar="{teacher,replace}")
+    metavar = "{" + ",".join(STAGES) + "}"
+    stages = parser.add_subparsers(dest="stage", required=True, metavar=metavar)
     for name, text in STAGES.items():
         stage = stages.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         stage.add_argument("--recipe", type=Path, required=True, metavar="FILE", help="the recipe")
@@ -38,12 +45,30 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         stage.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
-        if name == "replace":
+        if name != "teacher":
             stage.add_argument(
+                "--checkpoint",
                 "--teacher",
+                dest="teacher",
                 metavar="DIR|HUB_ID",
-                help="checkpoint to replace layers of (default: the recipe's, or its teacher run)",
+                help="the attention teacher (default: the recipe's, or its teacher run)",
             )
+    stages.choices["sweep"].add_argument(
+        "--layers", type=_named_layers, metavar="LIST", help="for example 0,1,2 (default: all)"
+    )
+    stages.choices["replace"].add_argument(
+        "--layers",
+        type=_layers,
+        metavar="auto:N|LIST|recipe",
+        help="the N easiest of the sweep, which is run first where it has not been; or layers in "
+        "the order to replace them, for example 0,1,2 (default: recipe)",
+    )
+    stages.choices["replace"].add_argument(
+        "--sweep",
+        type=Path,
+        metavar="DIR",
+        help="run folder of the sweep for auto:N (default: build/train/<name>/sweep)",
+    )
 
 
 def _count(text: str) -> int:
@@ -52,22 +77,44 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _layers(text: str) -> LayerChoice | None:
+    """None is the recipe's own list."""
+    if text == "recipe":
+        return None
+    try:
+        return parse_layers(text)
+    except LpaError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _named_layers(text: str) -> tuple[int, ...]:
+    try:
+        layers = parse_layers(text)
+    except LpaError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if isinstance(layers, Easiest):
+        raise argparse.ArgumentTypeError(f"a sweep names its layers, as 0,1,2; found {text}")
+    return layers
+
+
 def train(
     stage: str,
     *,
     recipe: Path,
     out: Path | None = None,
     teacher: str | None = None,
+    layers: LayerChoice | None = None,
+    sweep: Path | None = None,
     threads: int | None = None,
 ) -> Path:
-    """Run one stage of `recipe`; returns the folder of the checkpoint it ends in.
+    """Run one stage of `recipe`; returns the folder of its checkpoint, or of the sweep.
 
-    Raises LpaError for a recipe, data or run folder that cannot be used.
+    Raises LpaError for a recipe, data, layers or a run folder that cannot be used.
     """
     import torch
 
     from lpa_export.recipe import load_recipe
-    from lpa_export.training.stages import replace_stage, teacher_stage
+    from lpa_export.training.stages import replace_stage, sweep_stage, teacher_stage
 
     if threads:
         torch.set_num_threads(threads)
@@ -76,33 +123,68 @@ def train(
     folder = out or runs / stage
     if stage == "teacher":
         return teacher_stage(loaded, folder)
-    source = teacher or loaded.model.checkpoint or str(runs / "teacher" / "checkpoint")
-    if teacher is None and loaded.model.checkpoint is None and not Path(source).is_dir():
-        raise LpaError(f"{source}: no teacher there yet; run lpa-train teacher, or give --teacher")
-    return replace_stage(loaded, source, folder)
+    source = _teacher(loaded, runs, teacher)
+    if stage == "sweep":
+        sweep_stage(loaded, source, folder, layers if isinstance(layers, tuple) else None)
+        return folder
+    return replace_stage(loaded, source, folder, layers=layers, sweep=sweep or runs / "sweep")
+
+
+def _teacher(recipe: Recipe, runs: Path, named: str | None) -> str:
+    """The checkpoint to replace layers of."""
+    source = named or recipe.model.checkpoint
+    if source:
+        return source
+    trained = runs / "teacher" / "checkpoint"
+    if not trained.is_dir():
+        raise LpaError(
+            f"{trained}: no teacher there yet; run lpa-train teacher, or give --checkpoint"
+        )
+    return str(trained)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the stage asked for and say where its checkpoint lies."""
-    checkpoint = train(
-        arguments.stage,
-        recipe=arguments.recipe,
-        out=arguments.out,
-        teacher=getattr(arguments, "teacher", None),
-        threads=arguments.threads,
+    """Run the stage asked for and say what came of it and where it lies."""
+    options = vars(arguments)
+    names = ("recipe", "out", "teacher", "layers", "sweep", "threads")
+    folder = train(
+        arguments.stage, **{name: options[name] for name in names if options.get(name) is not None}
     )
-    print("\n".join([f"checkpoint: {checkpoint}", *_hardening(checkpoint)]))
-    print(f"next: lpa-export --target onnx --checkpoint {checkpoint}")
+    tell = _sweep_lines if arguments.stage == "sweep" else _checkpoint_lines
+    print("\n".join(tell(folder, arguments.recipe)))
     return PASSED
 
 
+def _sweep_lines(folder: Path, recipe: Path) -> list[str]:
+    """The ranked layers, and what to do with them."""
+    from lpa_export.training.ranking import SWEEP, read_ranking
+
+    ranking = read_ranking(folder / SWEEP)
+    lines = ["normalised MSE of an LPA in place of the attention, held-out speech, easiest first"]
+    lines += [
+        f"  layer {fit.layer}: soft gates {fit.soft:.4f}, hard gates {fit.hard:.4f}"
+        for fit in ranking.fits
+    ]
+    lines.append(f"wrote {folder / SWEEP} and {(folder / SWEEP).with_suffix('.png').name}")
+    return [*lines, f"next: lpa-train replace --recipe {recipe} --layers auto:N"]
+
+
+def _checkpoint_lines(checkpoint: Path, _recipe: Path) -> list[str]:
+    """Where the checkpoint lies, and what its stage says of it."""
+    lines = [f"checkpoint: {checkpoint}", *_hardening(checkpoint)]
+    return [*lines, f"next: lpa-export --target onnx --checkpoint {checkpoint}"]
+
+
 def _hardening(checkpoint: Path) -> list[str]:
-    """What the checkpoint says of its gates: WER soft and hard, and the hardness of each layer."""
+    """Layer by layer how the WER moved, then WER soft and hard and the hardness of the gates."""
+    from lpa_export.training.trail import read_trail
+
     section = json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("lpa")
     if section is None:
         return []
     figures = section["figures"]
-    lines = [
+    lines = [f"  {line}" for line in read_trail(checkpoint.parent).lines()]
+    lines += [
         f"  WER on {figures['utterances']} dev utterances: teacher {figures['teacher_wer']:.2f} %, "
         f"soft gates {figures['soft_wer']:.2f} %, hard gates {figures['hard_wer']:.2f} %",
         f"  hard against soft logits: {figures['hard_psnr_db']:.1f} dB",

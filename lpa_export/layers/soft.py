@@ -13,12 +13,17 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 # Only a window without valid frames, which belongs to a padding frame, has less weight.
 MIN_WEIGHT = 1e-6
 QUERY_BLOCK = 64
+# Where periodic teeth begin to be faster with the frames they reach than with all of them;
+# tests/layers/measure_soft_forms.py measures it.
+DENSE_FRAMES = 700
+# Temperatures beyond its edge at which a gate has fallen under the rounding of its sum.
+REACH = {torch.float32: 20.0, torch.float64: 40.0}
 
 
 def soft_gate(positions: Tensor, lower: Tensor, upper: Tensor, temperature: float) -> Tensor:
@@ -54,6 +59,7 @@ def aperiodic_means(
     values: (B, H, T, d + 1), zero at padding, the last channel 1 at valid frames.
     lower, upper: (B, H, K, T), clipped edges relative to the centre of each frame.
     Returns (B, H, K, T, d). Frames farther than `band` from a window's own frame have no weight.
+    Up to `QUERY_BLOCK` frames this is one dense block, and no longer clip is faster in one.
     """
     # A gate takes the strides of its edges, and a matmul needs keys innermost.
     edges = lower.contiguous(), upper.contiguous()
@@ -68,26 +74,56 @@ def periodic_means(
 
     values: (B, H, T, d + 1) as above; period, phase, width: (H, K). Returns (B, H, K, T, d).
 
-    All frames of a period share a tooth, so a mean is computed per tooth, O(T * teeth), and
-    repeated. Teeth do not depend on the content: one gate serves the whole batch. The tooth of a
-    valid frame starts at or before it, so the upper clip of its lower edge is never needed.
+    All frames of a period share a tooth, so a mean is computed per tooth and repeated. Teeth do
+    not depend on the content: one gate serves the whole batch. Up to `DENSE_FRAMES` every tooth
+    weighs every frame, O(T * teeth); beyond, only the frames its gate reaches, O(T). The tooth of
+    a valid frame starts at or before it, so the upper clip of its lower edge is never needed.
     """
     batch, heads, frames, channels = values.shape
     count = period.shape[1]
     index, first = tooth_index(period.detach(), phase.detach(), frames)
-    teeth = int(index.max()) + 1
-    steps = torch.arange(teeth, device=values.device)
+    steps = torch.arange(int(index.max()) + 1, device=values.device)
     lower = phase[..., None] + (first[..., None] + steps).to(values.dtype) * period[..., None]
     upper = (lower + width[..., None]).clamp_min(1.0)
-    centres = torch.arange(frames, device=values.device, dtype=values.dtype) + 0.5
-    gate = torch.sigmoid((centres - lower[..., None]) / temperature)
-    gate = gate - torch.sigmoid((centres - upper[..., None]) / temperature)
     keys = values.permute(1, 2, 0, 3).reshape(heads, frames, batch * channels)
-    sums = torch.bmm(gate.view(heads, count * teeth, frames), keys)
-    means = weighted_means(sums.view(heads * count * teeth, batch, channels))
-    rows = index + torch.arange(heads * count, device=values.device).view(heads, count, 1) * teeth
+    sums = _all_frames if frames <= DENSE_FRAMES else _reached_frames
+    means = weighted_means(sums(keys, lower, upper, temperature).view(-1, batch, channels))
+    pairs = torch.arange(heads * count, device=values.device).view(heads, count, 1)
+    rows = index + pairs * len(steps)
     picked = means.index_select(0, rows.flatten()).view(heads, count, frames, batch, channels - 1)
     return picked.permute(3, 0, 1, 2, 4)
+
+
+def _all_frames(keys: Tensor, lower: Tensor, upper: Tensor, temperature: float) -> Tensor:
+    """Weighted sums (H, K * teeth, C) of keys (H, T, C) under edges (H, K, teeth)."""
+    centres = torch.arange(keys.shape[1], device=keys.device, dtype=keys.dtype) + 0.5
+    gate = torch.sigmoid((centres - lower[..., None]) / temperature)
+    gate = gate - torch.sigmoid((centres - upper[..., None]) / temperature)
+    return torch.bmm(gate.flatten(1, 2), keys)
+
+
+def _reached_frames(keys: Tensor, lower: Tensor, upper: Tensor, temperature: float) -> Tensor:
+    """The same from the frames near each tooth: what lies farther has no weight in the dtype."""
+    frames, channels = keys.shape[1:]
+    reach = REACH[keys.dtype] * temperature
+    sums = []
+    # Periods differ, so each pulse has its own number of teeth and frames under them.
+    for head, below, above in (
+        (h, lower[h, k], upper[h, k]) for h in range(lower.shape[0]) for k in range(lower.shape[1])
+    ):
+        teeth = int((below.detach() < frames).sum())
+        below, above = below[:teeth, None], above[:teeth, None]
+        start = (below.detach() - reach).floor().long()
+        span = int((above - below).detach().max() + 2 * reach) + 2
+        frame = start + torch.arange(span, device=keys.device)
+        centres = frame.to(keys.dtype) + 0.5
+        gate = torch.sigmoid((centres - below) / temperature)
+        gate = gate - torch.sigmoid((centres - above) / temperature)
+        gate = gate * ((frame >= 0) & (frame < frames))
+        near = keys[head].index_select(0, frame.clamp(0, frames - 1).flatten())
+        own = torch.bmm(gate[:, None], near.view(teeth, span, channels))[:, 0]
+        sums.append(nn.functional.pad(own, (0, 0, 0, lower.shape[2] - teeth)))
+    return torch.stack(sums)
 
 
 def tooth_index(period: Tensor, phase: Tensor, frames: int) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ class WeightAverage:
         count, last, mean = self._read()
         if epoch <= last:
             return
-        weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+        weights = {name: t.detach().cpu() for name, t in model.state_dict().items()}
         if count:
             weights = {name: mean[name].lerp(t, 1 / (count + 1)) for name, t in weights.items()}
         write_tensors(self._path, weights, {"count": str(count + 1), "epoch": str(epoch)})

@@ -1,4 +1,4 @@
-"""Speech in memory, augmented and batched: the same seed gives the same batches after a resume.
+"""Speech, augmented and batched: the same seed gives the same batches after a resume.
 
 Every random choice is drawn from a generator seeded by (seed, epoch, utterance or batch), never
 from a running one, so that a run killed in the middle of an epoch continues with the very batch
@@ -11,14 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 import torch
-from tqdm import tqdm
 
-from lpa_export.audio import SAMPLE_RATE, load_audio, require_frames
+from lpa_export.audio import SAMPLE_RATE
 from lpa_export.ctc import Vocabulary
 from lpa_export.errors import LpaError
 from lpa_export.speech import Utterance
+from lpa_export.training.clips import MEMORY_BYTES, Clips
 
 __all__ = ["Batch", "SpeechSet", "normalise", "pad"]
 
@@ -30,6 +29,10 @@ class Batch:
     waveforms: torch.Tensor
     mask: torch.Tensor
     labels: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        return Batch(self.waveforms.to(device), self.mask.to(device), self.labels.to(device))
 
 
 def normalise(waveform: np.ndarray) -> np.ndarray:
@@ -51,7 +54,7 @@ def pad(waveforms: Sequence[np.ndarray], labels: Sequence[Sequence[int]]) -> Bat
 
 
 class SpeechSet:
-    """Utterances held in memory at several speeds (a few hours fit in a few gigabytes)."""
+    """Utterances at several speeds, decoded as they are needed when they do not fit in memory."""
 
     def __init__(
         self,
@@ -60,18 +63,23 @@ class SpeechSet:
         *,
         receptive_field: int,
         speeds: Sequence[float] = (1.0,),
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        """Decode every clip once per speed; LpaError on audio or text the model cannot take."""
+        """Read every clip, or its header where all would take more than `memory_bytes`.
+
+        LpaError without an utterance, and on audio or text the model cannot take.
+        """
         self.vocabulary = vocabulary
         self.utterances = list(utterances)
+        if not self.utterances:
+            raise LpaError("expected speech, found no utterance; look at the data of the recipe")
         self.labels = [_labels(utterance, vocabulary) for utterance in self.utterances]
-        self.clips: list[list[np.ndarray]] = []
-        for utterance in tqdm(self.utterances, desc="reading speech", disable=None, leave=False):
-            waveform = load_audio(utterance.audio)
-            versions = [_at_speed(waveform, speed) for speed in speeds]
-            for version in versions:
-                require_frames(version, receptive_field, str(utterance.audio))
-            self.clips.append(versions)
+        self.clips = Clips(
+            [utterance.audio for utterance in self.utterances],
+            speeds,
+            receptive_field=receptive_field,
+            memory_bytes=memory_bytes,
+        )
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -81,7 +89,7 @@ class SpeechSet:
         rng = np.random.default_rng((seed, epoch))
         speeds = rng.integers(len(self.clips[0]), size=len(self))
         # A jitter of a tenth keeps neighbours in length from meeting in every epoch.
-        lengths = np.array([len(self.clips[i][s]) for i, s in enumerate(speeds)])
+        lengths = np.array([self.clips.lengths[i][s] for i, s in enumerate(speeds)])
         order = np.argsort(lengths * rng.uniform(0.9, 1.1, size=len(self)), kind="stable")
         batches: list[list[tuple[int, int]]] = [[]]
         for index in map(int, order):
@@ -110,13 +118,6 @@ def _labels(utterance: Utterance, vocabulary: Vocabulary) -> list[int]:
         return vocabulary.encode(utterance.text)
     except LpaError as error:
         raise LpaError(f"{utterance.id}: {error}") from error
-
-
-def _at_speed(waveform: np.ndarray, speed: float) -> np.ndarray:
-    """Tempo and pitch together, as sox's `speed` effect: resample and keep the nominal rate."""
-    if speed == 1.0:
-        return waveform
-    return soxr.resample(waveform, SAMPLE_RATE * speed, SAMPLE_RATE, quality="HQ")
 
 
 def _noise(rng: np.random.Generator, samples: int) -> np.ndarray:

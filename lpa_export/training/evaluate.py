@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import cast
 
 import jiwer
 import torch
 from transformers import Wav2Vec2ForCTC
 
+from lpa_export.audio import SAMPLE_RATE
 from lpa_export.ctc import greedy_text, normalise_text
+from lpa_export.errors import LpaError
 from lpa_export.training.data import Batch, SpeechSet, normalise, pad
 
-__all__ = ["frame_lengths", "transcribe", "word_error_rate"]
+__all__ = ["evaluation_batches", "frame_lengths", "require_usable", "transcribe", "word_error_rate"]
+
+BATCH_CLIPS = 16
+BATCH_SECONDS = 160
 
 
 def frame_lengths(model: Wav2Vec2ForCTC, batch: Batch) -> torch.Tensor:
@@ -20,23 +27,49 @@ def frame_lengths(model: Wav2Vec2ForCTC, batch: Batch) -> torch.Tensor:
     return cast(torch.Tensor, model._get_feat_extract_output_lengths(samples))
 
 
+def require_usable(model: Wav2Vec2ForCTC, speech: SpeechSet) -> None:
+    """LpaError when no utterance has a frame for each letter (and a blank between equal ones).
+
+    CTC gives such an utterance no gradient, so that a set of them would train without learning.
+    """
+    samples = cast("torch.LongTensor", torch.tensor([length[0] for length in speech.clips.lengths]))
+    frames = cast(torch.Tensor, model._get_feat_extract_output_lengths(samples)).tolist()
+    needed = [len(ids) + sum(a == b for a, b in pairwise(ids)) for ids in speech.labels]
+    if not any(has >= needs for has, needs in zip(frames, needed, strict=True)):
+        raise LpaError(
+            f"no utterance can be learnt from: {speech.utterances[0].id}, as all others, has fewer "
+            f"frames ({frames[0]}) than its transcript needs ({needed[0]}); check the transcripts"
+        )
+
+
+def evaluation_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Places in `lengths` (samples), shortest clips first, in batches that fit in memory."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        padded = (len(batch) + 1) * lengths[index]
+        if batch and (len(batch) == BATCH_CLIPS or padded > BATCH_SECONDS * SAMPLE_RATE):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
 @torch.inference_mode()
 def transcribe(model: Wav2Vec2ForCTC, speech: SpeechSet) -> list[str]:
     """Greedy transcripts, in the order of the set; the model's mode is put back afterwards."""
     training = model.training
     model.eval()
-    order = sorted(range(len(speech)), key=lambda index: len(speech.clips[index][0]))
     texts = [""] * len(speech)
-    for start in range(0, len(order), 16):
-        members = order[start : start + 16]
+    for members in evaluation_batches([versions[0] for versions in speech.clips.lengths]):
         batch = pad(
             [normalise(speech.clips[index][0]) for index in members],
             [speech.labels[index] for index in members],
-        )
+        ).to(model.device)
         logits = model(batch.waveforms, attention_mask=batch.mask).logits
         frames = frame_lengths(model, batch)
         for row, index in enumerate(members):
-            texts[index] = greedy_text(logits[row, : frames[row]].numpy(), speech.vocabulary)
+            texts[index] = greedy_text(logits[row, : frames[row]].cpu().numpy(), speech.vocabulary)
     model.train(training)
     return texts
 

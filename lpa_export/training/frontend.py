@@ -71,11 +71,10 @@ def fit_log_mel(
     parameters = [parameter for part in parts for parameter in part.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
-    clips = [versions[0] for versions in speech.clips]
     losses = []
     model.train()
     for step in trange(steps, desc="front end", disable=None, leave=False):
-        waveforms = _crops(clips, np.random.default_rng((seed, step)))
+        waveforms = _crops(speech, np.random.default_rng((seed, step)))
         features = model.wav2vec2.feature_extractor(waveforms).transpose(1, 2)
         predicted = read_out(model.wav2vec2.feature_projection(features)[0])
         target = _target(waveforms)[:, : predicted.shape[1]]
@@ -94,12 +93,12 @@ def _mel_spaced(count: int) -> np.ndarray:
     return 700 * (10 ** (np.linspace(low, high, count) / 2595) - 1)
 
 
-def _crops(clips: list[np.ndarray], rng: np.random.Generator, count: int = 16) -> torch.Tensor:
+def _crops(speech: SpeechSet, rng: np.random.Generator, count: int = 16) -> torch.Tensor:
     """(count, 1.5 s) random pieces of normalised speech; shorter clips are repeated."""
     samples = int(1.5 * SAMPLE_RATE)
     pieces = []
-    for index in rng.integers(len(clips), size=count):
-        clip = normalise(clips[index])
+    for index in rng.integers(len(speech), size=count):
+        clip = normalise(speech.clips[index][0])
         clip = np.tile(clip, math.ceil(samples / len(clip)))
         start = rng.integers(len(clip) - samples + 1)
         pieces.append(clip[start : start + samples])

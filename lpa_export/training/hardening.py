@@ -61,8 +61,8 @@ def _logits(model: Wav2Vec2ForCTC, dev: SpeechSet) -> torch.Tensor:
     """(frames, vocabulary) of the first clips, one after another."""
     parts = []
     for index in range(min(CLIPS, len(dev))):
-        batch = pad([normalise(dev.clips[index][0])], [dev.labels[index]])
-        parts.append(model(batch.waveforms, attention_mask=batch.mask).logits[0])
+        batch = pad([normalise(dev.clips[index][0])], [dev.labels[index]]).to(model.device)
+        parts.append(model(batch.waveforms, attention_mask=batch.mask).logits[0].cpu())
     return torch.cat(parts)
 
 

@@ -1,44 +1,49 @@
-"""The training loop: seeded per step, logged, and resumable after a kill at any moment.
+"""The training loop: seeded per step, recorded, and resumable after a kill at any moment.
 
-The state of a run is one safetensors file (never pickle), written beside the old one and renamed
-over it. Dropout and SpecAugment draw from generators that are seeded anew for every
-step, so nothing of theirs has to be saved, and a resumed run sees what the killed one would have.
+Dropout and SpecAugment draw from generators that are seeded anew for every batch, so nothing of
+theirs has to be saved, and a resumed run sees what the killed one would have seen.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors import safe_open
 from torch import nn
 from tqdm import tqdm
+from transformers import Wav2Vec2ForCTC
 
 from lpa_export.errors import LpaError
 from lpa_export.training.averaging import WeightAverage
-from lpa_export.training.data import Batch, SpeechSet
-from lpa_export.training.files import save_weights, write_tensors
+from lpa_export.training.curve import draw_curve
+from lpa_export.training.data import SpeechSet
+from lpa_export.training.evaluate import require_usable
+from lpa_export.training.files import is_main_process, save_weights
+from lpa_export.training.records import RunLog
+from lpa_export.training.state import STATE, EpochSums, Progress, restore, save
+from lpa_export.training.step import Group, Loss, gradients, groups
+from lpa_export.training.workers import Precision, accelerator, share_weights
 
-__all__ = ["BEST", "STATE", "Progress", "Settings", "optimise"]
+__all__ = ["BEST", "STATE", "Loss", "Progress", "Settings", "optimise"]
 
 SAVE_EVERY_SECONDS = 120.0
-STATE = "state.safetensors"
+DRAW_EVERY_SECONDS = 60.0
 BEST = "best.safetensors"
 AVERAGE = "average.safetensors"
 
-Loss = Callable[[Batch, float], dict[str, torch.Tensor]]
-"""(batch, share of the run done in [0, 1]) -> named terms; `loss` is the one to minimise."""
+Evaluate = Callable[[], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the loop needs to know; the same for every stage of a recipe."""
+    """What the loop needs to know; the same for every stage of a recipe.
+
+    `accumulate` batches (of each process) make one update; `precision` bf16 is mixed precision.
+    """
 
     epochs: int
     learning_rate: float
@@ -51,16 +56,9 @@ class Settings:
     clip_norm: float = 1.0
     evaluate_every: int = 2
     average_epochs: int = 0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: the next batch is number `batch` of `epoch`; `step` updates are done."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    best: float = math.inf
+    precision: Precision = "fp32"
+    accumulate: int = 1
+    tensorboard: bool = False
 
 
 def optimise(
@@ -70,65 +68,29 @@ def optimise(
     settings: Settings,
     folder: Path,
     *,
-    evaluate: Callable[[], dict[str, float]],
+    evaluate: Evaluate,
     dropout: bool = True,
 ) -> Progress:
     """Train `model` until the settings' epochs are done, from wherever `folder` says it stopped.
 
     `evaluate` returns figures of held-out speech with `wer` among them; the weights with the
     lowest one are kept in `best.safetensors`, the mean of the last `average_epochs` among them.
-    Without `dropout` the model trains in eval mode,
-    dropout and SpecAugment off. Raises LpaError when the loss stops being a number.
+    Without `dropout` the model trains in eval mode, dropout and SpecAugment off.
+
+    The model computes on the GPU where there is one, and is back where it was at the end; batches
+    come on its device. Under accelerate's launcher every process calls this; the main one alone
+    evaluates and writes. Raises LpaError, in one line, for speech that nothing can be learnt from,
+    a loss or gradient that is no number, lack of memory, and a full disk: what was saved last is
+    good in each case.
     """
-    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(_groups(parameters, settings), lr=settings.learning_rate)
-    progress = _resume(folder, model, optimizer, parameters)
-    average = WeightAverage(folder / AVERAGE)
-    saved = time.monotonic()
-    for epoch in range(progress.epoch, settings.epochs):
-        plan = speech.plan(epoch, seed=settings.seed, batch_seconds=settings.batch_seconds)
-        first = progress.batch if epoch == progress.epoch else 0
-        started, sums = time.monotonic(), dict[str, float]()
-        bar = tqdm(plan, desc=f"epoch {epoch + 1}/{settings.epochs}", disable=None, leave=False)
-        model.train(dropout)
-        for index in range(len(plan)):
-            bar.update()
-            if index < first:
-                continue
-            share = (epoch + index / len(plan)) / settings.epochs
-            batch_seed = (settings.seed, epoch, index)
-            batch = speech.training_batch(
-                plan[index], seed=batch_seed, noise_share=settings.noise_share
-            )
-            terms = _update(model, loss, batch, optimizer, share, settings, batch_seed)
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value
-            progress = Progress(epoch, index + 1, progress.step + 1, progress.best)
-            if time.monotonic() - saved > SAVE_EVERY_SECONDS:
-                _save(folder, model, optimizer, parameters, progress)
-                saved = time.monotonic()
-        bar.close()
-        record: dict[str, float] = {"epoch": epoch + 1, "step": progress.step}
-        record |= {name: value / max(1, len(plan) - first) for name, value in sums.items()}
-        record["seconds"] = time.monotonic() - started
-        best = progress.best
-        if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs:
-            figures = evaluate()
-            record |= figures
-            if figures["wer"] <= best:
-                best = figures["wer"]
-                save_weights(folder / BEST, model)
-        if epoch >= settings.epochs - settings.average_epochs:
-            average.add(model, epoch)
-        progress = Progress(epoch + 1, 0, progress.step, best)
-        _save(folder, model, optimizer, parameters, progress)
-        _log(folder, record)
-    if average.load_into(model):
-        figures = evaluate()
-        _log(folder, {"averaged_epochs": settings.average_epochs, **figures})
-        if figures["wer"] <= progress.best:
-            save_weights(folder / BEST, model)
-    return progress
+    if isinstance(model, Wav2Vec2ForCTC):
+        require_usable(model, speech)
+    home = next(model.parameters()).device
+    model.to(accelerator().device)
+    try:
+        return _Run(model, loss, speech, settings, folder, evaluate, dropout).train()
+    finally:
+        model.to(home)
 
 
 def learning_rate_share(share: float, settings: Settings) -> float:
@@ -140,34 +102,163 @@ def learning_rate_share(share: float, settings: Settings) -> float:
     return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * position))
 
 
+class _Run:
+    """One call of `optimise`: what stays the same from epoch to epoch, and how far it is."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        speech: SpeechSet,
+        settings: Settings,
+        folder: Path,
+        evaluate: Evaluate,
+        dropout: bool,
+    ) -> None:
+        self.model, self.loss, self.speech = model, loss, speech
+        self.settings, self.folder = settings, folder
+        self.evaluate, self.dropout = evaluate, dropout
+        self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            _groups(self.parameters, settings), lr=settings.learning_rate
+        )
+        self.progress, self.sums = restore(folder, model, self.optimizer, self.parameters)
+        share_weights(model)
+        self.average = WeightAverage(folder / AVERAGE)
+        self.log = RunLog(
+            folder,
+            epoch=self.progress.epoch,
+            step=self.progress.step,
+            tensorboard=settings.tensorboard,
+        )
+        self.saved = self.drawn = time.monotonic()
+
+    def train(self) -> Progress:
+        """All epochs that are left, then the mean of the last ones."""
+        try:
+            for epoch in range(self.progress.epoch, self.settings.epochs):
+                self._epoch(epoch)
+            self._try_average()
+            draw_curve(self.folder)
+        finally:
+            self.log.close()
+        return self.progress
+
+    def _epoch(self, epoch: int) -> None:
+        settings = self.settings
+        plan = self.speech.plan(epoch, seed=settings.seed, batch_seconds=settings.batch_seconds)
+        if not plan or not all(plan):
+            raise LpaError(f"epoch {epoch + 1} has an empty batch; look at the data of the recipe")
+        self.model.train(self.dropout)
+        first = self.progress.batch
+        with tqdm(
+            total=len(plan),
+            initial=first,
+            desc=f"epoch {epoch + 1}/{settings.epochs}",
+            disable=None if is_main_process() else True,
+            leave=False,
+        ) as bar:
+            for group in groups(plan, epoch, first, settings.accumulate):
+                self._step(group, (epoch + group.first / len(plan)) / settings.epochs)
+                bar.update(len(group.batches))
+                bar.set_postfix(loss=f"{self.sums.terms['loss'] / self.sums.steps:.3f}")
+        self._finish(epoch)
+
+    def _step(self, group: Group, share: float) -> None:
+        started = time.monotonic()
+        rate = self.settings.learning_rate * learning_rate_share(share, self.settings)
+        terms = _update(
+            self.model, self.loss, self.speech, group, self.optimizer, self.settings, share, rate
+        )
+        step, seconds = self.progress.step + 1, time.monotonic() - started
+        norm = terms.pop("gradient_norm")
+        self.sums.add(terms, seconds)
+        self.progress = Progress(group.epoch, group.end, step, self.progress.best)
+        row = {"step": step, "epoch": group.epoch + 1, "learning_rate": rate}
+        self.log.step(row | {"gradient_norm": norm} | terms | {"seconds": round(seconds, 4)})
+        if time.monotonic() - self.saved > SAVE_EVERY_SECONDS:
+            self._save()
+
+    def _finish(self, epoch: int) -> None:
+        """Evaluate, keep what is best, and write the epoch down."""
+        settings, step = self.settings, self.progress.step
+        record: dict[str, float] = {"epoch": epoch + 1, "step": step} | self.sums.means()
+        best = self.progress.best
+        if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs:
+            figures = self._figures()
+            record |= figures
+            best = self._keep(figures, best)
+        if epoch >= settings.epochs - settings.average_epochs:
+            self.average.add(self.model, epoch)
+        # Before the state: a kill in between makes the epoch's line anew, and not twice.
+        self.log.epoch(record, step)
+        self.progress, self.sums = Progress(epoch + 1, 0, step, best), EpochSums()
+        self._save()
+        if time.monotonic() - self.drawn > DRAW_EVERY_SECONDS:
+            draw_curve(self.folder)
+            self.drawn = time.monotonic()
+
+    def _try_average(self) -> None:
+        accelerator().wait_for_everyone()
+        if self.average.load_into(self.model):
+            figures = self._figures()
+            averaged = {"averaged_epochs": self.settings.average_epochs}
+            self.log.epoch(averaged | figures, self.progress.step)
+            self._keep(figures, self.progress.best)
+        accelerator().wait_for_everyone()
+
+    def _figures(self) -> dict[str, float]:
+        """What `evaluate` says to the main process; the others wait, and are told the WER."""
+        figures = self.evaluate() if is_main_process() else {"wer": 0.0}
+        state = accelerator()
+        if state.num_processes > 1:
+            wer = torch.tensor([figures["wer"]], dtype=torch.float64, device=state.device)
+            figures["wer"] = float(state.reduce(wer, reduction="sum"))
+        return figures
+
+    def _keep(self, figures: dict[str, float], best: float) -> float:
+        if figures["wer"] > best:
+            return best
+        save_weights(self.folder / BEST, self.model)
+        return figures["wer"]
+
+    def _save(self) -> None:
+        save(self.folder, self.model, self.optimizer, self.parameters, self.progress, self.sums)
+        self.saved = time.monotonic()
+
+
 def _update(
     model: nn.Module,
     loss: Loss,
-    batch: Batch,
+    speech: SpeechSet,
+    group: Group,
     optimizer: torch.optim.Optimizer,
-    share: float,
     settings: Settings,
-    seed: tuple[int, int, int],
+    share: float,
+    rate: float,
 ) -> dict[str, float]:
-    """One optimiser step; the terms of its loss as numbers."""
-    # Hugging Face draws SpecAugment's masks from numpy's global generator.
-    mixed = np.random.SeedSequence(seed).generate_state(2)
-    torch.manual_seed(int(mixed[0]))
-    np.random.seed(int(mixed[1]))
-    terms = loss(batch, share)
-    value = float(terms["loss"].detach())
-    if not math.isfinite(value):
-        raise LpaError(
-            f"the loss became {value} in epoch {seed[1] + 1}, batch {seed[2] + 1}: lower "
-            "learning_rate in the recipe; the last saved state is still good"
-        )
+    """One optimiser step; the terms of its loss as numbers, and the norm of the gradients."""
     optimizer.zero_grad()
-    terms["loss"].backward()
-    nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-    for group in optimizer.param_groups:
-        group["lr"] = settings.learning_rate * learning_rate_share(share, settings)
+    terms = gradients(
+        model,
+        loss,
+        speech,
+        group,
+        share=share,
+        seed=settings.seed,
+        noise_share=settings.noise_share,
+        precision=settings.precision,
+    )
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm))
+    if not math.isfinite(norm):
+        raise LpaError(
+            f"the gradients became {norm} in epoch {group.epoch + 1}, batch {group.first + 1}: "
+            "lower learning_rate in the recipe; the last saved state is still good"
+        )
+    for options in optimizer.param_groups:
+        options["lr"] = rate
     optimizer.step()
-    return {name: float(term.detach()) for name, term in terms.items()}
+    return terms | {"gradient_norm": norm}
 
 
 def _groups(parameters: dict[str, nn.Parameter], settings: Settings) -> Iterator[dict[str, object]]:
@@ -175,49 +266,3 @@ def _groups(parameters: dict[str, nn.Parameter], settings: Settings) -> Iterator
     for decays in (True, False):
         chosen = [p for p in parameters.values() if (p.dim() > 1) == decays]
         yield {"params": chosen, "weight_decay": settings.weight_decay if decays else 0.0}
-
-
-def _save(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    parameters: dict[str, nn.Parameter],
-    progress: Progress,
-) -> None:
-    """Write the state of the run: weights, Adam's moments and the progress in one file."""
-    tensors = {f"model:{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {
-        f"{kind}:{name}": optimizer.state[parameter][kind]
-        for name, parameter in parameters.items()
-        for kind in ("exp_avg", "exp_avg_sq", "step")
-        if parameter in optimizer.state
-    }
-    write_tensors(folder / STATE, tensors, {"progress": json.dumps(asdict(progress))})
-
-
-def _resume(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    parameters: dict[str, nn.Parameter],
-) -> Progress:
-    if not (folder / STATE).is_file():
-        return Progress()
-    with safe_open(folder / STATE, framework="pt") as state:
-        progress = Progress(**json.loads(state.metadata()["progress"]))
-        weights = {}
-        for key in state.keys():  # noqa: SIM118 - not a dict
-            kind, name = key.split(":", 1)
-            if kind == "model":
-                weights[name] = state.get_tensor(key)
-            else:
-                optimizer.state[parameters[name]][kind] = state.get_tensor(key)
-    model.load_state_dict(weights)
-    return progress
-
-
-def _log(folder: Path, record: dict[str, float]) -> None:
-    line = json.dumps({name: round(value, 5) for name, value in record.items()})
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write(line + "\n")
-    tqdm.write(line)

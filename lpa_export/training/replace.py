@@ -2,150 +2,185 @@
 
 Each step of the way the frozen teacher sees the same clips: the replaced layer learns to give the
 teacher's hidden states and the model its logits, beside CTC. The gates' temperature falls
-geometrically, in frames, so that the windows are near-binary at the end and the hard model, the
-only one that is evaluated for keeping, is the soft one's equal.
+geometrically, in frames, so that the windows are near-binary at the end; the joint phase can run
+with hard gates in the forward pass. The hard model is the only one that is evaluated for keeping.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
+from tqdm import tqdm
 from transformers import Wav2Vec2ForCTC
 
+from lpa_export.errors import LpaError
 from lpa_export.layers import LPAConfig
+from lpa_export.recipe import ReplaceSettings
 from lpa_export.surgery import encoder_layers, lpa_layers, replace_layers
+from lpa_export.training.attention_profile import attention_of, attention_profiles
 from lpa_export.training.data import Batch, SpeechSet
-from lpa_export.training.evaluate import frame_lengths, word_error_rate
-from lpa_export.training.files import load_weights, save_weights
+from lpa_export.training.distillation import distillation_loss
+from lpa_export.training.evaluate import word_error_rate
+from lpa_export.training.files import is_main_process, load_weights, write_tensors
+from lpa_export.training.initialise import initial_lpa
 from lpa_export.training.loop import BEST, STATE, Settings, optimise
-from lpa_export.training.teacher import ctc_loss
+from lpa_export.training.straight_through import hard_forward
+from lpa_export.training.trail import Trail
+from lpa_export.training.workers import accelerator
 
-__all__ = ["Distillation", "distillation_loss", "replace_progressively"]
+__all__ = ["Replacement"]
+
+DONE = "done.safetensors"
 
 
 @dataclass(frozen=True)
-class Distillation:
-    """Weights of the losses beside CTC, and the temperatures (frames) of both phases."""
+class Replacement:
+    """What turns `student`, a copy of `teacher`, into an LPA model; every phase is resumable.
 
-    hidden_weight: float
-    logit_weight: float
-    layer_temperature: tuple[float, float]
-    joint_temperature: tuple[float, float]
-
-
-def replace_progressively(
-    teacher: Wav2Vec2ForCTC,
-    student: Wav2Vec2ForCTC,
-    layers: Iterable[int],
-    config: LPAConfig,
-    train: SpeechSet,
-    dev: SpeechSet,
-    *,
-    layer_settings: Settings,
-    joint_settings: Settings,
-    distillation: Distillation,
-    folder: Path,
-) -> None:
-    """Turn `student`, a copy of `teacher`, into the LPA model; every phase is resumable.
-
-    A phase that is done leaves its weights in `folder`/<phase>/done.safetensors. At the end the
-    student holds the joint phase's weights with the lowest hard WER on `dev`.
+    A phase that is done leaves its weights in `folder`/<phase>/done.safetensors.
     """
-    teacher.eval().requires_grad_(False)
-    layers = tuple(layers)
-    for position, layer in enumerate(layers):
+
+    teacher: Wav2Vec2ForCTC
+    student: Wav2Vec2ForCTC
+    config: LPAConfig
+    train: SpeechSet
+    dev: SpeechSet
+    settings: ReplaceSettings
+    folder: Path
+
+    def run(self, layers: Sequence[int], layer_loop: Settings, joint_loop: Settings) -> Trail:
+        """Replace `layers` in this order until all are, or until one costs too much WER.
+
+        At the end the student holds the weights with the lowest hard WER on `dev`. Raises
+        LpaError when the first layer costs too much already.
+        """
+        self.teacher.eval().requires_grad_(False)
+        for model in (self.teacher, self.student):
+            model.to(accelerator().device)
+        trail = Trail(100 * word_error_rate(self.teacher, self.dev))
+        for position, layer in enumerate(layers):
+            trail = self._replace(
+                layer, trail, replace(layer_loop, seed=layer_loop.seed + position)
+            )
+            trail.write(self.folder)
+            if is_main_process():
+                tqdm.write(trail.lines()[-1])
+            if trail.stopped:
+                break
+        if not trail.layers:
+            raise LpaError(f"{trail.stopped}; raise the limit, or try other --layers")
+        self._phase(self.folder / "joint", joint_loop, None)
+        return trail
+
+    def _replace(self, layer: int, trail: Trail, loop: Settings) -> Trail:
+        """Put an LPA into `layer`, train it, and take it out again where it costs too much."""
         # Anew for each layer: a resumed run must draw what the killed one drew.
-        torch.manual_seed(layer_settings.seed + position)
-        replace_layers(student, [layer], config)
-        _train_parts(student, [encoder_layers(student)[layer]])
-        phase = folder / f"layer-{layer}"
-        settings = replace(layer_settings, seed=layer_settings.seed + position)
-        _phase(teacher, student, train, dev, settings, distillation, phase, joint=False)
-    _train_parts(student, [student.wav2vec2.encoder, student.lm_head])
-    _phase(teacher, student, train, dev, joint_settings, distillation, folder / "joint", joint=True)
+        torch.manual_seed(loop.seed)
+        hosts = encoder_layers(self.student)
+        before = copy.deepcopy(hosts[layer])
+        self._insert(layer)
+        trail = trail.take(
+            layer, self._phase(self.folder / f"layer-{layer}", loop, layer), self.settings
+        )
+        if trail.stopped:
+            hosts[layer] = before
+        return trail
 
+    def _insert(self, layer: int) -> None:
+        how = self.settings.initialise
+        profile = None
+        if how == "attention":
+            reach = self.config.band
+            profile = attention_profiles(self.teacher, [layer], self.train, reach=reach)[layer]
+        lpa = initial_lpa(attention_of(self.teacher, layer), self.config, how, profile)
+        replace_layers(self.student, [layer], self.config)
+        lpa_layers(self.student)[layer].load_state_dict(lpa.state_dict())
+        self.student.to(self.teacher.device)  # type: ignore[arg-type]
 
-def distillation_loss(
-    teacher: Wav2Vec2ForCTC,
-    student: Wav2Vec2ForCTC,
-    batch: Batch,
-    weights: Distillation,
-    compared: Iterable[int],
-) -> dict[str, torch.Tensor]:
-    """CTC, Kullback-Leibler of the logits, and normalised MSE after the `compared` layers.
+    def _phase(self, folder: Path, loop: Settings, layer: int | None) -> float:
+        """Train `layer`, or all of them jointly; the hard WER of the weights that are kept."""
+        done = folder / DONE
+        if not done.is_file():
+            self._train(folder, loop, layer)
+        load_weights(done, self.student)
+        with safe_open(done, framework="pt") as file:
+            return float(file.metadata()["wer"])
 
-    Hidden states count relative to the variance of the teacher's; padding never counts.
-    """
-    with torch.no_grad():
-        goal = teacher(batch.waveforms, attention_mask=batch.mask, output_hidden_states=True)
-    out = student(batch.waveforms, attention_mask=batch.mask, output_hidden_states=True)
-    frames = frame_lengths(student, batch)
-    valid = torch.arange(out.logits.shape[1]) < frames[:, None]
-    ctc = ctc_loss(out.logits, frames, batch.labels)
-    logit = nn.functional.kl_div(
-        out.logits[valid].log_softmax(-1),
-        goal.logits[valid].log_softmax(-1),
-        log_target=True,
-        reduction="batchmean",
-    )
-    hidden = torch.stack(
-        [
-            (out.hidden_states[i + 1][valid] - goal.hidden_states[i + 1][valid]).square().mean()
-            / goal.hidden_states[i + 1][valid].var()
-            for i in compared
-        ]
-    ).mean()
-    total = ctc + weights.logit_weight * logit + weights.hidden_weight * hidden
-    return {"loss": total, "ctc": ctc.detach(), "logit": logit.detach(), "hidden": hidden.detach()}
+    def _train(self, folder: Path, loop: Settings, layer: int | None) -> None:
+        """Run a phase from wherever it stopped to its done.safetensors."""
+        joint = layer is None
+        self._require_gradients(layer)
+        # A layer alone learns from clean input; the joint phase is trained as the teacher was,
+        # with dropout and SpecAugment.
+        self.student.config.apply_spec_augment = joint
+        hard = joint and self.settings.hard_forward
+        with hard_forward(lpa_layers(self.student).values()) if hard else nullcontext():
+            progress = optimise(
+                self.student,
+                self._loss(layer),
+                self.train,
+                loop,
+                folder,
+                evaluate=self._evaluate,
+                dropout=joint,
+            )
+        load_weights(folder / BEST, self.student)
+        write_tensors(folder / DONE, self.student.state_dict(), {"wer": repr(progress.best)})
+        accelerator().wait_for_everyone()
+        (folder / STATE).unlink(missing_ok=True)
 
+    def _loss(self, layer: int | None) -> Callable[[Batch, float], dict[str, torch.Tensor]]:
+        settings, replaced = self.settings, lpa_layers(self.student)
+        start, end = self._temperatures(layer)
 
-def _phase(
-    teacher: Wav2Vec2ForCTC,
-    student: Wav2Vec2ForCTC,
-    train: SpeechSet,
-    dev: SpeechSet,
-    settings: Settings,
-    distillation: Distillation,
-    folder: Path,
-    *,
-    joint: bool,
-) -> None:
-    """Train what requires gradients; leaves `student` with the phase's weights."""
-    done = folder / "done.safetensors"
-    if done.is_file():
-        load_weights(done, student)
-        return
-    start, end = distillation.joint_temperature if joint else distillation.layer_temperature
-    replaced = lpa_layers(student)
-    # A layer alone learns from clean input; the joint phase is trained as the teacher was, with
-    # dropout and SpecAugment.
-    student.config.apply_spec_augment = joint
+        def loss(batch: Batch, share: float) -> dict[str, torch.Tensor]:
+            for index, lpa in replaced.items():
+                # Layers replaced before are frozen: they stay as hard as they had become.
+                falls = layer is None or index == layer
+                lpa.hard, lpa.temperature = False, start * (end / start) ** share if falls else end
+            return distillation_loss(
+                self.teacher,
+                self.student,
+                batch,
+                replaced,
+                hidden_weight=settings.hidden_weight,
+                logit_weight=settings.logit_weight,
+            )
 
-    def loss(batch: Batch, share: float) -> dict[str, torch.Tensor]:
-        for lpa in replaced.values():
-            lpa.hard, lpa.temperature = False, start * (end / start) ** share
-        return distillation_loss(teacher, student, batch, distillation, replaced)
+        return loss
 
-    def evaluate() -> dict[str, float]:
+    def _temperatures(self, layer: int | None) -> tuple[float, float]:
+        settings = self.settings
+        if not settings.curriculum:
+            return settings.joint_temperature[1], settings.joint_temperature[1]
+        return settings.joint_temperature if layer is None else settings.layer_temperature
+
+    def _evaluate(self) -> dict[str, float]:
         figures = {}
         for hard, name in ((False, "soft_wer"), (True, "wer")):
-            for lpa in replaced.values():
+            for lpa in lpa_layers(self.student).values():
                 lpa.hard = hard
-            figures[name] = 100 * word_error_rate(student, dev)
+            figures[name] = 100 * word_error_rate(self.student, self.dev)
         return figures
 
-    optimise(student, loss, train, settings, folder, evaluate=evaluate, dropout=joint)
-    if joint:
-        load_weights(folder / BEST, student)
-    save_weights(done, student)
-    (folder / STATE).unlink(missing_ok=True)
-
-
-def _train_parts(model: nn.Module, parts: Iterable[nn.Module]) -> None:
-    model.requires_grad_(False)
-    for part in parts:
-        part.requires_grad_(True)
+    def _require_gradients(self, layer: int | None) -> None:
+        """Freeze the student but for what the phase trains."""
+        replaced: Any = lpa_layers(self.student)
+        parts: Iterable[nn.Module]
+        if not self.settings.co_adapt:
+            parts = replaced.values() if layer is None else [replaced[layer]]
+        elif layer is None:
+            parts = [self.student.wav2vec2.encoder, self.student.lm_head]
+        else:
+            parts = [encoder_layers(self.student)[layer]]
+        self.student.requires_grad_(False)
+        for part in parts:
+            part.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""The stages of a recipe: teacher from scratch, then replacement; each ends in a checkpoint.
+"""The stages of a recipe: teacher from scratch, sweep, replacement.
 
 A run folder belongs to one recipe: its text lies in the folder, and another one is refused, so
 that a resumed run never mixes two.
@@ -7,16 +7,16 @@ that a resumed run never mixes two.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
-from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+from transformers import Wav2Vec2ForCTC
 
 from lpa_export.checkpoint import (
+    Checkpoint,
     LPASection,
     load_checkpoint,
     receptive_field,
@@ -25,25 +25,31 @@ from lpa_export.checkpoint import (
 from lpa_export.ctc import Vocabulary
 from lpa_export.errors import LpaError
 from lpa_export.layers import LPAConfig
-from lpa_export.recipe import ArchitectureSettings, Recipe, TeacherSettings
-from lpa_export.speech import data_hash, load_utterances
-from lpa_export.surgery import lpa_layers
+from lpa_export.recipe import Recipe, TeacherSettings, TrainingSettings
+from lpa_export.speech import data_hash
+from lpa_export.surgery import encoder_layers, lpa_layers
+from lpa_export.training.chart import draw_sweep
 from lpa_export.training.data import SpeechSet
-from lpa_export.training.files import load_weights
+from lpa_export.training.files import is_main_process, load_weights
 from lpa_export.training.frontend import fit_log_mel
 from lpa_export.training.hardening import measure_hardening
+from lpa_export.training.host import CHARACTERS, augment, host_config
+from lpa_export.training.layer_choice import Easiest, LayerChoice, require_layers
 from lpa_export.training.loop import BEST, STATE, Settings
-from lpa_export.training.replace import Distillation, replace_progressively
+from lpa_export.training.ranking import SWEEP, Ranking, read_ranking, write_ranking
+from lpa_export.training.recipe_speech import sweep_speech, training_speech
+from lpa_export.training.replace import Replacement
+from lpa_export.training.run_folder import RunFolder
+from lpa_export.training.sweep import easiest_first, fit_layers
 from lpa_export.training.teacher import train_teacher
+from lpa_export.training.workers import accelerator
 
-__all__ = ["CHARACTERS", "replace_stage", "teacher_stage"]
-
-CHARACTERS = Vocabulary(("<pad>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+__all__ = ["CHARACTERS", "replace_stage", "sweep_stage", "teacher_stage"]
 
 
 def teacher_stage(recipe: Recipe, folder: Path) -> Path:
     """Train the attention teacher of `recipe`; returns its checkpoint, `folder`/checkpoint."""
-    run = _Run.of(folder, recipe, "teacher")
+    run = RunFolder.of(folder, _sections(recipe, _TEACHER), "teacher")
     if run.checkpoint.is_dir():
         return run.checkpoint
     if recipe.model.architecture is None:
@@ -53,7 +59,7 @@ def teacher_stage(recipe: Recipe, folder: Path) -> Path:
     settings = recipe.teacher
     torch.manual_seed(settings.seed)
     model = Wav2Vec2ForCTC(host_config(recipe.model.architecture))
-    train, dev, _ = _speech(recipe, settings, CHARACTERS, _field(model))
+    train, dev, _ = training_speech(recipe, settings, CHARACTERS, _field(model))
     run.begin()
     if not (folder / STATE).is_file() and settings.frontend_steps:
         fit_log_mel(
@@ -63,18 +69,23 @@ def teacher_stage(recipe: Recipe, folder: Path) -> Path:
             learning_rate=settings.frontend_learning_rate,
             seed=settings.seed,
         )
-    _train_cycle(model, train, dev, settings, folder)
+    _train_cycle(model, train, dev, settings, recipe.training, folder)
     if recipe.refine is not None:
-        train, dev, _ = _speech(recipe, recipe.refine, CHARACTERS, _field(model))
-        _train_cycle(model, train, dev, recipe.refine, folder / "refine")
-    return save_checkpoint(run.checkpoint, model, CHARACTERS, None)
+        train, dev, _ = training_speech(recipe, recipe.refine, CHARACTERS, _field(model))
+        _train_cycle(model, train, dev, recipe.refine, recipe.training, folder / "refine")
+    return _save(run, model, CHARACTERS, None)
 
 
 def _train_cycle(
-    model: Wav2Vec2ForCTC, train: SpeechSet, dev: SpeechSet, settings: TeacherSettings, folder: Path
+    model: Wav2Vec2ForCTC,
+    train: SpeechSet,
+    dev: SpeechSet,
+    settings: TeacherSettings,
+    training: TrainingSettings,
+    folder: Path,
 ) -> None:
     """One rise and fall of the learning rate; `model` ends with the best weights of the cycle."""
-    _augment(model, settings)
+    augment(model, settings)
     loop = Settings(
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
@@ -84,125 +95,177 @@ def _train_cycle(
         weight_decay=settings.weight_decay,
         noise_share=settings.noise_share,
         average_epochs=settings.average_epochs,
+        **asdict(training),
     )
     weight = settings.intermediate_ctc
     train_teacher(model, train, dev, loop, folder, intermediate_weight=weight)
     load_weights(folder / BEST, model)
 
 
-def replace_stage(recipe: Recipe, teacher: str | Path, folder: Path) -> Path:
-    """Replace the recipe's layers of `teacher`; returns the LPA checkpoint, stored as float16.
+def sweep_stage(
+    recipe: Recipe, teacher: str | Path, folder: Path, layers: Sequence[int] | None = None
+) -> Ranking:
+    """Fit an LPA to `layers` of `teacher` (default: all); writes sweep.json and sweep.png.
 
-    Its figures (WER in percent on the recipe's dev set, hardness per layer) are measured on the
-    very weights that are stored, after rounding to float16.
+    Layers that `folder` holds figures of already are not fitted again.
     """
-    source = load_checkpoint(teacher)
-    run = _Run.of(folder, recipe, "replace", teacher=source.sha256)
+    source = _attention_teacher(teacher)
+    count = len(encoder_layers(source.model))
+    layers = range(count) if layers is None else layers
+    require_layers(layers, count)
+    sections = _sections(recipe, ("data", "sweep"))
+    sections |= {"lpa": _pulses(recipe), "initialise": recipe.replace.initialise}
+    run = RunFolder.of(folder, sections, "sweep", teacher=source.sha256)
+    path, picture = folder / SWEEP, (folder / SWEEP).with_suffix(".png")
+    known = read_ranking(path).fits if path.is_file() else ()
+    missing = [layer for layer in layers if layer not in {fit.layer for fit in known}]
+    if missing:
+        made = _rank(recipe, source, missing, run)
+        write_ranking(path, replace(made, fits=easiest_first((*known, *made.fits))))
+        accelerator().wait_for_everyone()
+    ranking = read_ranking(path)
+    if missing or not picture.is_file():
+        draw_sweep(picture, ranking)
+    return ranking
+
+
+def _rank(recipe: Recipe, source: Checkpoint, layers: Sequence[int], run: RunFolder) -> Ranking:
+    """Fit an LPA to each of `layers`; `run` begins once the speech is known to be usable."""
+    chosen = sweep_speech(recipe)
+    fitted, held_out = (
+        SpeechSet(part, source.vocabulary, receptive_field=source.receptive_field)
+        for part in chosen.values()
+    )
+    run.begin()
+    source.model.to(accelerator().device)
+    settings, how = recipe.sweep, recipe.replace.initialise
+    config = _lpa_config(recipe, source.model)
+    return Ranking(
+        recipe=recipe.name,
+        teacher_sha256=source.sha256,
+        pulses=_pulses(recipe),
+        initialise=how,
+        settings=asdict(settings),
+        speech={
+            name: {"utterances": len(part), "sha256": data_hash(part)}
+            for name, part in chosen.items()
+        },
+        fits=fit_layers(source.model, layers, config, fitted, held_out, settings, how),
+    )
+
+
+def replace_stage(
+    recipe: Recipe,
+    teacher: str | Path,
+    folder: Path,
+    *,
+    layers: LayerChoice | None = None,
+    sweep: Path | None = None,
+) -> Path:
+    """Replace `layers` of `teacher`; returns the LPA checkpoint, stored as float16.
+
+    `layers`: the recipe's by default; for the easiest ones the sweep's folder is `sweep`, beside
+    `folder` by default, and the sweep is run first where it has not been. The checkpoint's figures
+    (WER in percent on the recipe's dev set, hardness per layer) are measured on the very weights
+    that are stored, after rounding to float16.
+    """
+    source = _attention_teacher(teacher)
+    count = len(encoder_layers(source.model))
+    if isinstance(layers, Easiest):
+        require_layers([layers.count - 1], count)
+        ranking = sweep_stage(recipe, teacher, sweep or folder.with_name("sweep"))
+        layers = ranking.order[: layers.count]
+    layers = recipe.lpa.layers if layers is None else layers
+    require_layers(layers, count)
+    if not layers:
+        raise LpaError(
+            f"{recipe.name}: no layer to replace; give --layers or the recipe's lpa.layers"
+        )
+    recipe = replace(recipe, lpa=replace(recipe.lpa, layers=layers))
+    run = RunFolder.of(
+        folder,
+        _sections(recipe, (*_TEACHER, "lpa", "replace")),
+        "replace",
+        teacher=source.sha256,
+    )
     if run.checkpoint.is_dir():
         return run.checkpoint
-    if not source.do_normalize:
-        raise LpaError(f"{teacher}: takes waveforms as they are; training normalises every one")
-    if source.lpa is not None:
-        raise LpaError(f"{teacher}: has LPA layers already; give the attention teacher")
-    section, settings = recipe.lpa, recipe.replace
-    pulses = {k: v for k, v in asdict(section).items() if k != "layers"}
-    config = LPAConfig(
-        hidden_size=source.model.config.hidden_size,
-        num_heads=source.model.config.num_attention_heads,
-        **pulses,
-    )
+    settings = recipe.replace
     augmentation = recipe.refine or recipe.teacher
-    train, dev, digest = _speech(recipe, augmentation, source.vocabulary, source.receptive_field)
+    train, dev, digest = training_speech(
+        recipe, augmentation, source.vocabulary, source.receptive_field
+    )
     run.begin()
-    _augment(source.model, augmentation)
-    student = copy.deepcopy(source.model)
-    layer_settings = Settings(
+    augment(source.model, augmentation)
+    layer_loop = Settings(
         epochs=settings.epochs_per_layer,
         learning_rate=settings.learning_rate,
         batch_seconds=settings.batch_seconds,
         seed=settings.seed,
         weight_decay=augmentation.weight_decay,
         noise_share=augmentation.noise_share,
+        **asdict(recipe.training),
     )
-    replace_progressively(
-        source.model,
-        student,
-        section.layers,
-        config,
-        train,
-        dev,
-        layer_settings=layer_settings,
-        joint_settings=replace(
-            layer_settings,
-            epochs=settings.joint_epochs,
-            learning_rate=settings.joint_learning_rate,
-            average_epochs=settings.average_epochs,
-        ),
-        distillation=Distillation(
-            settings.hidden_weight,
-            settings.logit_weight,
-            settings.layer_temperature,
-            settings.joint_temperature,
-        ),
-        folder=folder,
+    joint_loop = replace(
+        layer_loop,
+        epochs=settings.joint_epochs,
+        learning_rate=settings.joint_learning_rate,
+        average_epochs=settings.average_epochs,
     )
+    student = copy.deepcopy(source.model)
+    config = _lpa_config(recipe, source.model)
+    replacement = Replacement(source.model, student, config, train, dev, settings, folder)
+    trail = replacement.run(layers, layer_loop, joint_loop)
     _round_to_half(student)
     temperature = settings.joint_temperature[1]
     for lpa in lpa_layers(student).values():
         lpa.temperature = temperature
     figures, hardness = measure_hardening(source.model, student, dev)
     trained = LPASection(
-        layers=section.layers,
-        pulses=pulses,
+        layers=tuple(sorted(trail.layers)),
+        pulses=_pulses(recipe),
         temperature=temperature,
         name=recipe.name,
         hardness=hardness,
         figures=figures,
         training_data_sha256=digest,
     )
-    return save_checkpoint(run.checkpoint, student, source.vocabulary, trained, half=True)
+    return _save(run, student, source.vocabulary, trained, half=True)
 
 
-def host_config(shape: ArchitectureSettings) -> Wav2Vec2Config:
-    """The wav2vec2 of a recipe in Hugging Face's words."""
-    return Wav2Vec2Config(
-        vocab_size=len(CHARACTERS),
-        pad_token_id=CHARACTERS.blank,
-        hidden_size=shape.hidden_size,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        intermediate_size=shape.intermediate_size,
-        conv_dim=shape.conv_dim,
-        conv_kernel=shape.conv_kernel,
-        conv_stride=shape.conv_stride,
-        feat_extract_norm=shape.feat_extract_norm,
-        conv_bias=shape.conv_bias,
-        num_conv_pos_embeddings=shape.positional_kernel,
-        num_conv_pos_embedding_groups=shape.positional_groups,
-        do_stable_layer_norm=shape.norm == "pre",
-        # Dropout of attention weights and inside the FFN costs a quarter of the time on a CPU.
-        attention_dropout=0.0,
-        activation_dropout=0.0,
-        layerdrop=0.0,
-    )
+def _attention_teacher(teacher: str | Path) -> Checkpoint:
+    """The checkpoint whose attention is to be replaced; LpaError when it cannot be."""
+    source = load_checkpoint(teacher)
+    if not source.do_normalize:
+        raise LpaError(f"{teacher}: takes waveforms as they are; training normalises every one")
+    if source.lpa is not None:
+        raise LpaError(f"{teacher}: has LPA layers already; give the attention teacher")
+    return source
 
 
-def _augment(model: Wav2Vec2ForCTC, training: TeacherSettings) -> None:
-    """Set SpecAugment and dropout, in the config and in the modules that are built already."""
-    config = model.config
-    config.hidden_dropout = config.feat_proj_dropout = config.final_dropout = training.dropout
-    config.layerdrop = 0.0  # distillation compares layer by layer
-    config.mask_time_prob = training.time_mask_probability
-    config.mask_time_length = training.time_mask_length
-    config.mask_feature_prob = training.feature_mask_probability
-    config.mask_feature_length = training.feature_mask_length
-    masks = config.mask_time_prob > 0 or config.mask_feature_prob > 0
-    if masks and not hasattr(model.wav2vec2, "masked_spec_embed"):
-        embedding = torch.empty(config.hidden_size).uniform_()
-        model.wav2vec2.masked_spec_embed = nn.Parameter(embedding)
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Dropout) and not name.endswith("intermediate_dropout"):
-            module.p = training.dropout
+def _pulses(recipe: Recipe) -> dict[str, Any]:
+    """The shape of an LPA, without the layers."""
+    return {name: value for name, value in asdict(recipe.lpa).items() if name != "layers"}
+
+
+def _lpa_config(recipe: Recipe, host: Wav2Vec2ForCTC) -> LPAConfig:
+    sizes = host.config.hidden_size, host.config.num_attention_heads
+    return LPAConfig(*sizes, **_pulses(recipe))
+
+
+def _save(
+    run: RunFolder,
+    model: Wav2Vec2ForCTC,
+    vocabulary: Vocabulary,
+    section: LPASection | None,
+    *,
+    half: bool = False,
+) -> Path:
+    """Write the checkpoint of a stage; of a launched group one process does."""
+    if is_main_process():
+        save_checkpoint(run.checkpoint, model, vocabulary, section, half=half)
+    accelerator().wait_for_everyone()
+    return run.checkpoint
 
 
 def _field(model: Wav2Vec2ForCTC) -> int:
@@ -211,71 +274,11 @@ def _field(model: Wav2Vec2ForCTC) -> int:
 
 # The sections of a recipe that a stage's result depends on: others may change between runs.
 _TEACHER = ("name", "data", "model", "teacher", "refine")
-_DECIDES = {"teacher": _TEACHER, "replace": (*_TEACHER, "lpa", "replace")}
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A run folder and the text of what it belongs to."""
-
-    folder: Path
-    text: str
-
-    @classmethod
-    def of(cls, folder: Path, recipe: Recipe, stage: str, *, teacher: str = "") -> _Run:
-        """The run in `folder`, new or begun; LpaError when the folder is another's."""
-        sections = asdict(recipe)
-        record = {name: sections[name] for name in _DECIDES[stage]}
-        record |= {"stage": stage, "teacher_sha256": teacher}
-        run = cls(folder, json.dumps(record, indent=1, default=_absolute) + "\n")
-        if run.record.is_file():
-            if run.record.read_text(encoding="utf-8") != run.text:
-                raise LpaError(
-                    f"{folder}: belongs to another recipe, teacher or stage; give another --out"
-                )
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise LpaError(f"{folder}: exists and is no run of this recipe; give another --out")
-        return run
-
-    @property
-    def record(self) -> Path:
-        return self.folder / "recipe.json"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "checkpoint"
-
-    def begin(self) -> None:
-        """Make the folder this run's, once its data and model are known to be usable."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.record.write_text(self.text, encoding="utf-8")
-        except OSError as error:
-            raise LpaError(f"{self.folder}: cannot be written ({error.strerror})") from error
-
-
-def _absolute(path: Path) -> str:
-    """The same file is the same data, however its recipe was named on the command line."""
-    return str(path.resolve())
-
-
-def _speech(
-    recipe: Recipe, training: TeacherSettings, vocabulary: Vocabulary, field: int
-) -> tuple[SpeechSet, SpeechSet, str]:
-    """Training speech at every speed, dev speech, and the hash of the training data."""
-    if recipe.data is None:
-        raise LpaError(f"{recipe.name}: has no 'data' section, so there is nothing to train on")
-    sources = [*recipe.data.train]
-    if recipe.data.synthetic is not None:
-        voices = recipe.data.synthetic / "manifest.jsonl"
-        if not voices.is_file():
-            raise LpaError(f"{voices}: no synthetic voices there yet; make them with: make data")
-        sources.append(voices)
-    utterances = [utterance for source in sources for utterance in load_utterances(source)]
-    speeds: Sequence[float] = training.speeds
-    train = SpeechSet(utterances, vocabulary, receptive_field=field, speeds=speeds)
-    dev = SpeechSet(load_utterances(recipe.data.dev), vocabulary, receptive_field=field)
-    return train, dev, data_hash(utterances)
+def _sections(recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:
+    content = asdict(recipe)
+    return {name: content[name] for name in names}
 
 
 def _round_to_half(model: torch.nn.Module) -> None:

@@ -1,6 +1,9 @@
 """What the target writes: programs, packages, names, sizes, bytes."""
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ from lpa_export.targets.coreml.convolutions import MAX_TAPS
 from lpa_export.targets.coreml.target import SCOPES, CoremlTarget
 
 Make = Callable[..., Any]
+REPOSITORY = Path(__file__).resolve().parents[3]
 FUNCTIONS = ("frames_64", "frames_128")
 
 # What breaks a segment of the Neural Engine, or makes numbers from constants there.
@@ -190,12 +194,24 @@ def test_metadata_is_what_an_app_needs_and_says_nothing_of_the_machine(exported:
 
 
 def test_two_exports_give_the_same_bytes_and_say_nothing(
-    exported: Make, write_coreml: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny_checkpoint: Make, tmp_path: Path
 ) -> None:
-    first = exported()
-    write_coreml(first.checkpoint, tmp_path, "fp16", buckets=(1.2, 2.4))
-    assert _bytes(tmp_path) == _bytes(first.folder)
-    assert capfd.readouterr() == ("", "")
+    """As a user makes them, in processes with another hash seed and working directory."""
+    checkpoint = tiny_checkpoint()
+    script = "import sys; from lpa_export.commands.export import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["--target", "coreml", "--buckets", "1.2,2.4", "--checkpoint", str(checkpoint)]
+    for seed in ("1", "4321"):
+        (tmp_path / seed).mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments, "--out", "bundle"],
+            cwd=tmp_path / seed,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("wrote bundle\n")
+    assert _bytes(tmp_path / "1" / "bundle") == _bytes(tmp_path / "4321" / "bundle")
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,56 @@
+"""The host model that training starts from, and the noise that it is trained with."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+from lpa_export.ctc import Vocabulary
+from lpa_export.recipe import ArchitectureSettings, TeacherSettings
+
+__all__ = ["CHARACTERS", "augment", "host_config"]
+
+CHARACTERS = Vocabulary(("<pad>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+
+
+def host_config(shape: ArchitectureSettings) -> Wav2Vec2Config:
+    """The wav2vec2 of a recipe in Hugging Face's words."""
+    return Wav2Vec2Config(
+        vocab_size=len(CHARACTERS),
+        pad_token_id=CHARACTERS.blank,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.intermediate_size,
+        conv_dim=shape.conv_dim,
+        conv_kernel=shape.conv_kernel,
+        conv_stride=shape.conv_stride,
+        feat_extract_norm=shape.feat_extract_norm,
+        conv_bias=shape.conv_bias,
+        num_conv_pos_embeddings=shape.positional_kernel,
+        num_conv_pos_embedding_groups=shape.positional_groups,
+        do_stable_layer_norm=shape.norm == "pre",
+        # Dropout of attention weights and inside the FFN costs a quarter of the time on a CPU.
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        layerdrop=0.0,
+    )
+
+
+def augment(model: Wav2Vec2ForCTC, training: TeacherSettings) -> None:
+    """Set SpecAugment and dropout, in the config and in the modules that are built already."""
+    config = model.config
+    config.hidden_dropout = config.feat_proj_dropout = config.final_dropout = training.dropout
+    config.layerdrop = 0.0  # distillation compares layer by layer
+    config.mask_time_prob = training.time_mask_probability
+    config.mask_time_length = training.time_mask_length
+    config.mask_feature_prob = training.feature_mask_probability
+    config.mask_feature_length = training.feature_mask_length
+    masks = config.mask_time_prob > 0 or config.mask_feature_prob > 0
+    if masks and not hasattr(model.wav2vec2, "masked_spec_embed"):
+        embedding = torch.empty(config.hidden_size).uniform_()
+        model.wav2vec2.masked_spec_embed = nn.Parameter(embedding)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and not name.endswith("intermediate_dropout"):
+            module.p = training.dropout

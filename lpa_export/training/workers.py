@@ -1,0 +1,96 @@
+"""Where a run computes: the CPU, one GPU, or all processes that accelerate's launcher started.
+
+Every process holds the whole model and works on its own batches; before each update the gradients
+are summed over the processes. So a loss may use the model in any way it likes, which a wrapper
+around the model's forward pass would not allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import nn
+
+from lpa_export.layers import LPA
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["Precision", "accelerator", "in_precision", "share_gradients", "share_weights"]
+
+Precision = Literal["fp32", "bf16"]
+
+# The others wait while the main process evaluates and saves.
+PATIENCE = timedelta(hours=6)
+
+
+@cache
+def accelerator() -> Accelerator:
+    """This process's place in the run. CUDA where it is, else the CPU.
+
+    Apple's GPU is passed over: it has no float64, in which LPA's windows are computed.
+    """
+    from accelerate import Accelerator, InitProcessGroupKwargs
+
+    return Accelerator(
+        mixed_precision="no",  # `in_precision` says which: a process may train in both
+        cpu=not torch.cuda.is_available(),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
+
+
+def share_weights(model: nn.Module) -> None:
+    """Give every process the main one's weights."""
+    from accelerate.utils import broadcast
+
+    if accelerator().num_processes > 1:
+        with torch.no_grad():
+            for tensor in (*model.parameters(), *model.buffers()):
+                tensor.copy_(broadcast(tensor.detach().clone()))
+
+
+def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Sum the gradients over the processes; a process without a batch adds nothing."""
+    if accelerator().num_processes == 1:
+        return
+    for parameter in parameters:
+        own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        parameter.grad = accelerator().reduce(own, reduction="sum")
+
+
+@contextmanager
+def in_precision(precision: Precision, model: nn.Module) -> Iterator[None]:
+    """Compute inside the block in `precision`; weights, their updates and LPA stay in float32.
+
+    Positions in time are numbers up to thousands, of which bfloat16 tells 256 apart.
+    """
+    if precision == "fp32":
+        yield
+        return
+    device = next(model.parameters()).device.type
+    layers = [module for module in model.modules() if isinstance(module, LPA)]
+    for layer in layers:
+        layer.__dict__["forward"] = _FullPrecision(layer, device)
+    try:
+        with torch.autocast(device, dtype=torch.bfloat16):
+            yield
+    finally:
+        for layer in layers:
+            del layer.__dict__["forward"]
+
+
+class _FullPrecision:
+    """The forward pass of an LPA layer, outside autocast."""
+
+    def __init__(self, layer: LPA, device: str) -> None:
+        self._layer = layer
+        self._device = device
+
+    def __call__(self, hidden: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
+        with torch.autocast(self._device, enabled=False):
+            return LPA.forward(self._layer, hidden.float(), valid)

@@ -1,0 +1,264 @@
+"""The sweep ranks what is easy to replace before what is hard, the same way every time."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import Wav2Vec2ForCTC
+from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Attention
+
+from lpa_export.checkpoint import save_checkpoint
+from lpa_export.errors import LpaError
+from lpa_export.layers import LPAConfig
+from lpa_export.recipe import SweepSettings, load_recipe
+from lpa_export.speech import Utterance, load_utterances
+from lpa_export.training.attention_profile import attention_of
+from lpa_export.training.data import SpeechSet, normalise
+from lpa_export.training.host import CHARACTERS
+from lpa_export.training.initialise import initial_lpa
+from lpa_export.training.ranking import SWEEP, Ranking, read_ranking, write_ranking
+from lpa_export.training.selection import choose_seconds, hold_out
+from lpa_export.training.stages import sweep_stage
+from lpa_export.training.sweep import LayerFit, fit_layers
+
+CONFIG = LPAConfig(32, 2, kernel_size=5, max_offset=4, max_width=8)
+SETTINGS = SweepSettings(steps=20, learning_rate=2e-2, batch_seconds=4)
+
+
+class LocalAttention(Wav2Vec2Attention):
+    """Averages the values of the three frames around each, whatever they hold."""
+
+    def forward(  # type: ignore[override]
+        self, hidden_states: torch.Tensor, **_: Any
+    ) -> tuple[torch.Tensor, None]:
+        values = self.v_proj(hidden_states).transpose(1, 2)
+        means = torch.nn.functional.avg_pool1d(values, 3, 1, 1, count_include_pad=False)
+        return self.out_proj(means.transpose(1, 2)), None
+
+
+def local_model(config: Any, local: int) -> Wav2Vec2ForCTC:
+    """Attention that depends on the content everywhere but in one layer."""
+    torch.manual_seed(0)
+    model = Wav2Vec2ForCTC(config).eval()
+    for index, layer in enumerate(model.wav2vec2.encoder.layers):
+        for projection in (layer.attention.q_proj, layer.attention.k_proj):
+            projection.weight.data.normal_(std=1.0)
+        for projection in (layer.attention.v_proj, layer.attention.out_proj):
+            projection.weight.data.normal_(std=0.3)
+        if index == local:
+            weights = layer.attention.state_dict()
+            layer.attention = LocalAttention(32, 2, config=config)
+            layer.attention.load_state_dict(weights)
+    return model
+
+
+@pytest.fixture
+def tones(tone_manifest: Callable[..., Path]) -> Callable[[str, int, int], SpeechSet]:
+    def make(name: str, count: int, seed: int) -> SpeechSet:
+        utterances = load_utterances(tone_manifest(name, count, seed))
+        return SpeechSet(utterances, CHARACTERS, receptive_field=1200)
+
+    return make
+
+
+@pytest.mark.parametrize(("norm", "local"), [("pre", 1), ("post", 2)])
+def test_a_layer_with_local_attention_comes_first(
+    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet], norm: str, local: int
+) -> None:
+    model = local_model(tiny_config(norm), local)
+    fits = fit_layers(
+        model, [0, 1, 2], CONFIG, tones("fit", 12, 0), tones("held", 4, 1), SETTINGS, "projections"
+    )
+    assert fits[0].layer == local
+    assert fits[0].hard < 0.5 * fits[1].hard
+    assert [fit.hard for fit in fits] == sorted(fit.hard for fit in fits)
+
+
+def test_a_figure_is_the_same_every_time_and_whatever_is_fitted_beside_it(
+    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet]
+) -> None:
+    model = local_model(tiny_config("pre"), 0)
+    speech = tones("fit", 8, 0), tones("held", 3, 1)
+    settings = replace(SETTINGS, steps=4)
+    fits, again, alone = (
+        fit_layers(model, layers, CONFIG, *speech, settings, "attention")
+        for layers in ([0, 1, 2], [0, 1, 2], [2])
+    )
+    assert fits == again
+    assert alone[0] in fits
+    other = fit_layers(model, [2], CONFIG, *speech, replace(settings, seed=1), "attention")
+    assert other != alone
+
+
+def test_the_error_is_energy_over_variance_of_valid_frames(
+    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet]
+) -> None:
+    """Against a loop over single utterances in float64; the sweep itself runs padded batches."""
+    model = local_model(tiny_config("pre"), 0)
+    held = tones("held", 5, 1)
+    settings = replace(SETTINGS, steps=1, learning_rate=1e-12, temperature=(0.4, 0.4))
+    found = fit_layers(model, [1], CONFIG, tones("fit", 4, 0), held, settings, "projections")[0]
+
+    torch.manual_seed(settings.seed + 1)
+    lpa = initial_lpa(attention_of(model, 1), CONFIG, "projections")
+    lpa.temperature = 0.4
+    layer: Any = model.wav2vec2.encoder.layers[1]
+    goals: list[np.ndarray] = []
+    guesses: dict[bool, list[np.ndarray]] = {False: [], True: []}
+    for index in range(len(held)):
+        waveform = torch.from_numpy(normalise(held.clips[index][0]))[None]
+        with torch.no_grad():
+            states = model(waveform, output_hidden_states=True).hidden_states
+            given = layer.layer_norm(states[1])
+            goals.append(layer.attention(given)[0][0].double().numpy())
+            for hard, outputs in guesses.items():
+                lpa.hard = hard
+                outputs.append(lpa(given)[0].double().numpy())
+    goal = np.concatenate(goals)
+    variance = ((goal - goal.mean(0)) ** 2).sum()
+    for hard, value in ((False, found.soft), (True, found.hard)):
+        error = ((np.concatenate(guesses[hard]) - goal) ** 2).sum()
+        assert value == pytest.approx(error / variance, rel=1e-3)
+
+
+def test_attention_of_an_unknown_kind_is_refused(
+    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet]
+) -> None:
+    model = Wav2Vec2ForCTC(tiny_config())
+    model.wav2vec2.encoder.layers[1].attention = torch.nn.LSTM(32, 32)
+    speech = tones("fit", 2, 0)
+    with pytest.raises(LpaError, match="layer 1: expected wav2vec2's self-attention, found LSTM"):
+        fit_layers(model, [0, 1], CONFIG, speech, speech, SETTINGS, "projections")
+
+
+def test_a_loss_that_is_no_number_names_the_layer(
+    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet]
+) -> None:
+    model = Wav2Vec2ForCTC(tiny_config())
+    speech = tones("fit", 4, 0)
+    settings = replace(SETTINGS, learning_rate=1.0, steps=3)
+    attention_of(model, 1).out_proj.weight.data.fill_(float("inf"))
+    with pytest.raises(LpaError, match=r"layer 1: the loss became nan.*sweep\.learning_rate"):
+        fit_layers(model, [0, 1], CONFIG, speech, speech, settings, "none")
+
+
+def _sweep_recipe(path: Path, more: str = "") -> Path:
+    path.write_text(
+        path.read_text() + "sweep: {steps: 2, batch_seconds: 4, seconds: 12, seed: 3}\n" + more
+    )
+    return path
+
+
+def test_the_stage_writes_figures_and_a_picture_that_belong_to_the_teacher(
+    toy_recipe: Callable[..., Path], tiny_config: Callable[..., Any], tmp_path: Path
+) -> None:
+    recipe = load_recipe(_sweep_recipe(toy_recipe()))
+    teacher = tmp_path / "teacher"
+    save_checkpoint(teacher, local_model(tiny_config("pre"), 0), CHARACTERS, None)
+    ranking = sweep_stage(recipe, teacher, tmp_path / "some", layers=[2, 0])
+    assert set(ranking.order) == {0, 2}
+    whole = sweep_stage(recipe, teacher, tmp_path / "some")
+    assert set(ranking.fits) < set(whole.fits)  # figures that were there stay
+    assert whole == sweep_stage(recipe, teacher, tmp_path / "all")
+
+    content = json.loads((tmp_path / "all" / SWEEP).read_text())
+    assert content["teacher_sha256"] == ranking.teacher_sha256
+    assert content["settings"]["seconds"] == 12
+    assert content["order"] == [fit["layer"] for fit in content["fits"]]
+    assert (
+        0 < content["speech"]["held_out"]["utterances"] < content["speech"]["fitted"]["utterances"]
+    )
+    pictures = [(tmp_path / name / "sweep.png").read_bytes() for name in ("some", "all")]
+    assert pictures[0] == pictures[1]
+    assert pictures[0].startswith(b"\x89PNG")
+
+    other = replace(recipe, lpa=replace(recipe.lpa, max_width=9.0))
+    with pytest.raises(LpaError, match="belongs to another recipe, teacher or stage"):
+        sweep_stage(other, teacher, tmp_path / "all")
+    same = replace(recipe, lpa=replace(recipe.lpa, layers=(2,)), name="other")
+    assert sweep_stage(same, teacher, tmp_path / "all").fits == whole.fits
+
+
+def test_a_recipe_without_dev_speech_can_be_swept(
+    toy_recipe: Callable[..., Path], tiny_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    recipe = load_recipe(_sweep_recipe(toy_recipe()))
+    assert recipe.data is not None
+    recipe = replace(recipe, data=replace(recipe.data, dev=None))
+    ranking = sweep_stage(recipe, tiny_checkpoint(layers=()), tmp_path / "run", layers=[1])
+    assert ranking.speech["held_out"]["sha256"] != ranking.speech["fitted"]["sha256"]
+
+
+def _utterances(speakers: str) -> list[Utterance]:
+    return [
+        Utterance(f"{speaker}{index}", Path(f"{speaker}{index}.wav"), "A", speaker, 2.0)
+        for speaker in speakers
+        for index in range(5)
+    ]
+
+
+def test_whole_speakers_are_held_out() -> None:
+    spoken = _utterances("abcdefgh")
+    kept, held = hold_out(spoken, 0.3, seed=0)
+    assert {u.speaker for u in kept}.isdisjoint(u.speaker for u in held)
+    assert len(kept) + len(held) == 40 and 12 <= len(held) <= 15
+    assert hold_out(list(reversed(spoken)), 0.3, seed=0)[1][0].speaker == held[0].speaker
+    assert hold_out(spoken, 0.3, seed=1)[1] != held
+
+
+def test_utterances_are_held_out_where_speakers_are_not_known() -> None:
+    spoken = [replace(utterance, speaker=None) for utterance in _utterances("ab")]
+    kept, held = hold_out(spoken, 0.3, seed=0)
+    assert sorted(u.id for u in kept + held) == sorted(u.id for u in spoken)
+    assert len(held) == 3
+    with pytest.raises(LpaError, match="single utterance"):
+        hold_out(spoken[:1], 0.3, seed=0)
+
+
+def test_speech_is_chosen_until_there_is_enough() -> None:
+    spoken = _utterances("abcd")
+    chosen = choose_seconds(spoken, 7.0, seed=0)
+    assert len(chosen) == 4
+    assert choose_seconds(list(reversed(spoken)), 7.0, seed=0) == chosen
+    assert len({utterance.speaker for utterance in choose_seconds(spoken, 20.0, seed=0)}) > 2
+    assert len(choose_seconds(spoken, 0.1, seed=0)) == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"format_version": 9, "order": []}', '{"format_version": 1}']
+)
+def test_a_damaged_sweep_file_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / SWEEP
+    path.write_text(content)
+    with pytest.raises(LpaError, match="not the file of a sweep"):
+        read_ranking(path)
+
+
+def test_a_ranking_survives_its_file(tmp_path: Path) -> None:
+    fits = LayerFit(3, 0.25, 0.5), LayerFit(0, 0.75, 1.0)
+    ranking = Ranking("r", "abc", {"aperiodic": 2}, "none", {"steps": 1}, {}, fits)
+    write_ranking(tmp_path / SWEEP, ranking)
+    assert read_ranking(tmp_path / SWEEP) == ranking
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        ("sweep: {temperature: [0.3, 2.0]}", "temperature must fall, found 0.3 to 2"),
+        ("sweep: {held_out_share: 1}", "'held_out_share' must be at most 0.9"),
+        ("sweep: {layers: [1]}", "unknown key 'layers' in 'sweep'"),
+        ("replace: {initialise: some}", "expected one of none, projections, attention"),
+        ("replace: {curriculum: 1}", "'curriculum': expected true or false"),
+        ("replace: {max_wer_points: -1}", "'max_wer_points' must be at least 0"),
+    ],
+)
+def test_a_wrong_setting_is_named_by_line(tmp_path: Path, section: str, problem: str) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text("name: some\nmodel: {checkpoint: x}\nlpa: {layers: [0]}\n" + section + "\n")
+    with pytest.raises(LpaError, match=rf"some\.yaml:4: .*{problem}"):
+        load_recipe(path)
