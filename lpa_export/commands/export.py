@@ -22,6 +22,9 @@ __all__ = ["ExportResult", "export", "main"]
 
 PROG = "lpa-export"
 
+_SETTINGS = ("backend", "buckets")
+"""Flags that set what only some targets' sections of a recipe have."""
+
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -173,14 +176,20 @@ def _shown(flags: Mapping[str, Any]) -> ExportResult:
 
 
 def _run_all(flags: Mapping[str, Any]) -> int:
-    """Every target after another; one that cannot be written is said and spoils the exit code."""
+    """Every target after another; one that cannot be written is said and spoils the exit code.
+
+    A setting that only some targets have is for those.
+    """
     from lpa_export.targets import known_targets
+    from lpa_export.targets.settings import settings_of
 
     code = PASSED
     for target in known_targets():
         out = None if flags["out"] is None else Path(flags["out"]) / target
+        own = {name: flags[name] for name in _SETTINGS if name in settings_of(target)}
+        others = dict.fromkeys(_SETTINGS)
         try:
-            print(_summary(_shown({**flags, "target": target, "out": out})))
+            print(_summary(_shown({**flags, **others, **own, "target": target, "out": out})))
         except LpaError as error:
             print_error(PROG, f"target {target}: {error}")
             code = COULD_NOT_RUN

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from lpa_export.recipe import Recipe, TargetSettings
     from lpa_export.targets import Target
 
-__all__ = ["chosen_precision", "target_settings"]
+__all__ = ["chosen_precision", "settings_of", "target_settings"]
+
+
+def settings_of(target: str) -> frozenset[str]:
+    """Names of the settings that the target's section of a recipe has."""
+    from lpa_export.recipe import TargetsSettings
+
+    return frozenset(field.name for field in fields(getattr(TargetsSettings(), target)))
 
 
 def target_settings(target: str, recipe: Recipe | None, flags: Mapping[str, Any]) -> TargetSettings:
@@ -24,9 +31,8 @@ def target_settings(target: str, recipe: Recipe | None, flags: Mapping[str, Any]
 
     section: TargetSettings = getattr(recipe.targets if recipe else TargetsSettings(), target)
     given = {name: value for name, value in flags.items() if value is not None}
-    known = {field.name for field in fields(section)}
     for name in given:
-        if name not in known:
+        if name not in settings_of(target):
             raise LpaError(f"--{name.replace('_', '-')}: target {target} has no such setting")
     try:
         return replace(section, **given)

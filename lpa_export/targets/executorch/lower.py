@@ -1,0 +1,84 @@
+"""From a model to an ExecuTorch program: torch.export, edge operators, delegates, bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as symbolic_shapes
+
+from lpa_export.targets.executorch.delegation import delegation_map
+from lpa_export.targets.executorch.quiet import quiet
+
+if TYPE_CHECKING:
+    from executorch.exir import ExecutorchProgramManager
+
+    from lpa_export.targets.executorch.backends import Backend
+
+__all__ = ["EXAMPLE_SECONDS", "Lowered", "lower", "trace"]
+
+EXAMPLE_SECONDS = 10
+"""Length that dynamic programs are traced at, and that multiplications are counted for."""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A finished program, and which operator of which method went where (`delegation_map`)."""
+
+    program: ExecutorchProgramManager
+    delegation: dict[str, Any]
+
+    @property
+    def subgraphs(self) -> dict[str, int]:
+        """Delegate -> number of subgraphs, of the first method."""
+        found: list[str] = next(iter(self.delegation["methods"].values()))["delegates"]
+        return {name: found.count(name) for name in sorted(set(found))}
+
+
+def trace(module: nn.Module, inputs: tuple[Tensor, ...], lengths: range | None) -> ExportedProgram:
+    """`torch.export` of a module; with `lengths` its first input's second axis takes all of them.
+
+    Sizes of one are not told apart (`backed_size_oblivious`), and the CPU's choice of a convolution
+    kernel must not bound the length (mkldnn off).
+    """
+    shapes: Any = None
+    if lengths is not None:
+        shapes = ({1: Dim("samples", min=lengths.start, max=lengths.stop - 1)},)
+    with quiet(), _unbounded(), torch.no_grad():
+        return torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+
+
+def lower(
+    methods: Mapping[str, ExportedProgram], backend: Backend, constants: Mapping[str, Any]
+) -> Lowered:
+    """Lower methods to one program; equal weights are stored once. Same input, same bytes.
+
+    `constants`: methods without inputs that give a number or a text.
+    """
+    from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig
+    from executorch.exir import to_edge_transform_and_lower as to_edge
+
+    with quiet(), _unbounded(), torch.no_grad():
+        edge = to_edge(
+            dict(methods),
+            partitioner=backend.partitioners(),
+            constant_methods=dict(constants),
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+        )
+        # Before `to_executorch`, which rewrites the programs.
+        maps = {name: delegation_map(edge.exported_program(name)) for name in methods}
+        program = edge.to_executorch(ExecutorchBackendConfig())
+    return Lowered(program, {"example_seconds": EXAMPLE_SECONDS, "methods": maps})
+
+
+@contextmanager
+def _unbounded() -> Iterator[None]:
+    """Nothing is assumed of a length because of the example's."""
+    shapes: Any = symbolic_shapes
+    with shapes.patch(backed_size_oblivious=True), torch.backends.mkldnn.flags(enabled=False):
+        yield

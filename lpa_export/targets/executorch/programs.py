@@ -1,0 +1,111 @@
+"""The methods of a program: one of any length, or one per bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lpa_export.audio import SAMPLE_RATE
+from lpa_export.errors import LpaError
+from lpa_export.targets.executorch.buckets import BucketModel
+from lpa_export.targets.executorch.lower import EXAMPLE_SECONDS, trace
+from lpa_export.targets.executorch.model import ExactModel, StagedModel
+from lpa_export.targets.executorch.quantise import calibration_speech, quantise
+from lpa_export.targets.frames import FrameArithmetic
+from lpa_export.targets.graph import example_inputs
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from lpa_export.checkpoint import Checkpoint
+    from lpa_export.recipe import ExecutorchSettings
+
+__all__ = ["FORWARD", "LONGEST_SECONDS", "STAGES", "Bucket", "Methods", "any_length", "buckets"]
+
+FORWARD, STAGES = "forward", "stages"
+
+LONGEST_SECONDS = 60
+"""Bound of a dynamic program: its buffers are laid out for it, and used as far as needed."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A fixed length: `samples` of zero padded waveform, `frames` come out."""
+
+    method: str
+    seconds: float
+    samples: int
+    frames: int
+
+    def inputs(self, waveform: np.ndarray) -> list[np.ndarray]:
+        """What its method takes for a waveform (samples,) that fits in: padded, and its length."""
+        padded = np.zeros((1, self.samples), np.float32)
+        padded[0, : len(waveform)] = waveform
+        return [padded, np.array([len(waveform)], np.int32)]
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Traced methods by name, and what they take."""
+
+    programs: Mapping[str, ExportedProgram]
+    min_samples: int
+    max_samples: int
+    buckets: tuple[Bucket, ...] | None
+
+    @property
+    def main(self) -> str:
+        """The method that multiplications are counted for: the largest."""
+        return self.buckets[-1].method if self.buckets else FORWARD
+
+
+def any_length(checkpoint: Checkpoint, precision: str) -> Methods:
+    """`forward` of one utterance of exact length; in fp32 `stages` beside it, weights shared."""
+    arithmetic = FrameArithmetic.of(checkpoint.model.config)
+    # Two frames: XNNPACK in executorch 1.4.1 keeps what it broadcasts at its first run, and gives
+    # wrong numbers for all later lengths when that had one frame.
+    shortest = arithmetic.receptive_field + arithmetic.hop
+    longest = LONGEST_SECONDS * SAMPLE_RATE
+    lengths = range(shortest, longest + 1)
+    example: tuple[Tensor] = (example_inputs(EXAMPLE_SECONDS * SAMPLE_RATE)[0][:1],)
+    model = ExactModel(checkpoint)
+    programs = {FORWARD: trace(model, example, lengths)}
+    if precision == "fp32":
+        programs[STAGES] = trace(StagedModel(model), example, lengths)
+    else:
+        quantised = quantise(programs[FORWARD], calibration_speech())
+        programs[FORWARD] = trace(quantised, example, lengths)
+    return Methods(programs, shortest, longest, None)
+
+
+def buckets(checkpoint: Checkpoint, settings: ExecutorchSettings) -> Methods:
+    """A method per bucket, padding masked. Raises LpaError for one that is shorter than a frame."""
+    arithmetic = FrameArithmetic.of(checkpoint.model.config)
+    found, programs = [], {}
+    for seconds in settings.buckets:
+        samples = round(seconds * SAMPLE_RATE)
+        frames = arithmetic.frames(samples)
+        if frames < 1:
+            raise LpaError(
+                f"bucket of {seconds:g} s: shorter than one frame "
+                f"({arithmetic.receptive_field} samples); take a longer one"
+            )
+        bucket = Bucket(f"frames_{frames}", seconds, samples, frames)
+        example = (torch.zeros(1, samples), torch.tensor([samples], dtype=torch.int32))
+        program = trace(BucketModel(checkpoint, frames), example, None)
+        _clamp_plainly(program)
+        programs[bucket.method] = program
+        found.append(bucket)
+    return Methods(programs, arithmetic.receptive_field, found[-1].samples, tuple(found))
+
+
+def _clamp_plainly(program: ExportedProgram) -> None:
+    """Write lower bounds as `clamp`: coremltools stumbles over `clamp_min` with a whole number."""
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.clamp_min.default:
+            node.target = torch.ops.aten.clamp.default

@@ -1,0 +1,227 @@
+"""The ExecuTorch target: trace, lower, check, describe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lpa_export.audio import SAMPLE_RATE
+from lpa_export.errors import LpaError
+from lpa_export.recipe import ExecutorchSettings, TargetSettings
+from lpa_export.targets import Job, Written
+from lpa_export.targets.executorch.backends import Backend, load_backend
+from lpa_export.targets.frames import FrameArithmetic
+from lpa_export.targets.graph import require_plain, stage_kinds
+from lpa_export.targets.rewrites import NORMALISATION_EPSILON
+
+if TYPE_CHECKING:
+    from lpa_export.checkpoint import Checkpoint
+    from lpa_export.targets.executorch.lower import Lowered
+    from lpa_export.targets.executorch.programs import Methods
+
+__all__ = ["BUNDLED", "DELEGATION", "PROGRAM", "ExecutorchTarget"]
+
+PROGRAM, BUNDLED, DELEGATION = "model.pte", "model.bpte", "delegation.json"
+_TOOLS = ("torch", "transformers", "executorch", "torchao")
+_NEEDED = {"executorch": "executorch==1.4.1", "torchao": "torchao==0.18.0"}
+_LOWERINGS = {"prefix_sum": "prefix_sum_gather", "local_dense_mask": "local_dense_mask"}
+
+
+class ExecutorchTarget:
+    """`model.pte` for one utterance at a time: any length, or a method per bucket."""
+
+    precisions: tuple[str, ...] = ("fp32", "int8")
+
+    def check(self, checkpoint: Checkpoint, settings: TargetSettings) -> None:
+        """Raise LpaError for adapters, a missing package, and settings that do not go together."""
+        require_plain(checkpoint)
+        for module, requirement in _NEEDED.items():
+            if find_spec(module) is None:
+                raise LpaError(
+                    f"target executorch: the Python package {module!r} is missing; "
+                    f"pip install {requirement}"
+                )
+        backend = load_backend(_own(settings).backend)
+        backend.require()
+        lowering(_own(settings), backend)
+
+    def write(self, job: Job, folder: Path) -> Written:
+        """Write the program, its bundled twin and the delegation map.
+
+        Raises LpaError when the program, run on the golden clips, is not equal to the reference.
+        """
+        from lpa_export.targets.executorch.lower import lower
+
+        settings = _own(job.settings)
+        self.check(job.checkpoint, settings)
+        backend = load_backend(settings.backend)
+        job.announce("tracing the model")
+        methods = _methods(job, settings, backend)
+        job.announce("lowering the program: minutes for a large model")
+        lowered = lower(methods.programs, backend, _constants(job.checkpoint, methods))
+        text = json.dumps(lowered.delegation, indent=1, sort_keys=True)
+        (folder / DELEGATION).write_text(text + "\n", "utf-8", newline="\n")
+        (folder / PROGRAM).write_bytes(lowered.program.buffer)
+        if backend.runs_here:
+            job.announce("comparing the program with the model")
+            _verify(job, methods, lowered, folder)
+        return _describe(job.checkpoint, backend, settings, methods, lowered)
+
+
+def lowering(settings: ExecutorchSettings, backend: Backend) -> str:
+    """How LPA layers are written. Raises LpaError where the backend cannot take it."""
+    fitting = "prefix_sum" if backend.dynamic else "local_dense_mask"
+    if settings.lowering == "prefix_sum" and not backend.dynamic:
+        raise LpaError(
+            f"backend {backend.name} takes fixed lengths, which lowering prefix_sum is not written "
+            "for; set lowering to auto or local_dense_mask"
+        )
+    return fitting if settings.lowering == "auto" else settings.lowering
+
+
+def _own(settings: TargetSettings) -> ExecutorchSettings:
+    if not isinstance(settings, ExecutorchSettings):
+        raise TypeError(f"expected ExecutorchSettings, found {type(settings).__name__}")
+    return settings
+
+
+def _methods(job: Job, settings: ExecutorchSettings, backend: Backend) -> Methods:
+    from lpa_export.targets.executorch.programs import any_length, buckets
+
+    if lowering(settings, backend) == "prefix_sum":
+        if backend.name != "xnnpack" and job.precision != "fp32":
+            raise LpaError(
+                f"backend {backend.name}: {job.precision} is there for xnnpack only; "
+                "leave out --quantize"
+            )
+        return any_length(job.checkpoint, job.precision)
+    if job.precision != "fp32":
+        raise LpaError(
+            f"{job.precision} is there for backend xnnpack with lowering prefix_sum only; "
+            "leave out --quantize"
+        )
+    return buckets(job.checkpoint, settings)
+
+
+def _verify(job: Job, methods: Methods, lowered: Lowered, folder: Path) -> None:
+    """Check the program, then write the bundled one with what its clips must give."""
+    from lpa_export.targets.executorch.bundled import bundle
+    from lpa_export.targets.executorch.programs import FORWARD
+    from lpa_export.targets.executorch.verify import (
+        require_equal,
+        require_equal_in_buckets,
+        require_sound,
+    )
+
+    place = folder / PROGRAM
+    if methods.buckets:
+        require_equal_in_buckets(place, methods.buckets, job.clips)
+        return
+    expected = {clip.id: clip.stages["logits"] for clip in job.clips}
+    if job.precision == "fp32":
+        require_equal(place, job.clips)
+    else:
+        expected = require_sound(place, job.clips)
+    (folder / BUNDLED).write_bytes(bundle(lowered.program, FORWARD, job.clips, expected))
+
+
+def _constants(checkpoint: Checkpoint, methods: Methods) -> dict[str, Any]:
+    """What an app may have lost the manifest of: methods of the program that give a constant."""
+    frames = FrameArithmetic.of(checkpoint.model.config)
+    return {
+        "sample_rate": SAMPLE_RATE,
+        "hop": frames.hop,
+        "receptive_field": frames.receptive_field,
+        "max_samples": methods.max_samples,
+        "blank_id": checkpoint.vocabulary.blank,
+        "word_delimiter": checkpoint.vocabulary.word_delimiter,
+        "vocabulary": json.dumps(checkpoint.vocabulary.tokens, ensure_ascii=False),
+    }
+
+
+def _describe(
+    checkpoint: Checkpoint,
+    backend: Backend,
+    settings: ExecutorchSettings,
+    methods: Methods,
+    lowered: Lowered,
+) -> Written:
+    chosen = lowering(settings, backend)
+    kinds = stage_kinds(checkpoint)
+    staged = "stages" in methods.programs
+    bundled = backend.runs_here and not methods.buckets
+    waveform = {"name": "waveform", "dtype": "float32", "shape": [1, "samples"]}
+    lengths = {"name": "lengths", "dtype": "int32", "shape": [1]}
+    inputs = (waveform, lengths) if methods.buckets else (waveform,)
+    stages = kinds if staged else {"logits": kinds["logits"]}
+    return Written(
+        artifacts=(PROGRAM,),
+        lowering=_families(checkpoint, _LOWERINGS[chosen]),
+        normalisation=_normalisation(checkpoint),
+        inputs=inputs,
+        outputs=(
+            {
+                "name": "logits",
+                "dtype": "float32",
+                "shape": [1, "frames", len(checkpoint.vocabulary)],
+            },
+        ),
+        stages=tuple({"name": n, "kind": kind, "tensor": n} for n, kind in stages.items()),
+        buckets=tuple(bucket.seconds for bucket in methods.buckets) if methods.buckets else None,
+        tools={name: version(name) for name in _TOOLS},
+        usage=_BUCKETS if methods.buckets else _USAGE,
+        runtime={
+            "backend": backend.name,
+            "program": PROGRAM,
+            "bundled": BUNDLED if bundled else None,
+            "dynamic": methods.buckets is None,
+            "min_samples": methods.min_samples,
+            "max_samples": methods.max_samples,
+            "method": None if methods.buckets else methods.main,
+            "stages_method": "stages" if staged else None,
+            "inputs": list(inputs),
+            "lowering": chosen,
+            "buckets": [vars(bucket) for bucket in methods.buckets] if methods.buckets else None,
+            "delegation": DELEGATION,
+            "delegates": lowered.subgraphs,
+        },
+    )
+
+
+def _families(checkpoint: Checkpoint, name: str) -> Mapping[str, str]:
+    families = ("aperiodic", "periodic", "positional") if checkpoint.replaced else ()
+    return dict.fromkeys(families, name)
+
+
+def _normalisation(checkpoint: Checkpoint) -> dict[str, Any]:
+    if not checkpoint.do_normalize:
+        return {"kind": "none", "where": "graph", "epsilon": 0.0}
+    return {
+        "kind": "zero_mean_unit_variance",
+        "where": "graph",
+        "epsilon": NORMALISATION_EPSILON,
+    }
+
+
+_USAGE = """\
+```python
+import torch
+from executorch.runtime import Runtime
+
+program = Runtime.get().load_program("model.pte").load_method("forward")
+waveform = ...  # float32 in [-1, 1], 16 kHz mono, (1, samples): the speech, no padding
+logits = program.execute([waveform])[0]  # (1, frames, vocabulary)
+tokens = open("tokens.txt", encoding="utf-8").read().splitlines()
+ids = torch.unique_consecutive(logits[0].argmax(-1))  # merge repeats, then drop blanks
+print("".join(tokens[i] for i in ids if i != 0).replace("|", " "))
+```
+"""
+_BUCKETS = """\
+`model.pte` has a method per bucket (`runtime.buckets` in `manifest.json`). Take the shortest that
+holds the utterance, pad the waveform with zeros to its `samples`, and give the number of valid
+samples as `lengths`, (1,) int32. Frames behind those of the valid samples mean nothing.
+"""

@@ -1,0 +1,151 @@
+"""What exporting and running wav2vec2-base costs, 8 of 12 layers replaced beside none replaced.
+
+Weights are random: time and memory do not depend on them. Run it from the repository's root:
+
+    python tests/targets/executorch/measure_wav2vec2_base.py [--seconds 10 30] [--threads 1]
+
+Each figure comes from a process of its own, whose peak memory is the system's own count. The
+program runs in XNNPACK on this computer; none of this was run on a phone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+REPLACED = (0, 1, 2, 3, 4, 5, 6, 7)
+REPETITIONS = 3
+
+
+def save_wav2vec2_base(folder: Path, replaced: Sequence[int]) -> None:
+    """Write a wav2vec2-base (transformers' default config) with random weights."""
+    import torch
+    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+    from lpa_export.checkpoint import LPASection, save_checkpoint
+    from lpa_export.ctc import Vocabulary
+    from lpa_export.layers import LPAConfig
+    from lpa_export.surgery import replace_layers
+
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    vocabulary = Vocabulary(("<pad>", "<s>", "</s>", "<unk>", "|", "'", *letters))
+    torch.manual_seed(0)
+    config = Wav2Vec2Config()
+    model = Wav2Vec2ForCTC(config).eval()
+    section = None
+    if replaced:
+        sizes = (config.hidden_size, config.num_attention_heads)
+        replace_layers(model, replaced, LPAConfig(*sizes))
+        section = LPASection(layers=tuple(replaced), pulses={}, temperature=0.1)
+    save_checkpoint(folder, model, vocabulary, section)
+
+
+def measure(step: str, *arguments: str) -> dict[str, Any]:
+    """Run one step of this script in a fresh process; its figures, peak memory among them."""
+    command = [sys.executable, __file__, "--step", step, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def _save(folder: str, replaced: str) -> dict[str, Any]:
+    save_wav2vec2_base(Path(folder), [int(index) for index in replaced.split(",") if index])
+    return {}
+
+
+def _export(checkpoint: str, out: str) -> dict[str, Any]:
+    from lpa_export.commands._cli import quiet_libraries
+
+    quiet_libraries()
+    from lpa_export.commands.export import export
+
+    started = time.monotonic(), time.process_time()
+    result = export(target="executorch", checkpoint=checkpoint, out=out)
+    described = json.loads((Path(out) / "delegation.json").read_text("utf-8"))
+    forward = described["methods"]["forward"]
+    delegated = [node for node in forward["nodes"] if node["delegate"] is not None]
+    macs = sum(node["macs"] for node in forward["nodes"])
+    return {
+        "seconds": time.monotonic() - started[0],
+        "cpu_seconds": time.process_time() - started[1],
+        "bytes": result.files["model.pte"],
+        "nodes": len(forward["nodes"]),
+        "delegated": len(delegated),
+        "delegated_macs": sum(node["macs"] for node in delegated) / macs,
+        "subgraphs": len(forward["delegates"]),
+    }
+
+
+def _run(bundle: str, seconds: str, threads: str) -> dict[str, Any]:
+    import numpy as np
+    import torch
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+    from executorch.runtime import Runtime
+
+    _unsafe_reset_threadpool(int(threads))
+    program = Runtime.get().load_program(Path(bundle) / "model.pte").load_method("forward")
+    assert program is not None
+    noise = np.random.default_rng(0).standard_normal(int(float(seconds) * 16_000))
+    waveform = torch.from_numpy(0.1 * noise.astype(np.float32))[None]
+    times = []
+    for _ in range(REPETITIONS):
+        started = time.monotonic(), time.process_time()
+        program.execute([waveform])
+        times.append((time.monotonic() - started[0], time.process_time() - started[1]))
+    return {"seconds": min(t[0] for t in times), "cpu_seconds": min(t[1] for t in times)}
+
+
+_STEPS: dict[str, Callable[..., dict[str, Any]]] = {"save": _save, "export": _export, "run": _run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[10.0, 30.0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--step", choices=_STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        figures = _STEPS[options.step](*options.arguments)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(json.dumps(figures | {"peak_mb": peak / 1024}))
+        return
+    print("| what | none replaced | 8 of 12 replaced |\n| --- | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as scratch:
+        columns = [_column(Path(scratch), replaced, options) for replaced in ((), REPLACED)]
+    for name in columns[0]:
+        print(f"| {name} | {columns[0][name]} | {columns[1][name]} |")
+
+
+def _column(scratch: Path, replaced: Sequence[int], options: argparse.Namespace) -> dict[str, str]:
+    name = f"base-{len(replaced)}"
+    checkpoint, bundle = str(scratch / name), str(scratch / f"{name}-bundle")
+    measure("save", checkpoint, ",".join(map(str, replaced)))
+    exported = measure("export", checkpoint, bundle)
+    column = {
+        "export, s": f"{exported['seconds']:.0f}",
+        "export, CPU s": f"{exported['cpu_seconds']:.0f}",
+        "export, peak MB": f"{exported['peak_mb']:.0f}",
+        "model.pte, MB": f"{exported['bytes'] / 1e6:.1f}",
+        "nodes delegated": f"{exported['delegated']} of {exported['nodes']}",
+        "MACs delegated": f"{100 * exported['delegated_macs']:.1f} %",
+        "subgraphs": str(exported["subgraphs"]),
+    }
+    for seconds in options.seconds:
+        ran = measure("run", bundle, str(seconds), str(options.threads))
+        column[f"{seconds:g} s of audio, s"] = f"{ran['seconds']:.2f}"
+        column[f"{seconds:g} s of audio, CPU s"] = f"{ran['cpu_seconds']:.2f}"
+        column[f"{seconds:g} s of audio, peak MB"] = f"{ran['peak_mb']:.0f}"
+    return column
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Backends of fixed shapes: a method per bucket."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lpa_export.errors import LpaError
+from lpa_export.reference import TorchReference
+from lpa_export.targets.executorch.target import ExecutorchTarget
+from lpa_export.targets.executorch.verify import run_program
+from lpa_export.targets.frames import FrameArithmetic
+
+Make = Callable[..., Any]
+
+
+def test_core_ml_is_written_here_with_a_method_per_bucket(exported: Make) -> None:
+    made = exported("coreml", "fp32", "pre", (1.0, 2.0))
+    runtime = made.written.runtime
+    frames = FrameArithmetic.of(made.checkpoint.model.config)
+    assert runtime["dynamic"] is False
+    assert [bucket["frames"] for bucket in runtime["buckets"]] == [
+        frames.frames(16_000),
+        frames.frames(32_000),
+    ]
+    assert runtime["delegates"]["CoreMLBackend"] >= 1
+    assert (made.folder / "model.pte").stat().st_size > 100_000
+    assert made.written.buckets == (1.0, 2.0)
+
+
+def test_core_ml_takes_all_products_and_convolutions(exported: Make) -> None:
+    made = exported("coreml", "fp32", "pre", (1.0, 2.0))
+    described = json.loads((made.folder / "delegation.json").read_text("utf-8"))
+    for method in described["methods"].values():
+        assert not [node for node in method["nodes"] if node["macs"] and node["delegate"] is None]
+
+
+@pytest.mark.parametrize(("backend", "delegate"), [("vulkan", "Vulkan"), ("mps", "MPS")])
+def test_other_accelerators_are_written_here_too(
+    exported: Make, backend: str, delegate: str
+) -> None:
+    made = exported(backend, "fp32", "pre", (1.0,))
+    assert made.written.runtime["delegates"][f"{delegate}Backend"] >= 1
+
+
+def test_a_bucket_in_the_runtime_gives_the_references_logits(
+    make_checkpoint: Make, job: Make, noise: Make, tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint("post", (0,), num_hidden_layers=1)
+    settings = {"lowering": "local_dense_mask", "buckets": (1.5,)}
+    written = ExecutorchTarget().write(job(checkpoint, **settings), tmp_path)
+    (bucket,) = written.runtime["buckets"]
+    padded = np.zeros((1, bucket["samples"]), np.float32)
+    padded[0, :9_001] = noise(9_001)
+    inputs = [padded, np.array([9_001], np.int32)]
+    found = run_program(tmp_path / "model.pte", bucket["method"], {"clip": inputs})["clip"][0][0]
+    expected = TorchReference(checkpoint).logits(padded[0, :9_001])
+    np.testing.assert_allclose(found[: len(expected)], expected, atol=2e-4)
+
+
+def test_a_bucket_shorter_than_a_frame_is_refused(
+    make_checkpoint: Make, job: Make, tmp_path: Path
+) -> None:
+    request = job(make_checkpoint(), backend="coreml", buckets=(0.01, 5.0))
+    with pytest.raises(LpaError, match=r"bucket of 0\.01 s: shorter than one frame"):
+        ExecutorchTarget().write(request, tmp_path)

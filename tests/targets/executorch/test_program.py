@@ -1,0 +1,111 @@
+"""The program in fp32 for XNNPACK, as the runtime runs it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lpa_export.errors import LpaError
+from lpa_export.reference import TorchReference
+from lpa_export.targets.executorch.verify import run_program
+
+Make = Callable[..., Any]
+
+
+def _nodes(exported: Any, method: str = "forward") -> list[dict[str, Any]]:
+    described = json.loads((exported.folder / "delegation.json").read_text("utf-8"))
+    nodes: list[dict[str, Any]] = described["methods"][method]["nodes"]
+    return nodes
+
+
+@pytest.mark.parametrize("backend", ["xnnpack", "portable"])
+def test_every_length_gives_the_references_logits(
+    exported: Make, noise: Make, backend: str
+) -> None:
+    made = exported(backend)
+    shortest = made.written.runtime["min_samples"]
+    lengths = (shortest, shortest + 319, shortest + 320, 12 * 16_000, 33_333, 16_000)
+    waveforms = {str(samples): noise(samples) for samples in lengths}
+    found = run_program(
+        made.folder / "model.pte",
+        "forward",
+        {name: [waveform[None]] for name, waveform in waveforms.items()},
+    )
+    reference = TorchReference(made.checkpoint)
+    for name, waveform in waveforms.items():
+        expected = reference.logits(waveform)
+        np.testing.assert_allclose(found[name][0][0], expected, atol=2e-4, err_msg=name)
+
+
+def test_the_second_method_gives_every_stage_and_costs_no_second_copy_of_the_weights(
+    exported: Make, noise: Make
+) -> None:
+    made = exported()
+    waveform = noise(16_000)
+    values = run_program(made.folder / "model.pte", "stages", {"clip": [waveform[None]]})["clip"]
+    expected = TorchReference(made.checkpoint).stages(waveform)
+    assert [stage["name"] for stage in made.written.stages] == list(expected)
+    for (name, stage), value in zip(expected.items(), values, strict=True):
+        np.testing.assert_allclose(value[0], stage, atol=1e-4 * np.abs(stage).max(), err_msg=name)
+    weights = sum(node["weight_bytes"] for node in _nodes(made))
+    assert weights > 100_000
+    assert (made.folder / "model.pte").stat().st_size < weights + 200_000
+
+
+def test_all_products_and_convolutions_are_delegated(exported: Make) -> None:
+    nodes = _nodes(exported())
+    assert sum(node["macs"] for node in nodes) > 1e6
+    assert not [node for node in nodes if node["macs"] and node["delegate"] is None]
+
+
+def test_each_lpa_layer_costs_one_cut_and_nothing_else_does(exported: Make) -> None:
+    # One of two layers is LPA.
+    assert exported().written.runtime["delegates"] == {"XnnpackBackend": 2}
+
+
+def test_what_stays_outside_is_windows_prefix_sums_and_the_norm_of_the_waveform(
+    exported: Make,
+) -> None:
+    outside = {node["module"] for node in _nodes(exported()) if node["delegate"] is None}
+    assert outside <= {"", "windows", "layers.0.mix"}
+
+
+def test_the_delegation_map_names_no_path_of_this_machine(exported: Make) -> None:
+    sources = {node["source"] for node in _nodes(exported())}
+    assert any(source.startswith("lpa_export/targets/executorch/parts.py:") for source in sources)
+    text = (exported().folder / "delegation.json").read_text("utf-8")
+    assert "site-packages" not in text and '"/' not in text
+
+
+def test_the_program_tells_an_app_what_it_needs(exported: Make) -> None:
+    from executorch.runtime import Runtime
+
+    made = exported()
+    program = Runtime.get().load_program(made.folder / "model.pte")
+    told = {
+        name: program.load_method(name).execute([])[0]
+        for name in ("sample_rate", "hop", "receptive_field", "blank_id", "vocabulary")
+    }
+    assert told["sample_rate"] == 16_000
+    assert told["hop"] == 320
+    assert told["receptive_field"] == made.checkpoint.receptive_field
+    assert json.loads(told["vocabulary"]) == list(made.checkpoint.vocabulary.tokens)
+
+
+def test_the_bundled_program_replays_its_clips(exported: Make) -> None:
+    from executorch.extension.pybindings import portable_lib
+
+    content = (exported().folder / "model.bpte").read_bytes()
+    bundled = portable_lib._load_bundled_program_from_buffer(content)
+    for case in range(2):
+        # Raises when the outputs are not the expected ones.
+        bundled.verify_result_with_bundled_expected_output("forward", case, 1e-3, 1e-3)
+
+
+def test_a_broken_program_is_one_line(exported: Make, noise: Make, tmp_path: Any) -> None:
+    damaged = tmp_path / "damaged.pte"
+    damaged.write_bytes((exported().folder / "model.pte").read_bytes()[:5_000])
+    with pytest.raises(LpaError, match="the ExecuTorch runtime fails on the exported program"):
+        run_program(damaged, "forward", {"clip": [noise(16_000)[None]]})

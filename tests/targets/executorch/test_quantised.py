@@ -1,0 +1,42 @@
+"""int8 by PT2E: smaller, finite, near; what must stay in float does."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from lpa_export.metrics import psnr
+from lpa_export.reference import TorchReference
+from lpa_export.targets.executorch.verify import run_program
+
+Make = Callable[..., Any]
+
+
+def test_logits_are_finite_and_near_at_every_length(exported: Make, noise: Make) -> None:
+    made = exported(precision="int8")
+    waveforms = {str(samples): noise(samples) for samples in (1_040, 16_000, 40_001)}
+    found = run_program(
+        made.folder / "model.pte",
+        "forward",
+        {name: [waveform[None]] for name, waveform in waveforms.items()},
+    )
+    reference = TorchReference(made.checkpoint)
+    for name, waveform in waveforms.items():
+        assert psnr(reference.logits(waveform), found[name][0][0]) > 20
+
+
+def test_large_weights_are_int8_and_delegated(exported: Make) -> None:
+    made = exported(precision="int8")
+    described = json.loads((made.folder / "delegation.json").read_text("utf-8"))
+    nodes = described["methods"]["forward"]["nodes"]
+    assert not [node for node in nodes if node["macs"] and node["delegate"] is None]
+    quantised = [node for node in nodes if "dequantize_per_channel" in node["op"]]
+    assert len(quantised) > 10
+    assert not [node for node in quantised if "controls" in node["module"]]
+    floats = exported().folder / "model.pte"
+    assert (made.folder / "model.pte").stat().st_size < floats.stat().st_size
+
+
+def test_the_manifest_offers_no_stages(exported: Make) -> None:
+    written = exported(precision="int8").written
+    assert written.runtime["stages_method"] is None
+    assert [stage["name"] for stage in written.stages] == ["logits"]

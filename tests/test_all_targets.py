@@ -1,0 +1,211 @@
+"""The road of the shipped model to Core ML and ExecuTorch, and all targets in one go."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lpa_validate.command import main as validate_main
+
+from lpa_export.audio import load_audio, write_flac
+from lpa_export.bundle import damaged_files, open_bundle, write_manifest
+from lpa_export.commands.export import main as export_main
+from lpa_export.commands.transcribe import transcribe
+from lpa_export.speech import load_utterances
+
+Capture = pytest.CaptureFixture[str]
+DEMO = load_utterances(None, limit=1)[0].audio
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one bundle per target, as `lpa-export --target all` writes them."""
+    folder = tmp_path_factory.mktemp("shipped")
+    assert export_main(["--target", "all", "--buckets", "5,10", "--out", str(folder)]) == 0
+    return folder
+
+
+def validate(bundle: Path, target: str, *flags: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and report.json."""
+    code = validate_main(["--target", target, "--bundle", str(bundle), *flags])
+    return code, json.loads((bundle / "report.json").read_text())
+
+
+def statuses(report: dict[str, Any]) -> dict[str, str]:
+    return {check["name"]: check["status"] for check in report["checks"]}
+
+
+def figure(report: dict[str, Any], check: str, name: str) -> Any:
+    found = next(item for item in report["checks"] if item["name"] == check)
+    return next(item["value"] for item in found["figures"] if item["name"] == name)
+
+
+def test_core_ml_passes_every_gate_on_the_demo_set(bundles: Path) -> None:
+    code, report = validate(bundles / "coreml", "coreml", "--limit", "12")
+    found = statuses(report)
+    # Only macOS can ask Core ML where it would place the operations.
+    assert found.pop("compute-plan") in ("pass", "not_run")
+    assert set(found) == {
+        *("integrity", "ops", "parity", "wer", "wer-difference", "precision", "range"),
+        *("padding", "determinism"),
+    }
+    assert set(found.values()) == {"pass"}
+    assert code == 0
+    assert figure(report, "ops", "encoders: MACs free of fatal") == 100.0
+
+
+def test_core_ml_reads_an4_dev_as_torch_does(bundles: Path, an4_dev: Path) -> None:
+    code, report = validate(
+        bundles / "coreml", "coreml", "--data", str(an4_dev), "--checks", "parity,wer"
+    )
+    assert code == 0
+    assert figure(report, "parity", "PSNR, all logits") > 50
+    assert figure(report, "wer-difference", "WER difference") <= 0.1
+
+
+def test_executorch_passes_every_gate_on_the_demo_set(bundles: Path) -> None:
+    code, report = validate(bundles / "executorch", "executorch", "--limit", "12")
+    assert set(statuses(report).values()) == {"pass"}
+    assert code == 0
+
+
+def test_executorch_reads_an4_dev_as_torch_does(bundles: Path, an4_dev: Path) -> None:
+    code, report = validate(
+        bundles / "executorch", "executorch", "--data", str(an4_dev), "--checks", "parity,wer"
+    )
+    assert code == 0
+    assert figure(report, "wer-difference", "WER difference") == 0
+    assert figure(report, "parity", "argmax agreement") >= 0.999
+
+
+def test_validating_leaves_a_bundle_as_it_was_exported(bundles: Path) -> None:
+    for target in ("coreml", "executorch"):
+        validate(bundles / target, target, "--limit", "1", "--checks", "integrity,ops,parity")
+        assert damaged_files(open_bundle(bundles / target)) == []
+
+
+def test_all_targets_are_validated_in_one_go_with_one_table(bundles: Path, capsys: Capture) -> None:
+    flags = ("--limit", "2", "--checks", "integrity,parity,wer")
+    assert validate_main(["--target", "all", "--bundle", str(bundles), *flags]) == 0
+    table = capsys.readouterr().out.splitlines()[-4:]
+    assert [row.split()[0] for row in table] == ["target", "onnx", "coreml", "executorch"]
+    assert [row.split()[-2:] for row in table[1:]] == [
+        ["measured", "pass"],
+        ["emulated+measured", "pass"],
+        ["measured", "pass"],
+    ]
+
+
+def test_a_target_that_cannot_be_validated_does_not_hide_the_others(
+    bundles: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    shutil.copytree(bundles / "onnx", tmp_path / "onnx")
+    flags = ("--limit", "1", "--checks", "parity")
+    assert validate_main(["--target", "all", "--bundle", str(tmp_path), *flags]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1].startswith("onnx ")
+    errors = captured.err.splitlines()
+    assert [line.split(": ")[2] for line in errors] == ["target coreml", "target executorch"]
+
+
+@pytest.mark.parametrize("target", ["coreml", "executorch"])
+def test_the_text_is_the_reference_models(bundles: Path, target: str) -> None:
+    heard = transcribe([DEMO], target=target, bundle=bundles / target)[0]
+    reference = transcribe([DEMO], target="torch")[0]
+    assert (heard.text, heard.duration) == (reference.text, reference.duration)
+
+
+def test_audio_longer_than_the_largest_bucket_is_one_line(
+    bundles: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    speech = load_audio(DEMO)
+    write_flac(tmp_path / "long.flac", np.tile(speech, 1 + 12 * 16_000 // len(speech)))
+    line = json.dumps({"audio_filepath": "long.flac", "text": "GO"})
+    (tmp_path / "long.jsonl").write_text(line + "\n")
+    arguments = ["--target", "coreml", "--bundle", str(bundles / "coreml")]
+    assert validate_main([*arguments, "--data", str(tmp_path / "long.jsonl")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "s of audio, this bundle takes 10.2 s at most" in captured.err
+
+
+def _weights(bundle: Path) -> Path:
+    return bundle / "encoder.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
+
+
+def _truncate_weights(bundle: Path) -> None:
+    path = _weights(bundle)
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def _truncate_program(bundle: Path) -> None:
+    path = bundle / "model.pte"
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "Core ML weights": ("coreml", _truncate_weights),
+    "ExecuTorch program": ("executorch", _truncate_program),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_truncated_artifact_fails_integrity_and_nothing_else_runs(
+    bundles: Path, tmp_path: Path, damage: str
+) -> None:
+    target, cut = DAMAGES[damage]
+    shutil.copytree(bundles / target, tmp_path / "bundle")
+    cut(tmp_path / "bundle")
+    code, report = validate(tmp_path / "bundle", target, "--limit", "1")
+    found = statuses(report)
+    assert code == 1
+    assert found["integrity"] == "fail"
+    assert found["parity"] == found["padding"] == found["determinism"] == "not_run"
+
+
+def test_a_weight_that_differs_is_found_by_the_numbers(bundles: Path, tmp_path: Path) -> None:
+    """With all hashes right: the weights themselves have to give it away."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundles / "coreml", bundle)
+    values = np.fromfile(_weights(bundle), np.uint8)
+    # Float16 weights in the middle of the file, exponents raised: larger, and still finite.
+    middle = slice(len(values) // 2 | 1, len(values) // 2 + 200_000, 2)
+    values[middle] = np.where(values[middle] & 0x7C, values[middle] ^ 0x04, values[middle])
+    values.tofile(_weights(bundle))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "report.json").unlink(missing_ok=True)
+    (bundle / "manifest.json").unlink()
+    write_manifest(bundle, manifest)
+    code, report = validate(bundle, "coreml", "--limit", "2", "--checks", "integrity,parity")
+    assert code == 1
+    assert statuses(report) == {"integrity": "pass", "parity": "fail"}
+
+
+def test_palettes_of_64_values_keep_the_words(tmp_path: Path, an4_dev: Path) -> None:
+    bundle = tmp_path / "palette6"
+    flags = ["--quantize", "palette6", "--buckets", "8", "--out", str(bundle)]
+    assert export_main(["--target", "coreml", *flags]) == 0
+    code, report = validate(
+        bundle, "coreml", "--data", str(an4_dev), "--checks", "parity,wer,precision"
+    )
+    assert code == 0
+    assert figure(report, "wer-difference", "WER difference") <= 0.5
+    # The weights are what costs: arithmetic in fp16 adds little to it.
+    assert figure(report, "precision", "PSNR of 16-bit arithmetic") > figure(
+        report, "precision", "PSNR of weights and conversion"
+    )
+
+
+def test_int8_of_executorch_is_small_and_keeps_the_words(
+    bundles: Path, tmp_path: Path, an4_dev: Path
+) -> None:
+    bundle = tmp_path / "int8"
+    assert export_main(["--target", "executorch", "--quantize", "int8", "--out", str(bundle)]) == 0
+    size = (bundle / "model.pte").stat().st_size
+    assert size <= 0.3 * (bundles / "executorch" / "model.pte").stat().st_size
+    code, report = validate(bundle, "executorch", "--data", str(an4_dev), "--checks", "parity,wer")
+    assert code == 0
+    assert figure(report, "wer-difference", "WER difference") <= 0.3
