@@ -123,7 +123,7 @@ def _verify(job: Job, methods: Methods, lowered: Lowered, folder: Path) -> None:
         return
     expected = {clip.id: clip.stages["logits"] for clip in job.clips}
     if job.precision == "fp32":
-        require_equal(place, job.clips)
+        require_equal(place, job.checkpoint, job.clips)
     else:
         expected = require_sound(place, job.clips)
     (folder / BUNDLED).write_bytes(bundle(lowered.program, FORWARD, job.clips, expected))

@@ -6,14 +6,19 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
+from lpa_export.checkpoint import Checkpoint
 from lpa_export.errors import LpaError
 from lpa_export.metrics import psnr
+from lpa_export.reference import stage_names
+from lpa_export.surgery import encoder_layers
 from lpa_export.targets.executorch.programs import FORWARD, STAGES, Bucket
 from lpa_export.targets.golden import GoldenClip
 
@@ -67,15 +72,23 @@ def run_program(
             }
 
 
-def require_equal(program: Path, clips: Sequence[GoldenClip]) -> None:
-    """Raise LpaError unless method `stages` gives every stage of the reference.
+def require_equal(program: Path, checkpoint: Checkpoint, clips: Sequence[GoldenClip]) -> None:
+    """Raise LpaError unless each stage is what Hugging Face's module makes of the one before it.
 
-    At least `SELF_CHECK_DB` on every clip, the worst `FLIPPED_SHARE` of its frames left out.
+    At least `SELF_CHECK_DB` on every clip, the worst `FLIPPED_SHARE` of its frames left out. The
+    stage before is the program's own: what a wrong operator breaks shows where it is, and window
+    edges that fall to the other side do not add up from layer to layer.
     """
     found = run_program(program, STAGES, {clip.id: [clip.waveform[None]] for clip in clips})
+    steps = _steps(checkpoint)
     for clip in clips:
-        for (stage, expected), values in zip(clip.stages.items(), found[clip.id], strict=True):
-            _require_near(clip.id, stage, expected, values[0])
+        values = dict(zip(clip.stages, found[clip.id], strict=True))
+        first, *others = values
+        _require_near(clip.id, first, clip.stages[first], values[first][0])
+        for stage, before in zip(others, values, strict=False):
+            with torch.inference_mode():
+                expected = steps[stage](torch.from_numpy(values[before]))
+            _require_near(clip.id, stage, expected[0].numpy(), values[stage][0])
 
 
 def require_equal_in_buckets(
@@ -110,6 +123,31 @@ def require_sound(program: Path, clips: Sequence[GoldenClip]) -> dict[str, np.nd
                 f"{int((~np.isfinite(values)).sum())} values that are not; leave out --quantize"
             )
     return logits
+
+
+def _steps(checkpoint: Checkpoint) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Stage -> the reference's own step from the stage before it, (1, frames, width) both."""
+    model = checkpoint.model
+    host, encoder = model.wav2vec2, model.wav2vec2.encoder
+    norm_first = model.config.do_stable_layer_norm
+
+    def embed(hidden: Tensor) -> Tensor:
+        embedded = hidden + encoder.pos_conv_embed(hidden)
+        return embedded if norm_first else encoder.layer_norm(embedded)
+
+    def head(hidden: Tensor) -> Tensor:
+        return model.lm_head(encoder.layer_norm(hidden) if norm_first else hidden)
+
+    def through(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+        def step(hidden: Tensor) -> Tensor:
+            output = layer(hidden)
+            return output[0] if isinstance(output, tuple) else output
+
+        return step
+
+    layers = [through(layer) for layer in encoder_layers(model)]
+    steps = [lambda features: host.feature_projection(features)[0], embed, *layers, head]
+    return dict(zip(stage_names(len(layers))[1:], steps, strict=True))
 
 
 def _require_near(clip: str, stage: str, expected: np.ndarray, found: np.ndarray) -> None:

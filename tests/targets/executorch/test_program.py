@@ -1,15 +1,18 @@
 """The program in fp32 for XNNPACK, as the runtime runs it."""
 
+import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lpa_export.errors import LpaError
 from lpa_export.reference import TorchReference
-from lpa_export.targets.executorch.verify import run_program
+from lpa_export.targets.executorch.verify import require_equal, run_program
 
 Make = Callable[..., Any]
 
@@ -109,3 +112,17 @@ def test_a_broken_program_is_one_line(exported: Make, noise: Make, tmp_path: Any
     damaged.write_bytes((exported().folder / "model.pte").read_bytes()[:5_000])
     with pytest.raises(LpaError, match="the ExecuTorch runtime fails on the exported program"):
         run_program(damaged, "forward", {"clip": [noise(16_000)[None]]})
+
+
+def test_a_program_of_another_model_is_refused_and_the_stage_named(
+    exported: Make, job: Make
+) -> None:
+    made = exported()
+    model = copy.deepcopy(made.checkpoint.model)
+    with torch.no_grad():
+        model.wav2vec2.encoder.layers[1].feed_forward.output_dense.weight.mul_(1.01)
+    other = replace(made.checkpoint, model=model)
+    clips = job(made.checkpoint).clips
+    require_equal(made.folder / "model.pte", made.checkpoint, clips)
+    with pytest.raises(LpaError, match=r"encoder\.layers\.1 of clip short has a PSNR of \d+"):
+        require_equal(made.folder / "model.pte", other, clips)
