@@ -46,7 +46,6 @@ GATES: Mapping[str, Gates] = {
     "fp32": Gates(90.0, None, 0.999, 0.0, 60.0),
     "fp16": Gates(40.0, 50.0, 0.995, 0.1, None),
     "int8": Gates(None, 50.0, None, 0.3, None),
-    "int8-weights": Gates(None, 50.0, None, 0.3, None),
     "palette6": Gates(None, 35.0, None, 0.5, None),
     "palette4": Gates(None, 35.0, None, 0.5, None),
 }

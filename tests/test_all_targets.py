@@ -166,21 +166,6 @@ def test_a_truncated_artifact_fails_integrity_and_nothing_else_runs(
     assert found["parity"] == found["padding"] == found["determinism"] == "not_run"
 
 
-def test_palettes_of_64_values_keep_the_words(tmp_path: Path, an4_dev: Path) -> None:
-    bundle = tmp_path / "palette6"
-    flags = ["--quantize", "palette6", "--buckets", "8", "--out", str(bundle)]
-    assert export_main(["--target", "coreml", *flags]) == 0
-    code, report = validate(
-        bundle, "coreml", "--data", str(an4_dev), "--limit", "40", "--checks", "wer,precision"
-    )
-    assert code == 0
-    assert figure(report, "wer-difference", "WER difference") <= 0.5
-    # The weights are what costs: arithmetic in fp16 adds little to it.
-    assert figure(report, "precision", "PSNR of 16-bit arithmetic") > figure(
-        report, "precision", "PSNR of weights and conversion"
-    )
-
-
 def test_int8_of_executorch_is_small_and_keeps_the_words(
     bundles: Path, tmp_path: Path, an4_dev: Path
 ) -> None:

@@ -128,7 +128,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quantize",
         metavar="KIND",
-        help="onnx: int8; coreml: int8, palette6, palette4; executorch: int8, int8-weights",
+        help="onnx, executorch: int8; coreml: int8, palette6, palette4",
     )
     parser.add_argument(
         "--backend", metavar="NAME", help="executorch: xnnpack (default), coreml, portable, ..."

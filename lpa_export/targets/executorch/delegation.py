@@ -1,6 +1,6 @@
 """What only the export knows: which operator went to which delegate, and where it comes from.
 
-Counts are for an utterance of `EXAMPLE_SECONDS` where the length is dynamic.
+Counts are for an utterance of `programs.EXAMPLE_SECONDS` or less where the length is dynamic.
 """
 
 from __future__ import annotations

@@ -20,23 +20,20 @@ if TYPE_CHECKING:
 
     from lpa_export.targets.executorch.backends import Backend
 
-__all__ = ["EXAMPLE_SECONDS", "Lowered", "lower", "trace"]
-
-EXAMPLE_SECONDS = 10
-"""Length that dynamic programs are traced at, and that multiplications are counted for."""
+__all__ = ["Lowered", "lower", "trace"]
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """A finished program, and which operator of which method went where (`delegation_map`)."""
+    """A finished program, and which operator of each method went where (`delegation_map`)."""
 
     program: ExecutorchProgramManager
-    delegation: dict[str, Any]
+    methods: Mapping[str, dict[str, Any]]
 
     @property
     def subgraphs(self) -> dict[str, int]:
         """Delegate -> number of subgraphs, of the first method."""
-        found: list[str] = next(iter(self.delegation["methods"].values()))["delegates"]
+        found: list[str] = next(iter(self.methods.values()))["delegates"]
         return {name: found.count(name) for name in sorted(set(found))}
 
 
@@ -73,7 +70,7 @@ def lower(
         # Before `to_executorch`, which rewrites the programs.
         maps = {name: delegation_map(edge.exported_program(name)) for name in methods}
         program = edge.to_executorch(ExecutorchBackendConfig())
-    return Lowered(program, {"example_seconds": EXAMPLE_SECONDS, "methods": maps})
+    return Lowered(program, maps)
 
 
 @contextmanager

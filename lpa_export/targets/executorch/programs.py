@@ -13,7 +13,7 @@ from torch import Tensor
 from lpa_export.audio import SAMPLE_RATE
 from lpa_export.errors import LpaError
 from lpa_export.targets.executorch.buckets import BucketModel
-from lpa_export.targets.executorch.lower import EXAMPLE_SECONDS, trace
+from lpa_export.targets.executorch.lower import trace
 from lpa_export.targets.executorch.model import ExactModel, StagedModel
 from lpa_export.targets.executorch.quantise import calibration_speech, quantise
 from lpa_export.targets.frames import FrameArithmetic
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from lpa_export.checkpoint import Checkpoint
     from lpa_export.recipe import ExecutorchSettings
 
-__all__ = ["FORWARD", "LONGEST_SECONDS", "STAGES", "Bucket", "Methods", "any_length", "buckets"]
+__all__ = ["FORWARD", "STAGES", "Bucket", "Methods", "any_length", "buckets"]
 
 FORWARD, STAGES = "forward", "stages"
 
-LONGEST_SECONDS = 60
-"""Bound of a dynamic program: its buffers are laid out for it, and used as far as needed."""
+EXAMPLE_SECONDS = 10
+"""Length that programs of any length are traced at, and that multiplications are counted for."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,13 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Methods:
-    """Traced methods by name, and what they take."""
+    """Traced methods by name, and what they take.
+
+    `example_seconds`: the length that a program of any length was traced at.
+    """
 
     programs: Mapping[str, ExportedProgram]
+    example_seconds: float
     min_samples: int
     max_samples: int
     buckets: tuple[Bucket, ...] | None
@@ -64,15 +68,25 @@ class Methods:
         return self.buckets[-1].method if self.buckets else FORWARD
 
 
-def any_length(checkpoint: Checkpoint, precision: str) -> Methods:
-    """`forward` of one utterance of exact length; in fp32 `stages` beside it, weights shared."""
+def any_length(checkpoint: Checkpoint, settings: ExecutorchSettings, precision: str) -> Methods:
+    """`forward` of one utterance of exact length; in fp32 `stages` beside it, weights shared.
+
+    The longest bucket is the longest utterance: XNNPACK takes the memory for it, and writes to all
+    of it, however short an utterance is.
+    """
     arithmetic = FrameArithmetic.of(checkpoint.model.config)
     # Two frames: XNNPACK in executorch 1.4.1 keeps what it broadcasts at its first run, and gives
     # wrong numbers for all later lengths when that had one frame.
     shortest = arithmetic.receptive_field + arithmetic.hop
-    longest = LONGEST_SECONDS * SAMPLE_RATE
+    longest = round(settings.buckets[-1] * SAMPLE_RATE)
+    if longest <= shortest:
+        raise LpaError(
+            f"longest bucket of {settings.buckets[-1]:g} s: utterances have {shortest} samples at "
+            "least; take a longer one"
+        )
     lengths = range(shortest, longest + 1)
-    example: tuple[Tensor] = (example_inputs(EXAMPLE_SECONDS * SAMPLE_RATE)[0][:1],)
+    samples = min(EXAMPLE_SECONDS * SAMPLE_RATE, longest)
+    example: tuple[Tensor] = (example_inputs(samples)[0][:1],)
     model = ExactModel(checkpoint)
     programs = {FORWARD: trace(model, example, lengths)}
     if precision == "fp32":
@@ -80,7 +94,7 @@ def any_length(checkpoint: Checkpoint, precision: str) -> Methods:
     else:
         quantised = quantise(programs[FORWARD], calibration_speech())
         programs[FORWARD] = trace(quantised, example, lengths)
-    return Methods(programs, shortest, longest, None)
+    return Methods(programs, samples / SAMPLE_RATE, shortest, longest, None)
 
 
 def buckets(checkpoint: Checkpoint, settings: ExecutorchSettings) -> Methods:
@@ -101,7 +115,8 @@ def buckets(checkpoint: Checkpoint, settings: ExecutorchSettings) -> Methods:
         _clamp_plainly(program)
         programs[bucket.method] = program
         found.append(bucket)
-    return Methods(programs, arithmetic.receptive_field, found[-1].samples, tuple(found))
+    last = found[-1]
+    return Methods(programs, last.seconds, arithmetic.receptive_field, last.samples, tuple(found))
 
 
 def _clamp_plainly(program: ExportedProgram) -> None:

@@ -63,7 +63,8 @@ class ExecutorchTarget:
         methods = _methods(job, settings, backend)
         job.announce("lowering the program: minutes for a large model")
         lowered = lower(methods.programs, backend, _constants(job.checkpoint, methods))
-        text = json.dumps(lowered.delegation, indent=1, sort_keys=True)
+        stated = {"example_seconds": methods.example_seconds, "methods": lowered.methods}
+        text = json.dumps(stated, indent=1, sort_keys=True)
         (folder / DELEGATION).write_text(text + "\n", "utf-8", newline="\n")
         (folder / PROGRAM).write_bytes(lowered.program.buffer)
         if backend.runs_here:
@@ -98,7 +99,7 @@ def _methods(job: Job, settings: ExecutorchSettings, backend: Backend) -> Method
                 f"backend {backend.name}: {job.precision} is there for xnnpack only; "
                 "leave out --quantize"
             )
-        return any_length(job.checkpoint, job.precision)
+        return any_length(job.checkpoint, settings, job.precision)
     if job.precision != "fp32":
         raise LpaError(
             f"{job.precision} is there for backend xnnpack with lowering prefix_sum only; "
@@ -118,15 +119,16 @@ def _verify(job: Job, methods: Methods, lowered: Lowered, folder: Path) -> None:
     )
 
     place = folder / PROGRAM
+    clips = [clip for clip in job.clips if len(clip.waveform) <= methods.max_samples]
     if methods.buckets:
-        require_equal_in_buckets(place, methods.buckets, job.clips)
+        require_equal_in_buckets(place, methods.buckets, clips)
         return
-    expected = {clip.id: clip.stages["logits"] for clip in job.clips}
+    expected = {clip.id: clip.stages["logits"] for clip in clips}
     if job.precision == "fp32":
-        require_equal(place, job.checkpoint, job.clips)
+        require_equal(place, job.checkpoint, clips)
     else:
-        expected = require_sound(place, job.clips)
-    (folder / BUNDLED).write_bytes(bundle(lowered.program, FORWARD, job.clips, expected))
+        expected = require_sound(place, clips)
+    (folder / BUNDLED).write_bytes(bundle(lowered.program, FORWARD, clips, expected))
 
 
 def _constants(checkpoint: Checkpoint, methods: Methods) -> dict[str, Any]:

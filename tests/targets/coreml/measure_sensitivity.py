@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lpa_validate.checks.wer import count_errors
 from lpa_validate.mil import load_package
 from lpa_validate.runners.coreml import coreml_steps
 
@@ -29,6 +28,7 @@ from lpa_export.metrics import psnr
 from lpa_export.speech import Utterance, load_utterances
 from lpa_export.targets.coreml.encoder import Encoder
 from lpa_export.targets.coreml.frontend import FrontEnd
+from lpa_export.word_errors import count_errors
 
 Weights = Mapping[str, torch.Tensor]
 _PARTS = ("lpa", "attention", "feed_forward", "positional")

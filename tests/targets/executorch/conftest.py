@@ -62,7 +62,7 @@ def exported(
         backend: str = "xnnpack",
         precision: str = "fp32",
         norm: str = "post",
-        buckets: tuple[float, ...] = (5.0,),
+        buckets: tuple[float, ...] = (12.0,),
     ) -> Exported:
         return made(backend, precision, norm, buckets)
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from lpa_export.errors import LpaError
+from lpa_export.recipe import ExecutorchSettings
 from lpa_export.reference import TorchReference
+from lpa_export.targets.executorch.programs import any_length
 from lpa_export.targets.executorch.target import ExecutorchTarget
 from lpa_export.targets.executorch.verify import run_program
 from lpa_export.targets.frames import FrameArithmetic
@@ -67,3 +69,18 @@ def test_a_bucket_shorter_than_a_frame_is_refused(
     request = job(make_checkpoint(), backend="coreml", buckets=(0.01, 5.0))
     with pytest.raises(LpaError, match=r"bucket of 0\.01 s: shorter than one frame"):
         ExecutorchTarget().write(request, tmp_path)
+
+
+@pytest.mark.parametrize(("longest", "samples"), [(1.0, 16_000), (3.0, 48_000)])
+def test_the_longest_bucket_bounds_a_program_of_any_length(
+    make_checkpoint: Make, longest: float, samples: int
+) -> None:
+    settings = ExecutorchSettings(buckets=(longest,))
+    methods = any_length(make_checkpoint("post", (0,), num_hidden_layers=1), settings, "fp32")
+    assert (methods.max_samples, methods.example_seconds) == (samples, longest)
+
+
+def test_a_longest_bucket_without_two_frames_is_refused(make_checkpoint: Make) -> None:
+    settings = ExecutorchSettings(buckets=(0.03,))
+    with pytest.raises(LpaError, match=r"longest bucket of 0\.03 s: .* take a longer one"):
+        any_length(make_checkpoint(), settings, "fp32")

@@ -103,6 +103,7 @@ class Programs:
     deaf: bytes
     bucketed: bytes
     coreml: bytes
+    coreml_shared: bytes
     summed: bytes
     model: Recogniser
 
@@ -183,7 +184,8 @@ def programs() -> Programs:
             bundled=_bundled(dynamic, waveforms, expected),
             deaf=_bundled(dynamic, waveforms, [expected[0], expected[1] + 1.0]),
             bucketed=bytes(_lowered(buckets, XnnpackPartitioner()).buffer),
-            coreml=_coreml(model),
+            coreml=_coreml(model, BUCKETS[:1]),
+            coreml_shared=_coreml(model, BUCKETS),
             summed=bytes(
                 _lowered(
                     {"forward": export(Summed(), (torch.zeros(1, 6, 8),))}, XnnpackPartitioner()
@@ -193,7 +195,8 @@ def programs() -> Programs:
         )
 
 
-def _coreml(model: Recogniser) -> bytes:
+def _coreml(model: Recogniser, buckets: tuple[int, ...]) -> bytes:
+    """One bucket lies in its delegate; several share a package beside them."""
     import coremltools
     from executorch.backends.apple.coreml.compiler import CoreMLBackend
     from executorch.backends.apple.coreml.partition import CoreMLPartitioner
@@ -202,8 +205,12 @@ def _coreml(model: Recogniser) -> bytes:
         minimum_deployment_target=coremltools.target.iOS17,
         compute_precision=coremltools.precision.FLOAT16,
     )
-    example = (torch.zeros(1, BUCKETS[0]), torch.ones(1, dtype=torch.int32))
-    methods = {f"bucket_{BUCKETS[0]}": export(Bucketed(model), example)}
+    methods = {
+        f"bucket_{samples}": export(
+            Bucketed(model), (torch.zeros(1, samples), torch.ones(1, dtype=torch.int32))
+        )
+        for samples in buckets
+    }
     return bytes(_lowered(methods, CoreMLPartitioner(compile_specs=specs)).buffer)
 
 

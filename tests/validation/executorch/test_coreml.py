@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lpa_validate.executorch.coreml import unpack
+from lpa_validate.executorch.coreml import reference, unpack
+from lpa_validate.executorch.program import named_data, read_program
 from lpa_validate.measures import psnr_db
 from lpa_validate.runners import ArtifactError, pad
 from lpa_validate.runners.executorch import ExecutorchRunner
@@ -44,6 +45,32 @@ def test_the_emulated_program_gives_the_logits_of_torch(
         expected = programs.logits(waveform)
         assert found.shape == expected.shape
         assert psnr_db(expected, found) > 50
+
+
+def test_buckets_that_share_a_package_give_the_logits_of_torch(
+    programs: Programs, make_bundle: Make
+) -> None:
+    runner = ExecutorchRunner(
+        make_bundle(programs.coreml_shared, in_buckets(*BUCKETS, backend="coreml"))
+    )
+    for bucket in runner.buckets:
+        found = runner.run_in(noise(2_000), bucket, garbage=7.0)
+        assert psnr_db(programs.logits(noise(2_000)), found) > 50
+
+
+@pytest.mark.parametrize(
+    "data", [b"CMJR", b"CMJR[]", b'CMJR{"key": "x"}', b"CMJR" + b"[" * 10_000, b"CMJR\xff"]
+)
+def test_a_reference_that_leads_nowhere_is_refused(data: bytes) -> None:
+    with pytest.raises(ArtifactError, match="damaged"):
+        reference(data)
+
+
+def test_data_that_the_program_does_not_have_is_named(programs: Programs, tmp_path: Path) -> None:
+    path = tmp_path / "model.pte"
+    path.write_bytes(programs.coreml)
+    with pytest.raises(ArtifactError, match=r"model\.pte does not open: .* no data named 'x'"):
+        named_data(path, "x")
 
 
 def test_a_program_with_kernels_outside_core_ml_is_not_emulated(
@@ -87,8 +114,6 @@ def test_a_tree_that_bites_its_tail_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
 def test_a_delegate_cut_short_is_refused(programs: Programs, tmp_path: Path, kept: float) -> None:
-    from lpa_validate.executorch.program import read_program
-
     path = tmp_path / "model.pte"
     path.write_bytes(programs.coreml)
     data = read_program(path).method(f"bucket_{BUCKETS[0]}").delegates[0].data

@@ -155,7 +155,6 @@ def test_a_statement_that_the_program_belies_fails(
     [
         ("fp32", "xnnpack", "fail"),
         ("int8", "xnnpack", "fail"),
-        ("int8-weights", "xnnpack", "pass"),
         ("fp32", "portable", "pass"),
     ],
 )

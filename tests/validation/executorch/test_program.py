@@ -31,7 +31,7 @@ def saved(tmp_path: Path) -> Callable[[bytes], Path]:
     return save
 
 
-@pytest.mark.parametrize("name", ["dynamic", "bucketed", "coreml", "summed"])
+@pytest.mark.parametrize("name", ["dynamic", "bucketed", "coreml", "coreml_shared", "summed"])
 def test_methods_are_those_that_executorch_itself_reads(
     programs: Programs, saved: Callable[[bytes], Path], name: str
 ) -> None:

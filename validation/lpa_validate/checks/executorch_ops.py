@@ -36,9 +36,6 @@ __all__ = ["SECONDS", "check_ops"]
 SECONDS = 5.0
 """Of a program in buckets, the one for a clip of this length is described."""
 
-# Precisions whose linear layers and convolutions XNNPACK has to take, all of them.
-_WHOLLY_DELEGATED = ("fp32", "int8")
-
 _MATRIX_KERNELS = frozenset(
     f"aten::{name}.out" for name in ("linear", "addmm", "mm", "convolution", "_convolution")
 )
@@ -64,7 +61,8 @@ def check_ops(validation: Validation) -> list[Check]:
         for name, statement in statements.items()
         for line in disagreements(statement, program.method(name))
     ]
-    whole = runtime.backend == "xnnpack" and bundle.manifest["precision"] in _WHOLLY_DELEGATED
+    # XNNPACK has to take all linear layers and convolutions, whatever the precision.
+    whole = runtime.backend == "xnnpack"
     figures = [
         *_stated_figures(stated, whole),
         *_found_figures(program, method, whole),

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lpa_export.word_errors import count_errors
 from lpa_validate.checks.clips import spread_clips
-from lpa_validate.checks.wer import count_errors
 from lpa_validate.evaluation import Validation, transcript
 from lpa_validate.measures import argmax_agreement, psnr_db
 from lpa_validate.progress import progress

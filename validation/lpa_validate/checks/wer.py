@@ -4,69 +4,14 @@ Two verdicts: ``wer`` asks whether this is a speech recogniser at all (a broken 
 make every comparison pass), ``wer-difference`` whether exporting cost words.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from lpa_export.ctc import normalise_text
-from lpa_validate.bootstrap import paired_difference
+from lpa_export.bootstrap import paired_difference
+from lpa_export.word_errors import WordErrors, count_errors
 from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, gated, judged, not_run
 
-__all__ = ["WordErrors", "check_wer", "count_errors"]
-
-
-@dataclass(frozen=True)
-class WordErrors:
-    """Substitutions, deletions, insertions over a test set; ``per_utterance`` is their sum."""
-
-    words: int
-    substitutions: int
-    deletions: int
-    insertions: int
-    words_per_utterance: tuple[int, ...]
-    per_utterance: tuple[int, ...]
-
-    @property
-    def wer(self) -> float:
-        """Percent; above 100 where insertions abound."""
-        errors = self.substitutions + self.deletions + self.insertions
-        return 100.0 * errors / self.words
-
-
-def count_errors(texts: Sequence[str], transcripts: Sequence[str]) -> WordErrors:
-    """Word errors of ``transcripts`` against ``texts``, both normalised first (jiwer aligns).
-
-    Raises ValueError when ``texts`` hold no word at all.
-    """
-    import jiwer
-
-    references = [normalise_text(text) for text in texts]
-    hypotheses = [normalise_text(text) for text in transcripts]
-    words = tuple(len(text.split()) for text in references)
-    if not sum(words):
-        raise ValueError("a WER needs at least one reference word")
-    # jiwer refuses an empty reference: everything said there is an insertion.
-    spoken = [index for index, count in enumerate(words) if count]
-    result = jiwer.process_words(
-        [references[index] for index in spoken], [hypotheses[index] for index in spoken]
-    )
-    errors = [len(text.split()) for text in hypotheses]
-    insertions = sum(errors[index] for index, count in enumerate(words) if not count)
-    for index, alignment in zip(spoken, result.alignments, strict=True):
-        errors[index] = sum(
-            max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
-            for chunk in alignment
-            if chunk.type != "equal"
-        )
-    return WordErrors(
-        sum(words),
-        result.substitutions,
-        result.deletions,
-        result.insertions + insertions,
-        words,
-        tuple(errors),
-    )
+__all__ = ["check_wer"]
 
 
 def check_wer(validation: Validation) -> list[Check]:

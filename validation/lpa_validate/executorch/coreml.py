@@ -1,7 +1,9 @@
 """The Core ML program inside a delegate, laid out again as the package it was.
 
 The backend is given a folder in one piece (``inmemoryfs`` of ExecuTorch's Core ML runtime): the
-files one after another, and behind them a JSON tree of names and places, written backwards.
+files one after another, and behind them a JSON tree of names and places, written backwards. Where
+several methods are lowered together, that folder is named data of the program, with a function per
+method, and each delegate holds a reference to it.
 """
 
 import json
@@ -12,28 +14,66 @@ from typing import Any
 
 from lpa_validate.runners import ArtifactError
 
-__all__ = ["BACKEND", "PACKAGE", "CoremlModel", "unpack"]
+__all__ = ["BACKEND", "PACKAGE", "CoremlModel", "Names", "Reference", "reference", "unpack"]
 
 BACKEND = "CoreMLBackend"
 PACKAGE = "model.mlpackage"
 
+_REFERENCE = b"CMJR"
 _METADATA = "metadata.json"
 _FOLDER = 1
 _MAX_NODES = 10_000
 _MAX_TREE_BYTES = 16 * 1024 * 1024
+_DAMAGE = (AttributeError, KeyError, TypeError, ValueError, IndexError, OSError, RecursionError)
+"""What reading a text or tree that is not what it should be raises."""
 
 
 @dataclass(frozen=True)
-class CoremlModel:
-    """An unpacked package; names in the order in which the delegate call passes them."""
+class Reference:
+    """Where a delegate's model is: the name of the data, and the function in its package."""
 
-    package: Path
+    key: str
+    function: str
+
+
+@dataclass(frozen=True)
+class Names:
+    """Inputs and outputs in the order in which the delegate call passes them."""
+
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class CoremlModel:
+    """An unpacked package, and the names of each function; None is the only one there is."""
+
+    package: Path
+    functions: Mapping[str | None, Names]
+
+    def names(self, function: str | None) -> Names:
+        """Those of one function. Raises ArtifactError when there is none of that name."""
+        if function not in self.functions:
+            raise ArtifactError(f"its Core ML program has no function {function!r}")
+        return self.functions[function]
+
+
+def reference(data: bytes) -> Reference | None:
+    """What ``data`` (a delegate's) refers to, None where it is the model itself.
+
+    Raises ArtifactError for a damaged reference.
+    """
+    if not data.startswith(_REFERENCE):
+        return None
+    try:
+        stated = json.loads(data[len(_REFERENCE) :])
+        return Reference(str(stated["key"]), str(stated["functionName"]))
+    except _DAMAGE as error:
+        raise ArtifactError(f"its Core ML delegate is damaged ({type(error).__name__})") from error
+
+
 def unpack(data: bytes, folder: Path) -> CoremlModel:
-    """Write the files in ``data`` (a delegate's) below ``folder``, which exists and is empty.
+    """Write the files in ``data`` below ``folder``, which exists and is empty.
 
     Raises ArtifactError for damaged data, a model compiled for one system only, and names that
     lead out of the folder.
@@ -42,13 +82,22 @@ def unpack(data: bytes, folder: Path) -> CoremlModel:
         nodes = _tree(data)
         _write(nodes, len(nodes) - 1, data, folder, set())
         stated = json.loads((folder / _METADATA).read_text("utf-8"))
-        inputs, outputs = tuple(stated["inputNames"]), tuple(stated["outputNames"])
-    except (KeyError, TypeError, ValueError, IndexError, OSError, RecursionError) as error:
+        functions = {name: _names(entry) for name, entry in _functions(stated).items()}
+    except _DAMAGE as error:
         raise ArtifactError(f"its Core ML delegate is damaged ({type(error).__name__})") from error
     package = folder / PACKAGE
     if not package.is_dir():
         raise ArtifactError(f"its Core ML delegate holds no {PACKAGE}: compiled models do not run")
-    return CoremlModel(package, inputs, outputs)
+    return CoremlModel(package, functions)
+
+
+def _functions(stated: Mapping[str, Any]) -> Mapping[str | None, Any]:
+    methods: Mapping[str | None, Any] = stated.get("methods") or {None: stated}
+    return methods
+
+
+def _names(entry: Mapping[str, Any]) -> Names:
+    return Names(tuple(entry["inputNames"]), tuple(entry["outputNames"]))
 
 
 def _tree(data: bytes) -> list[Mapping[str, Any]]:

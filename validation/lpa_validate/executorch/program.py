@@ -7,14 +7,15 @@ only grows while the identifier stays.
 
 import mmap
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lpa_validate.executorch.flatbuffer import Buffer, Table
 from lpa_validate.runners import ArtifactError
 
-__all__ = ["Delegate", "Method", "Program", "constant_methods", "read_program"]
+__all__ = ["Delegate", "Method", "Program", "constant_methods", "named_data", "read_program"]
 
 _IDENTIFIER = b"ET12"
 _HEADER_MAGIC = b"eh00"
@@ -88,6 +89,7 @@ class _File:
                 f"{_IDENTIFIER.decode()!r}; use the executorch release that wrote it"
             )
         self._data = data
+        self.size = size
         self._base = 0
         end = size
         if head[_HEADER : _HEADER + 4] == _HEADER_MAGIC:
@@ -118,12 +120,28 @@ def read_program(path: Path) -> Program:
 
     Raises ArtifactError in one line when it is none, damaged, truncated or of another schema.
     """
+    with _opened(path) as file:
+        return _program(file)
+
+
+def named_data(path: Path, name: str) -> bytes:
+    """Data that delegates share. Raises ArtifactError when the program has none of that name."""
+    with _opened(path) as file:
+        for entry in file.program.tables(7):
+            if entry.text(0) == name:
+                return file.segment(entry.number(1, "I"))
+        raise ArtifactError(f"it has no data named {name!r}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator["_File"]:
+    """The file while it is open; what is wrong with it becomes one line with its name."""
     try:
         with path.open("rb") as stream:
             if not path.stat().st_size:
                 raise ArtifactError("it is no ExecuTorch program")
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _program(_File(data), len(data))
+                yield _File(data)
     except OSError as error:
         raise ArtifactError(f"{path.name} cannot be read ({error.strerror})") from error
     except ArtifactError as error:
@@ -139,7 +157,7 @@ def constant_methods(program: Program) -> list[str]:
     ]
 
 
-def _program(file: _File, size: int) -> Program:
+def _program(file: _File) -> Program:
     root = file.program
     inline = [entry.raw(0) for entry in root.tables(3)]
     constants = root.table(5)
@@ -148,7 +166,7 @@ def _program(file: _File, size: int) -> Program:
         constant_bytes += len(file.segment(constants.number(0, "I")))
     named = {entry.text(0): len(file.segment(entry.number(1, "I"))) for entry in root.tables(7)}
     methods = tuple(_method(plan, file, inline) for plan in root.tables(1))
-    return Program(size, methods, constant_bytes, named)
+    return Program(file.size, methods, constant_bytes, named)
 
 
 def _method(plan: Table, file: _File, inline: list[bytes]) -> Method:

@@ -170,7 +170,7 @@ class ExecutorchRunner:
         if backend == _COREML:
             from lpa_validate.runners.executorch_coreml import CoremlEngine
 
-            return CoremlEngine(self.program, self.runtime.methods)
+            return CoremlEngine(self.path, self.program, self.runtime.methods)
         here = self.worker.ask("registry")[0]["backends"]
         wanted = {
             delegate.backend

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lpa_validate.executorch.coreml import BACKEND, unpack
-from lpa_validate.executorch.program import Delegate, Method, Program
+from lpa_validate.executorch.coreml import BACKEND, CoremlModel, reference, unpack
+from lpa_validate.executorch.program import Delegate, Method, Program, named_data
 from lpa_validate.report import Label
 from lpa_validate.runners import ArtifactError
 
 if TYPE_CHECKING:
-    from lpa_validate.mil import Evaluator
+    from lpa_validate.mil import Evaluator, Package
 
 __all__ = ["CoremlEngine"]
 
@@ -32,21 +32,18 @@ class _Part:
 
 
 class CoremlEngine:
-    """Computes methods that are one Core ML program from input to output, with float16 rounding.
+    """Computes methods that are one Core ML program from input to output.
 
-    Raises ArtifactError for a method with anything outside that program, and for programs that
-    are damaged.
+    What the program declares float16 is rounded to it. Raises ArtifactError for a method with
+    anything outside that program, and for programs that are damaged.
     """
 
     label: Label = "emulated"
 
-    def __init__(self, program: Program, methods: Sequence[str]) -> None:
+    def __init__(self, path: Path, program: Program, methods: Sequence[str]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="lpa-validate-")
-        root = Path(self._folder.name)
-        self._parts = {
-            name: _part(program.method(name), root / str(index))
-            for index, name in enumerate(methods)
-        }
+        models = _Models(path, Path(self._folder.name))
+        self._parts = {name: _part(program.method(name), models) for name in methods}
 
     def call(self, method: str, inputs: Sequence["np.ndarray[Any, Any]"]) -> list[Any]:
         """The outputs of a method, in its order."""
@@ -62,18 +59,40 @@ class CoremlEngine:
         return [found[name] for name in part.outputs]
 
 
-def _part(method: Method, folder: Path) -> _Part:
-    from lpa_validate.mil import Arithmetic, Evaluator, load_package
+class _Models:
+    """Core ML models by the data that holds them: methods may share one."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self._path = path
+        self._folder = folder
+        self._opened: dict[bytes, tuple[CoremlModel, Package]] = {}
+
+    def of(self, delegate: Delegate) -> tuple[CoremlModel, "Package", str | None]:
+        """The model of a delegate, and the function that is its own."""
+        from lpa_validate.mil import load_package
+
+        found = reference(delegate.data)
+        key = found.key.encode() if found else delegate.data
+        if key not in self._opened:
+            folder = self._folder / str(len(self._opened))
+            folder.mkdir()
+            model = unpack(named_data(self._path, found.key) if found else delegate.data, folder)
+            self._opened[key] = model, load_package(model.package)
+        return *self._opened[key], found.function if found else None
+
+
+def _part(method: Method, models: _Models) -> _Part:
+    from lpa_validate.mil import Arithmetic, Evaluator
 
     delegate, values = _whole(method)
-    folder.mkdir()
-    model = unpack(delegate.data, folder)
-    names = dict(zip(values, model.inputs + model.outputs, strict=False))
-    if len(values) != len(model.inputs + model.outputs) or not names.keys() >= {*method.outputs}:
+    model, package, function = models.of(delegate)
+    called = model.names(function)
+    names = dict(zip(values, called.inputs + called.outputs, strict=False))
+    if len(values) != len(called.inputs + called.outputs) or not names.keys() >= {*method.outputs}:
         raise ArtifactError(f"{method.name} passes its Core ML program other values than it takes")
-    package = load_package(model.package)
+    chosen = function or package.default_function
     return _Part(
-        Evaluator(package, function=package.default_function, arithmetic=Arithmetic.FP16),
+        Evaluator(package, function=chosen, arithmetic=Arithmetic.FP16),
         tuple(map(names.get, method.inputs)),
         tuple(names[value] for value in method.outputs),
     )

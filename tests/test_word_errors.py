@@ -1,7 +1,8 @@
 """Word errors against counts made by hand."""
 
 import pytest
-from lpa_validate.checks.wer import count_errors
+
+from lpa_export.word_errors import count_errors
 
 # Text, transcript, and what a person counts: substitutions, deletions, insertions.
 CASES = [

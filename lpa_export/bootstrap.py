@@ -1,16 +1,18 @@
-"""Paired bootstrap over utterances: how far could the WER difference be chance?
+"""Paired bootstrap: how far could a WER, or the difference of two, be chance?
 
 Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation"
 (ICASSP 2004): utterances are drawn with replacement, both systems are scored on the same draw,
-and the percentiles of the difference are its interval.
+and the percentiles of the difference are its interval. With counts per speaker in place of
+utterances (`by_group`) whole speakers are drawn, whose utterances err alike.
 """
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Interval", "paired_difference"]
+__all__ = ["Interval", "by_group", "paired_difference"]
 
 RESAMPLES = 2000
 SEED = 20260
@@ -27,6 +29,14 @@ class Interval:
     seed: int
 
 
+def by_group(counts: npt.ArrayLike, groups: Sequence[Hashable]) -> npt.NDArray[np.float64]:
+    """Counts (utterances,) summed over each group, in the order in which groups first occur."""
+    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    index = [places[group] for group in groups]
+    sums = np.bincount(index, np.asarray(counts, np.float64), len(places))
+    return sums.astype(np.float64)
+
+
 def paired_difference(
     errors: npt.ArrayLike,
     reference_errors: npt.ArrayLike,
@@ -37,7 +47,8 @@ def paired_difference(
 ) -> Interval:
     """95 % interval of WER(errors) - WER(reference_errors), in points.
 
-    All three are counts per utterance, shape (utterances,). Draws without a single reference
+    All three are counts per utterance (or speaker), shape (utterances,). Against errors that are
+    all zero it is the interval of the WER itself. Draws without a single reference
     word do not count. Raises ValueError for shapes that differ or no word at all.
     """
     difference = np.asarray(errors, np.float64) - np.asarray(reference_errors, np.float64)

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from lpa_validate.bootstrap import paired_difference
+
+from lpa_export.bootstrap import paired_difference
 
 ERRORS = [3, 0, 2, 5, 1, 0, 0, 4]
 REFERENCE = [2, 0, 2, 4, 1, 1, 0, 4]
@@ -51,7 +52,7 @@ def test_large_test_sets_are_drawn_in_blocks_of_the_same_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = paired_difference(ERRORS, REFERENCE, WORDS, resamples=50)
-    monkeypatch.setattr("lpa_validate.bootstrap._BLOCK", 3 * len(WORDS))
+    monkeypatch.setattr("lpa_export.bootstrap._BLOCK", 3 * len(WORDS))
     assert paired_difference(ERRORS, REFERENCE, WORDS, resamples=50) == whole
 
 

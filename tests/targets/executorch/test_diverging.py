@@ -1,0 +1,52 @@
+"""One wrong layer in a finished program: validation names that layer, and no other."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lpa_validate.command import main as validate_main
+
+from lpa_export.bundle import write_manifest
+from lpa_export.gates import GATES
+from lpa_export.recipe import ExecutorchSettings
+from lpa_export.targets.assemble import BundleRequest, write_bundle
+from lpa_export.targets.executorch.target import ExecutorchTarget
+
+Make = Callable[..., Any]
+
+
+def _spoil(program: Path, weight: np.ndarray) -> None:
+    """Give a weight another scale inside the program, where every method reads it from."""
+    content, before = program.read_bytes(), weight.tobytes()
+    assert content.count(before) == 1
+    program.write_bytes(content.replace(before, (weight * np.float32(1.05)).tobytes()))
+
+
+@pytest.fixture(scope="module")
+def bundle(make_checkpoint: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A checkpoint of two layers, and its bundle."""
+    checkpoint = make_checkpoint("post", (0,), num_hidden_layers=2)
+    folder = tmp_path_factory.mktemp("diverging") / "bundle"
+    settings = ExecutorchSettings(backend="portable")
+    request = BundleRequest("executorch", "fp32", settings, checkpoint, False, GATES["fp32"])
+    write_bundle(ExecutorchTarget(), request, folder, overwrite=False, announce=lambda step: None)
+    return checkpoint, folder
+
+
+def test_the_layer_whose_weights_are_wrong_is_the_first_diverging_stage(
+    bundle: tuple[Any, Path],
+) -> None:
+    checkpoint, folder = bundle
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    layer = checkpoint.model.wav2vec2.encoder.layers[1]
+    _spoil(folder / "model.pte", layer.feed_forward.output_dense.weight.detach().numpy())
+    write_manifest(folder, manifest)
+    arguments = ["--target", "executorch", "--bundle", str(folder), "--checks", "parity"]
+    assert validate_main(arguments) == 1
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    (parity,) = report["checks"]
+    assert parity["status"] == "fail"
+    assert "first diverging stage: encoder.layers.1 (" in parity["reason"]
