@@ -3,8 +3,9 @@
 The type hints drive it: int, float, str, bool, Path, Literal, ``X | None``, ``tuple[X, ...]``,
 tuples of fixed length and nested dataclasses. ``field(metadata=...)`` bounds a value: ``min``,
 ``max``, ``above`` (exclusive), ``pattern``; bounds of a tuple hold for each item, ``min_items``
-for itself. A ``ValueError`` of ``__post_init__`` (what single fields cannot say) is reported at
-the section's line.
+for itself. ``dict[str, X]`` is a table, ``pattern`` for its names; ``yaml.MappingNode`` keeps keys
+and values as they stand, to be merged over another file's before they are read. A ``ValueError``
+of ``__post_init__`` (what single fields cannot say) is reported at the section's line.
 
 Works on PyYAML's node tree and never constructs objects. YAML 1.1 has surprises that are closed
 here: ``no`` is no boolean, ``1e-4`` is a number, ``1:30`` is none, a repeated key is an error.
@@ -23,7 +24,7 @@ import yaml
 
 from lpa_export.errors import LpaError
 
-__all__ = ["load_strict"]
+__all__ = ["load_strict", "merge", "named", "read_as", "read_tree"]
 
 Section = TypeVar("Section")
 
@@ -40,31 +41,68 @@ def load_strict(path: Path | str, section: type[Section]) -> Section:
     Relative ``Path`` values start at the folder of the file.
     Raises LpaError ``file:line: what is wrong; what is known`` for the first mistake.
     """
+    return read_as(read_tree(path), section)
+
+
+def read_tree(path: Path | str, what: str = "recipe") -> yaml.MappingNode:
+    """The keys and values of the file at ``path``, not yet read as anything.
+
+    Raises LpaError as `load_strict` does, for a file that is no YAML or unsafe.
+    """
     path = Path(path)
-    text = _read(path)
+    text = _read(path, what)
     try:
         _refuse_unsafe(path, text)
-        root = yaml.compose(text, yaml.SafeLoader)
+        loader = yaml.SafeLoader(text)
+        loader.name = str(path)  # each node says which file it is from
+        root = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         place = f"{path}:{_line(error.problem_mark)}"
         raise LpaError(f"{place}: not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise LpaError(f"{path}: not valid YAML: {error}") from error
     if root is None:
-        raise LpaError(f"{path}: expected a recipe, found an empty file")
-    result: Section = _Mapper(path).dataclass(root, section, "the recipe")
+        raise LpaError(f"{path}: expected a {what}, found an empty file")
+    if not isinstance(root, yaml.MappingNode):
+        raise _error(root, f"the {what}: expected keys and values, found {_found(root)}")
+    return root
+
+
+def read_as(tree: yaml.MappingNode, section: type[Section], what: str = "recipe") -> Section:
+    """Read keys and values as the dataclass ``section``; raises LpaError as `load_strict` does."""
+    result: Section = _Mapper().dataclass(tree, section, f"the {what}")
     return result
 
 
-def _read(path: Path) -> str:
+def merge(below: yaml.MappingNode, above: yaml.MappingNode) -> yaml.MappingNode:
+    """``above`` over ``below``: tables are merged key by key, any other value of ``above`` wins."""
+    under = {key.value: value for key, value in below.value if isinstance(key, yaml.ScalarNode)}
+    pairs = []
+    for key, value in above.value:
+        other = under.get(key.value) if isinstance(key, yaml.ScalarNode) else None
+        if isinstance(value, yaml.MappingNode) and isinstance(other, yaml.MappingNode):
+            value = merge(other, value)
+        pairs.append((key, value))
+    taken = {key.value for key, _ in above.value if isinstance(key, yaml.ScalarNode)}
+    rest = [(key, value) for key, value in below.value if key.value not in taken]
+    return yaml.MappingNode(above.tag, rest + pairs, above.start_mark)
+
+
+def named(name: str, value: yaml.MappingNode) -> yaml.MappingNode:
+    """The table ``{name: value}``."""
+    key = yaml.ScalarNode("tag:yaml.org,2002:str", name, value.start_mark)
+    return yaml.MappingNode(value.tag, [(key, value)], value.start_mark)
+
+
+def _read(path: Path, what: str) -> str:
     try:
         if not path.is_file():
-            raise LpaError(f"{path}: no such recipe file; check the path")
+            raise LpaError(f"{path}: no such {what} file; check the path")
         if path.stat().st_size > _MAX_BYTES:
-            raise LpaError(f"{path}: a recipe has at most {_MAX_BYTES // 1024} KiB; shorten it")
+            raise LpaError(f"{path}: a {what} has at most {_MAX_BYTES // 1024} KiB; shorten it")
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise LpaError(f"{path}: expected a recipe in UTF-8, found other bytes") from error
+        raise LpaError(f"{path}: expected a {what} in UTF-8, found other bytes") from error
     except OSError as error:
         raise LpaError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -86,35 +124,43 @@ def _refuse_unsafe(path: Path, text: str) -> None:
 
 
 class _Mapper:
-    """Turns the nodes of one file into values; ``where`` names the key for messages."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def error(self, node: yaml.Node, problem: str) -> LpaError:
-        return LpaError(f"{self.path}:{_line(node.start_mark)}: {problem}")
+    """Turns nodes into values; ``where`` names the key for messages."""
 
     def dataclass(self, node: yaml.Node, section: type, where: str) -> Any:
-        if not isinstance(node, yaml.MappingNode):
-            raise self.error(node, f"{where}: expected keys and values, found {_found(node)}")
         fields = {field.name: field for field in dataclasses.fields(section) if field.init}
         hints = typing.get_type_hints(section)
         values: dict[str, Any] = {}
-        for key, value in node.value:
+        for key, value in self.mapping(node, where).value:
             name = key.value if isinstance(key, yaml.ScalarNode) else _found(key)
             if name not in fields:
                 known = ", ".join(sorted(fields))
-                raise self.error(key, f"unknown key {name!r} in {where}; known: {known}")
+                raise _error(key, f"unknown key {name!r} in {where}; known: {known}")
             if name in values:
-                raise self.error(key, f"key {name!r} in {where} is there twice; keep one")
+                raise _error(key, f"key {name!r} in {where} is there twice; keep one")
             values[name] = self.value(value, hints[name], f"{name!r}", fields[name].metadata)
         missing = [name for name, field in fields.items() if name not in values and _needed(field)]
         if missing:
-            raise self.error(node, f"{where} lacks {', '.join(map(repr, missing))}; add it")
+            raise _error(node, f"{where} lacks {', '.join(map(repr, missing))}; add it")
         try:
             return section(**values)
         except ValueError as error:
-            raise self.error(node, f"{where}: {error}") from error
+            raise _error(node, f"{where}: {error}") from error
+
+    def mapping(self, node: yaml.Node, where: str) -> yaml.MappingNode:
+        if not isinstance(node, yaml.MappingNode):
+            raise _error(node, f"{where}: expected keys and values, found {_found(node)}")
+        return node
+
+    def table(
+        self, node: yaml.Node, kind: Any, where: str, bounds: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        entries: dict[str, Any] = {}
+        for key, value in self.mapping(node, where).value:
+            name = self.value(key, str, f"a name in {where}", bounds)
+            if name in entries:
+                raise _error(key, f"key {name!r} in {where} is there twice; keep one")
+            entries[name] = self.value(value, kind, f"{name!r}", {})
+        return entries
 
     def value(self, node: yaml.Node, hint: Any, where: str, bounds: Mapping[str, Any]) -> Any:
         origin = typing.get_origin(hint)
@@ -122,16 +168,20 @@ class _Mapper:
             return self.optional(node, hint, where, bounds)
         if origin is tuple:
             return self.items(node, typing.get_args(hint), where, bounds)
+        if origin is dict:
+            return self.table(node, typing.get_args(hint)[1], where, bounds)
+        if hint is yaml.MappingNode:
+            return self.mapping(node, where)
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             return self.dataclass(node, hint, where)
         if origin is Literal:
             return self.choice(node, typing.get_args(hint), where)
         if hint is Path:
-            return self.path.parent / self.scalar(node, str, where)
+            return Path(node.start_mark.name).parent / self.scalar(node, str, where)
         scalar = self.scalar(node, hint, where)
         problem = _out_of_bounds(scalar, bounds)
         if problem:
-            raise self.error(node, f"{where} must be {problem}, found {scalar!r}")
+            raise _error(node, f"{where} must be {problem}, found {scalar!r}")
         return scalar
 
     def optional(self, node: yaml.Node, hint: Any, where: str, bounds: Mapping[str, Any]) -> Any:
@@ -146,33 +196,33 @@ class _Mapper:
         self, node: yaml.Node, kinds: tuple[Any, ...], where: str, bounds: Mapping[str, Any]
     ) -> tuple[Any, ...]:
         if not isinstance(node, yaml.SequenceNode):
-            raise self.error(node, f"{where}: expected a list, found {_found(node)}")
+            raise _error(node, f"{where}: expected a list, found {_found(node)}")
         count = len(node.value)
         if kinds[-1] is Ellipsis:
             kinds = kinds[:1] * count
         if count != len(kinds):
-            raise self.error(node, f"{where}: expected {len(kinds)} items, found {count}")
+            raise _error(node, f"{where}: expected {len(kinds)} items, found {count}")
         if count < bounds.get("min_items", 0):
-            raise self.error(node, f"{where}: expected at least {bounds['min_items']} items")
+            raise _error(node, f"{where}: expected at least {bounds['min_items']} items")
         pairs = enumerate(zip(node.value, kinds, strict=True))
         return tuple(self.value(item, kind, f"{where}[{i}]", bounds) for i, (item, kind) in pairs)
 
     def choice(self, node: yaml.Node, choices: tuple[Any, ...], where: str) -> Any:
         known = {str(choice): choice for choice in choices}
         if not isinstance(node, yaml.ScalarNode) or node.value not in known:
-            raise self.error(
-                node, f"{where}: expected one of {', '.join(known)}, found {_found(node)}"
-            )
+            raise _error(node, f"{where}: expected one of {', '.join(known)}, found {_found(node)}")
         return known[node.value]
 
     def scalar(self, node: yaml.Node, kind: type, where: str) -> Any:
         value = _parsed(node, kind) if isinstance(node, yaml.ScalarNode) else None
         if value is None:
             hint = "; put it in quotes" if kind is str and not _is_collection(node) else ""
-            raise self.error(
-                node, f"{where}: expected {_EXPECTED[kind]}, found {_found(node)}{hint}"
-            )
+            raise _error(node, f"{where}: expected {_EXPECTED[kind]}, found {_found(node)}{hint}")
         return value
+
+
+def _error(node: yaml.Node, problem: str) -> LpaError:
+    return LpaError(f"{node.start_mark.name}:{_line(node.start_mark)}: {problem}")
 
 
 def _parsed(node: yaml.ScalarNode, kind: type) -> Any:

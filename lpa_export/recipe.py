@@ -62,12 +62,15 @@ def _require_falling(name: str, temperatures: tuple[float, float]) -> None:
 class DataSettings:
     """Manifests of real speech and the folder of synthetic voices that training adds to it.
 
-    Training chooses its best weights by ``dev``; only the sweep does without.
+    Training chooses its best weights by ``dev``; only the sweep does without. ``spliced``: so many
+    utterances more are put together from the pieces of ``train``, speaker by speaker, as soon as
+    there is a model that finds the words: from ``refine`` on.
     """
 
     train: tuple[Path, ...] = field(metadata={"min_items": 1})
     dev: Path | None = None
     synthetic: Path | None = None
+    spliced: int = _bounded(0, min=0, max=1_000_000)
 
 
 @dataclass(frozen=True)
@@ -151,12 +154,14 @@ class TrainingSettings:
 
     ``precision`` bf16: matrix products in bfloat16; weights, their updates and the pulses stay
     float32. ``accumulate``: so many batches make one update. ``tensorboard``: event files beside
-    the logs (needs the tensorboard package).
+    the logs (needs the tensorboard package). ``optimizer`` muon: the encoder's matrices are updated
+    by Muon, everything else by AdamW.
     """
 
     precision: Literal["fp32", "bf16"] = "fp32"
     accumulate: int = _bounded(1, min=1, max=10_000)
     tensorboard: bool = False
+    optimizer: Literal["adamw", "muon"] = "adamw"
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,8 @@ class LPASettings:
     """Which attention layers become LPA, and the layer's shape.
 
     Pulses are per head; ``kernel_size``, ``max_offset``, widths and periods are in frames.
+    ``anchor``: an aperiodic window lies near its own frame, or is one for all frames of the
+    utterance (to compare with: no target exports it).
     """
 
     layers: tuple[int, ...] = field(metadata={"min": 0, "max": 95})
@@ -176,6 +183,7 @@ class LPASettings:
     max_width: float = _bounded(32.0, min=1.0, max=1000.0)
     min_period: float = _bounded(4.0, min=1.0, max=10_000.0)
     max_period: float = _bounded(512.0, min=1.0, max=10_000.0)
+    anchor: Literal["frame", "utterance"] = "frame"
 
     def __post_init__(self) -> None:
         if len(set(self.layers)) != len(self.layers):
@@ -283,12 +291,13 @@ class ExecutorchSettings:
     """How ``lpa-export --target executorch`` lowers the model.
 
     ``lowering``: how LPA layers are written, ``auto`` is what was measured best for the backend.
-    ``buckets``: seconds of audio, ascending, for backends that take fixed shapes only.
-    ``quantize``: int8 weights with dynamic int8 activations, or weights alone.
+    ``buckets``: seconds of audio, ascending, for backends that take fixed shapes only; the longest
+    bounds a program of any length, whose memory is laid out for it.
+    ``quantize``: weights and activations in int8.
     """
 
     backend: str = _bounded("xnnpack", pattern="[a-z][a-z0-9_]{0,31}")
-    quantize: Literal["none", "int8", "int8-weights"] = "none"
+    quantize: Literal["none", "int8"] = "none"
     lowering: Literal["auto", "prefix_sum", "local_dense_mask"] = "auto"
     buckets: tuple[float, ...] = _bounded((5.0, 10.0, 20.0, 30.0), **_BUCKETS)
 
@@ -335,7 +344,6 @@ class GatesSettings:
     fp32: GateOverrides = GateOverrides()
     fp16: GateOverrides = GateOverrides()
     int8: GateOverrides = GateOverrides()
-    int8_weights: GateOverrides = GateOverrides()
     palette6: GateOverrides = GateOverrides()
     palette4: GateOverrides = GateOverrides()
 
@@ -348,7 +356,7 @@ class GatesSettings:
 
     def resolved(self, precision: str) -> Gates:
         """The gates that hold for ``precision``, defaults included."""
-        overrides = getattr(self, precision.replace("-", "_"), GateOverrides())
+        overrides = getattr(self, precision, GateOverrides())
         ceiling = {"reference_wer_ceiling": self.reference_wer_ceiling}
         common = resolve_gates(precision, ceiling, reason=self.reason)
         own = resolve_gates(precision, overrides.given(), reason=overrides.reason)

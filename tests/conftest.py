@@ -103,7 +103,7 @@ def tiny_checkpoint(tmp_path: Path, tiny_config: Callable[..., Any]) -> Callable
 
         torch.manual_seed(7)
         model = Wav2Vec2ForCTC(tiny_config(norm)).eval()
-        pulses = {"aperiodic": 2, "periodic": 1, "positional": 1}
+        pulses: dict[str, Any] = {"aperiodic": 2, "periodic": 1, "positional": 1}
         section = None
         if layers:
             replace_layers(model, layers, LPAConfig(hidden_size=32, num_heads=2, **pulses))

@@ -1,4 +1,4 @@
-"""`lpa-train`: an attention teacher, how hard each layer is to replace, and layers replaced."""
+"""`lpa-train`: a teacher, how hard its layers are to replace, layers replaced, and studies."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lpa_export.commands import _study, _windows
+from lpa_export.commands._arguments import count
 from lpa_export.commands._cli import PASSED, run_command
 from lpa_export.errors import LpaError
 from lpa_export.training.layer_choice import Easiest, LayerChoice, parse_layers
@@ -22,6 +24,11 @@ STAGES = {
     "sweep": "rank the teacher's layers by how well an LPA can stand in for their attention",
     "replace": "replace layers of the teacher by LPA one after another, with distillation",
 }
+# What has flags of its own.
+OTHERS = {
+    "study": ("compare ways of replacing attention, with confidence intervals", _study),
+    "windows": ("draw where a model's windows lie on a recording", _windows),
+}
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +37,12 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         "Train what a recipe describes. A run that was stopped continues where it was when the "
         "same command is given again."
     )
-    metavar = "{" + ",".join(STAGES) + "}"
+    metavar = "{" + ",".join((*STAGES, *OTHERS)) + "}"
     stages = parser.add_subparsers(dest="stage", required=True, metavar=metavar)
+    for name, (text, command) in OTHERS.items():
+        command.configure_parser(_added(stages, name, text))
     for name, text in STAGES.items():
-        stage = stages.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        stage = _added(stages, name, text)
         stage.add_argument("--recipe", type=Path, required=True, metavar="FILE", help="the recipe")
         stage.add_argument(
             "--out",
@@ -41,10 +50,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
             metavar="DIR",
             help="run folder (default: build/train/<name>/<stage>)",
         )
-        stage.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: all)")
-        stage.add_argument(
-            "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
-        )
+        stage.add_argument("--threads", type=count, metavar="N", help="CPU threads (default: all)")
         if name != "teacher":
             stage.add_argument(
                 "--checkpoint",
@@ -71,10 +77,14 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
-    return int(text)
+def _added(stages: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = stages.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + "."
+    )
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+    return parser
 
 
 def _layers(text: str) -> LayerChoice | None:
@@ -145,6 +155,8 @@ def _teacher(recipe: Recipe, runs: Path, named: str | None) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the stage asked for and say what came of it and where it lies."""
+    if arguments.stage in OTHERS:
+        return OTHERS[arguments.stage][1].run(arguments)
     options = vars(arguments)
     names = ("recipe", "out", "teacher", "layers", "sweep", "threads")
     folder = train(

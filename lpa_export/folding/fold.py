@@ -21,9 +21,12 @@ def fold(lpa: LPA, *, form: Form, frames: int | None = None) -> nn.Module:
     """A copy of the layer that holds its hard form only; `lpa` itself stays as it is.
 
     `prefix_sum` takes any length; `local_dense_mask` takes exactly `frames` frames, padding
-    included. Raises ValueError for another form, and when `frames` is missing or has no use.
+    included. Raises ValueError for another form, when `frames` is missing or has no use, and for
+    pulses that are anchored to the utterance.
     Cast the layer before folding: stored windows of `prefix_sum` must stay in float64.
     """
+    if lpa.config.anchor != "frame":
+        raise ValueError(f"pulses anchored to the {lpa.config.anchor} have no folded form")
     if form == "prefix_sum" and frames is None:
         return PrefixSumLPA(lpa)
     if form == "local_dense_mask" and frames is not None and frames >= 1:

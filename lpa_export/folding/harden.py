@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lpa_export.layers.fixed_pulses import Shares
 from lpa_export.layers.lpa import LPA
 from lpa_export.layers.soft import band_blocks, positional_gates, soft_gate
 from lpa_export.metrics import psnr
@@ -58,39 +59,55 @@ def measure_hardness(layer: int, lpa: LPA, inputs: Inputs) -> LayerHardness:
     return LayerHardness(layer, soft / total, psnr(outputs[0].cpu(), outputs[1].cpu()))
 
 
-@torch.no_grad()
 def count_soft_gates(lpa: LPA, hidden: Tensor, valid: Tensor | None) -> tuple[int, int]:
-    """Gate evaluations with 0.05 < g < 0.95, and all of them.
-
-    Counted are, per head and pulse: aperiodic, valid frames s in the band |s - t| <= L of each
-    valid frame t; periodic, each valid frame under the tooth of its own period; positional, each
-    valid frame.
-    """
-    present = _valid(hidden, valid)
-    counts = [_count_aperiodic(lpa, hidden, valid, present)]
-    frames = hidden.shape[1]
-    heads = lpa.config.num_heads
-    centres = torch.arange(frames, device=hidden.device, dtype=hidden.dtype) + 0.5
-    if lpa.periodic is not None:
-        period, phase, width = (part[..., None] for part in lpa.periodic.teeth(hidden.dtype))
-        lower = phase + ((centres - phase) / period).floor() * period
-        upper = (lower + width).clamp_min(1.0)
-        gates = soft_gate(centres, lower, upper, lpa.temperature)
-        counts.append(_count(gates, present[:, None, None]))
-    if lpa.positional is not None:
-        shares = lpa.positional.shares(hidden.dtype)
-        gates = positional_gates(*shares, present.sum(1), frames, lpa.temperature)
-        counts.append(_count(gates, present[:, None, None].expand(-1, heads, -1, -1)))
+    """Gate evaluations with 0.05 < g < 0.95, and all of them; see `count_by_family`."""
+    counts = count_by_family(lpa, hidden, valid).values()
     soft, total = (sum(column) for column in zip(*counts, strict=True))
     return soft, total
 
 
-def _count_aperiodic(
+@torch.no_grad()
+def count_by_family(lpa: LPA, hidden: Tensor, valid: Tensor | None) -> dict[str, tuple[int, int]]:
+    """Family -> gate evaluations with 0.05 < g < 0.95, and all of them; families with pulses only.
+
+    Counted are, per head and pulse: aperiodic, valid frames s in the band |s - t| <= L of each
+    valid frame t, or each valid frame where the window is anchored to the utterance; periodic,
+    each valid frame under the tooth of its own period; positional, each valid frame.
+    """
+    present = _valid(hidden, valid)
+    hidden = hidden.masked_fill(~present[..., None], 0.0)
+    lengths = present.sum(1)
+    counts = {}
+    if lpa.config.moving:
+        counts["aperiodic"] = _count_moving(lpa, hidden, valid, present)
+    anchored = lpa.utterance_shares(hidden, lengths)
+    if anchored is not None:
+        counts["aperiodic"] = _count_shares(lpa, anchored, present, lengths)
+    if lpa.periodic is not None:
+        counts["periodic"] = _count_teeth(lpa, present, hidden.dtype)
+    if lpa.positional is not None:
+        shares = lpa.positional.shares(hidden.dtype)
+        counts["positional"] = _count_shares(lpa, shares, present, lengths)
+    return counts
+
+
+def _count_teeth(lpa: LPA, present: Tensor, dtype: torch.dtype) -> tuple[int, int]:
+    assert lpa.periodic is not None
+    centres = torch.arange(present.shape[1], device=present.device, dtype=dtype) + 0.5
+    period, phase, width = (part[..., None] for part in lpa.periodic.teeth(dtype))
+    lower = phase + ((centres - phase) / period).floor() * period
+    gates = soft_gate(centres, lower, (lower + width).clamp_min(1.0), lpa.temperature)
+    return _count(gates, present[:, None, None])
+
+
+def _count_shares(lpa: LPA, shares: Shares, present: Tensor, lengths: Tensor) -> tuple[int, int]:
+    gates = positional_gates(*shares, lengths, present.shape[1], lpa.temperature)
+    return _count(gates, present[:, None, None])
+
+
+def _count_moving(
     lpa: LPA, hidden: Tensor, valid: Tensor | None, present: Tensor
 ) -> tuple[int, int]:
-    if not lpa.config.aperiodic:
-        return 0, 0
-    hidden = hidden.masked_fill(~present[..., None], 0.0)
     _, controls, lengths = lpa.read(hidden, valid)
     lower, upper = lpa.soft_edges(controls, lengths)
     soft = total = 0

@@ -2,13 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+Anchor = Literal["frame", "utterance"]
 
 
 @dataclass(frozen=True)
 class LPAConfig:
     """Sizes and bounds of one layer; lengths in frames.
 
-    `aperiodic`, `periodic` and `positional` count the pulses of each family per head.
+    `aperiodic`, `periodic` and `positional` count the pulses of each family per head. `anchor`:
+    an aperiodic window lies near its own frame, or is one for all frames of the utterance.
     Raises ValueError for sizes that cannot make a layer.
     """
 
@@ -23,6 +27,7 @@ class LPAConfig:
     max_width: float = 32.0
     min_period: float = 4.0
     max_period: float = 512.0
+    anchor: Anchor = "frame"
 
     def __post_init__(self) -> None:
         counts = (self.aperiodic, self.periodic, self.positional)
@@ -48,6 +53,10 @@ class LPAConfig:
                 1.0 <= self.min_period < self.max_period,
                 f"periods must hold 1 <= min < max, found {self.min_period} and {self.max_period}",
             ),
+            (
+                self.anchor in get_args(Anchor),
+                f"anchor must be one of {', '.join(get_args(Anchor))}, found {self.anchor!r}",
+            ),
         )
         for holds, message in rules:
             if not holds:
@@ -64,11 +73,16 @@ class LPAConfig:
         return self.aperiodic + self.periodic + self.positional
 
     @property
+    def moving(self) -> int:
+        """Aperiodic pulses of one head whose windows move from frame to frame."""
+        return self.aperiodic if self.anchor == "frame" else 0
+
+    @property
     def band(self) -> int:
         """L: no aperiodic window of frame t reaches a frame s with |s - t| > L."""
         return math.ceil(self.max_offset + self.max_width / 2)
 
     @property
     def controls(self) -> int:
-        """Control logits per frame: offset and width of the aperiodic pulses, every amplitude."""
-        return self.num_heads * (2 * self.aperiodic + self.pulses)
+        """Control logits per frame: offset and width of the moving pulses, every amplitude."""
+        return self.num_heads * (2 * self.moving + self.pulses)

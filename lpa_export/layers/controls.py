@@ -18,7 +18,8 @@ FIRST_LOGIT_SPREAD = 0.1
 class Controls(NamedTuple):
     """Edges relative to the centre of frame t, in frames, and amplitudes in (0, 1).
 
-    lower, upper: (B, T, H, K_a); amplitudes: (B, T, H, K), aperiodic, periodic, positional.
+    lower, upper: (B, T, H, K_a), of the pulses that move with their frame (none with anchor
+    `utterance`); amplitudes: (B, T, H, K), aperiodic, periodic, positional.
     """
 
     lower: Tensor
@@ -31,15 +32,15 @@ def read_controls(logits: Tensor, config: LPAConfig) -> Controls:
 
     Offset c = R tanh(.), width w = w_min + (w_max - w_min) sigmoid(.); the edges are c -+ w/2.
     """
-    per_family = config.num_heads * config.aperiodic
+    per_family = config.num_heads * config.moving
     sizes = (per_family, per_family, config.num_heads * config.pulses)
     offset_logits, width_logits, amplitude_logits = logits.split(sizes, dim=-1)
     offset = config.max_offset * torch.tanh(offset_logits)
     span = (config.max_width - config.min_width) / 2
     half_width = config.min_width / 2 + span * torch.sigmoid(width_logits)
     return Controls(
-        lower=(offset - half_width).unflatten(-1, (config.num_heads, config.aperiodic)),
-        upper=(offset + half_width).unflatten(-1, (config.num_heads, config.aperiodic)),
+        lower=(offset - half_width).unflatten(-1, (config.num_heads, config.moving)),
+        upper=(offset + half_width).unflatten(-1, (config.num_heads, config.moving)),
         amplitudes=torch.sigmoid(amplitude_logits).unflatten(-1, (config.num_heads, config.pulses)),
     )
 
@@ -50,7 +51,7 @@ def initialise_controls(linear: nn.Linear, config: LPAConfig) -> None:
     Offsets are spread evenly over the pulses of all heads, widths geometrically and in another
     order, so that near and far windows are both narrow and wide.
     """
-    pulses = config.num_heads * config.aperiodic
+    pulses = config.num_heads * config.moving
     reach = min(FIRST_OFFSETS, config.max_offset / 2)
     offsets = torch.linspace(-reach, reach, pulses) if pulses > 1 else torch.zeros(pulses)
     # Steps of the golden ratio visit the range evenly in an order unlike the offsets'.

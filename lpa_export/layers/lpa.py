@@ -20,6 +20,9 @@ Windows, in frames (frame s covers [s, s + 1)):
   window [(mu - rho) n, (mu + rho) n). One mean m_k per utterance, collected under the gate and
   given back through the same gate: y(t) += a_k(t) g_k(t) m_k.
 
+With `anchor: utterance` the aperiodic windows lie at places of the utterance that its content
+chooses, the same for all its frames: `utterance_pulses` states that form.
+
 Soft gates (training): g = sigmoid((s + 1/2 - a) / tau) sigmoid((b - s - 1/2) / tau), the edges
 clipped to a' = min(a, n - 1), b' = max(b, a' + 1, 1), which keeps the centre of a valid frame in
 each window: the sum of g never vanishes, and the limit tau -> 0 is the hard form exactly. A tooth
@@ -47,6 +50,11 @@ from lpa_export.layers.soft import (
     periodic_means,
     positional_gates,
     weighted_means,
+)
+from lpa_export.layers.utterance_pulses import (
+    UtterancePulses,
+    hard_utterance_means,
+    soft_utterance_means,
 )
 
 CONTEXT_NOISE = 0.02
@@ -77,6 +85,8 @@ class LPA(nn.Module):
             bias=False,
         )
         self.controls = nn.Linear(width, config.controls)
+        anchored = config.aperiodic - config.moving
+        self.utterance = UtterancePulses(config) if anchored else None
         self.periodic = PeriodicPulses(config) if config.periodic else None
         self.positional = PositionalPulses(config) if config.positional else None
         initialise_controls(self.controls, config)
@@ -91,13 +101,38 @@ class LPA(nn.Module):
         """
         if valid is not None:
             hidden = hidden.masked_fill(~valid[..., None], 0.0)
-        values, controls, lengths = self.read(hidden, valid)
+        context = self._context(hidden)
+        values, controls, lengths = self._read(hidden, context, valid)
         mix = self._hard_mix if self.hard else self._soft_mix
-        mixed = self.output(mix(values, controls, lengths).flatten(2))
+        if self.utterance is None:
+            mixed = mix(values, controls, lengths)
+        else:
+            own, others = controls.amplitudes.tensor_split((self.config.aperiodic,), dim=-1)
+            shares = self.utterance.shares(context, lengths)
+            mixed = self._utterance_mix(values, shares, own, lengths)
+            if others.shape[-1]:
+                mixed = mixed + mix(values, controls._replace(amplitudes=others), lengths)
+        mixed = self.output(mixed.flatten(2))
         return mixed if valid is None else mixed.masked_fill(~valid[..., None], 0.0)
 
     def read(self, hidden: Tensor, valid: Tensor | None) -> tuple[Tensor, Controls, Tensor]:
         """Values (B, T, H, d), controls and lengths (B,) of hidden that is zero at padding."""
+        return self._read(hidden, self._context(hidden), valid)
+
+    def utterance_shares(self, hidden: Tensor, lengths: Tensor) -> Shares | None:
+        """Windows (B, H, K_a) anchored to the utterance, hidden zero at padding; None: no such."""
+        if self.utterance is None:
+            return None
+        return self.utterance.shares(self._context(hidden), lengths)
+
+    def _context(self, hidden: Tensor) -> Tensor:
+        """u: (B, T, D) in and out."""
+        context: Tensor = self.context(hidden.transpose(1, 2)).transpose(1, 2)
+        return context
+
+    def _read(
+        self, hidden: Tensor, context: Tensor, valid: Tensor | None
+    ) -> tuple[Tensor, Controls, Tensor]:
         batch, frames, _ = hidden.shape
         values = self.value(hidden)
         if valid is None:
@@ -105,9 +140,18 @@ class LPA(nn.Module):
         else:
             values = values * valid[..., None]
             lengths = valid.sum(dim=1)
-        context = self.context(hidden.transpose(1, 2)).transpose(1, 2)
         controls = read_controls(self.controls(context), self.config)
         return values.unflatten(-1, (self.config.num_heads, -1)), controls, lengths
+
+    def _utterance_mix(
+        self, values: Tensor, shares: Shares, amplitudes: Tensor, lengths: Tensor
+    ) -> Tensor:
+        """Part (B, T, H, d) of the pulses anchored to the utterance; amplitudes (B, T, H, K_a)."""
+        if self.hard:
+            means = hard_utterance_means(values, shares, lengths)
+        else:
+            means = soft_utterance_means(values, shares, lengths, self.temperature)
+        return (amplitudes.transpose(1, 2) @ means).transpose(1, 2)
 
     def _soft_mix(self, values: Tensor, controls: Controls, lengths: Tensor) -> Tensor:
         """Soft mixture (B, T, H, d) of values (B, T, H, d)."""
@@ -117,10 +161,10 @@ class LPA(nn.Module):
         weighted = torch.cat([values, present.expand(-1, -1, values.shape[2], 1)], dim=-1)
         weighted = weighted.transpose(1, 2).contiguous()
         amplitudes = controls.amplitudes.permute(0, 2, 3, 1)[..., None]
-        counts = (self.config.aperiodic, self.config.periodic, self.config.positional)
+        counts = (self.config.moving, self.config.periodic, self.config.positional)
         aperiodic, periodic, positional = amplitudes.split(counts, dim=2)
         parts = []
-        if self.config.aperiodic:
+        if self.config.moving:
             lower, upper = self.soft_edges(controls, lengths)
             means = aperiodic_means(
                 weighted, lower, upper, temperature=self.temperature, band=self.config.band

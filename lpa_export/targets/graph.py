@@ -17,7 +17,7 @@ from lpa_export.checkpoint import Checkpoint
 from lpa_export.errors import LpaError
 from lpa_export.folding.fold import fold
 from lpa_export.reference import stage_names
-from lpa_export.surgery import LPAAttention, encoder_layers
+from lpa_export.surgery import LPAAttention, encoder_layers, lpa_layers
 from lpa_export.targets.frames import frames_after
 from lpa_export.targets.rewrites import (
     KeyMaskedAttention,
@@ -39,13 +39,19 @@ __all__ = [
 
 
 def require_plain(checkpoint: Checkpoint) -> None:
-    """Raise LpaError for a wav2vec2 with parts that :class:`HardModel` does not have."""
+    """Raise LpaError for a wav2vec2 or LPA layers with parts that no target is written for."""
     config = checkpoint.model.config
     for setting in ("add_adapter", "adapter_attn_dim"):
         if getattr(config, setting, None):
             raise LpaError(
                 f"{checkpoint.name}: {setting} is {getattr(config, setting)}, but adapters cannot "
                 "be exported; merge them into the model, or use one without"
+            )
+    for index, lpa in lpa_layers(checkpoint.model).items():
+        if lpa.config.anchor != "frame":
+            raise LpaError(
+                f"{checkpoint.name}: the aperiodic pulses of layer {index} are anchored to the "
+                f"{lpa.config.anchor}, which no target can export; train with anchor: frame"
             )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -15,45 +15,55 @@ from lpa_export.metrics import psnr
 from lpa_export.surgery import encoder_layers, lpa_layers
 from lpa_export.surgery.wav2vec2 import valid_frames
 from lpa_export.training.data import SpeechSet, normalise, pad
-from lpa_export.training.evaluate import word_error_rate
+from lpa_export.training.evaluate import transcribe
+from lpa_export.word_errors import count_errors
 
-__all__ = ["measure_hardening"]
+__all__ = ["Hardening", "measure_hardening"]
 
 CLIPS = 32  # for gates and PSNR; the WER is of the whole set
 
 
-def measure_hardening(
-    teacher: Wav2Vec2ForCTC, model: Wav2Vec2ForCTC, dev: SpeechSet
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Harden `model` in place; returns figures of the model, and hardness by layer.
+@dataclass(frozen=True)
+class Hardening:
+    """What a model became when it was hardened.
 
-    Figures: WER in percent of the teacher, the soft and the hard model on `dev`, and the PSNR (dB)
-    of the hard model's logits against the soft one's. Layers: share of soft gates, PSNR (dB).
+    `figures`: WER in percent of the teacher, the soft and the hard model on dev, and the PSNR (dB)
+    of the hard model's logits against the soft one's. `layers`: share of soft gates and PSNR (dB)
+    by layer. `transcripts`: of dev, in its order, by `teacher`, `soft` and `hard`.
     """
+
+    figures: Mapping[str, float]
+    layers: Mapping[str, Mapping[str, float]]
+    transcripts: Mapping[str, list[str]]
+
+
+def measure_hardening(teacher: Wav2Vec2ForCTC, model: Wav2Vec2ForCTC, dev: SpeechSet) -> Hardening:
+    """Harden `model` in place and measure it on `dev`."""
     model.eval()
     replaced = lpa_layers(model)
     for lpa in replaced.values():
         lpa.hard = False
-    soft_wer = word_error_rate(model, dev)
+    transcripts = {"teacher": transcribe(teacher.eval(), dev), "soft": transcribe(model, dev)}
     captured: dict[int, list[tuple[torch.Tensor, torch.Tensor | None]]] = {i: [] for i in replaced}
     with _captured(model, captured):
         soft_logits = _logits(model, dev)
     hardness = harden(replaced, captured)
     hard_logits = _logits(model, dev)
-    figures = {
-        "teacher_wer": 100 * word_error_rate(teacher.eval(), dev),
-        "soft_wer": 100 * soft_wer,
-        "hard_wer": 100 * word_error_rate(model, dev),
+    transcripts["hard"] = transcribe(model, dev)
+    texts = [utterance.text for utterance in dev.utterances]
+    figures = {f"{who}_wer": count_errors(texts, said).wer for who, said in transcripts.items()}
+    figures |= {
         "hard_psnr_db": psnr(soft_logits, hard_logits),
         "utterances": len(dev),
-        "words": sum(len(utterance.text.split()) for utterance in dev.utterances),
+        "words": sum(len(text.split()) for text in texts),
     }
     layers: dict[str, dict[str, Any]] = {}
     for layer in hardness:
         values = asdict(layer)
         number = str(values.pop("layer"))
         layers[number] = {k: round(v, 4) for k, v in values.items()}
-    return {name: round(value, 4) for name, value in figures.items()}, layers
+    rounded = {name: round(value, 4) for name, value in figures.items()}
+    return Hardening(rounded, layers, transcripts)
 
 
 @torch.inference_mode()

@@ -72,17 +72,18 @@ def _fit_windows(lpa: LPA, profile: AttentionProfile) -> None:
     # Far weight is spread over the utterance: where positional pulses can give it, no local one
     # is to stand for it.
     far = profile.far if config.positional else np.zeros(config.num_heads)
-    local = config.num_heads * config.aperiodic
+    # Windows anchored to the utterance stay as they are: no distance from a frame tells of them.
+    local = config.num_heads * config.moving
     bias = lpa.controls.bias
-    offsets, widths = (part.view(config.num_heads, -1) for part in bias[: 2 * local].chunk(2))
+    offsets, widths = bias[: 2 * local].view(2, config.num_heads, config.moving)
     gains = bias[2 * local :].view(config.num_heads, -1)
     first, second = config.aperiodic, config.aperiodic + config.periodic
     for head in range(config.num_heads):
         target = profile.relative[head] - far[head]
-        near, amplitudes = pursue(target, every, boxes.weights, config.aperiodic)
+        near, amplitudes = pursue(target, every, boxes.weights, config.moving)
         offsets[head] = _chosen(boxes, "offset", near)
         widths[head] = _chosen(boxes, "width", near)
-        gains[head, :first] = _logits(amplitudes)
+        gains[head, : config.moving] = _logits(amplitudes)
         if lpa.periodic is not None:
             rest = target - amplitudes @ boxes.weights[near]
             repeated, amplitudes = pursue(rest, every, teeth.weights, config.periodic)

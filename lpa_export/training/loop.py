@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from lpa_export.training.curve import draw_curve
 from lpa_export.training.data import SpeechSet
 from lpa_export.training.evaluate import require_usable
 from lpa_export.training.files import is_main_process, save_weights
+from lpa_export.training.optimiser import Optimiser, OptimizerName
 from lpa_export.training.records import RunLog
 from lpa_export.training.state import STATE, EpochSums, Progress, restore, save
 from lpa_export.training.step import Group, Loss, gradients, groups
@@ -58,6 +59,7 @@ class Settings:
     average_epochs: int = 0
     precision: Precision = "fp32"
     accumulate: int = 1
+    optimizer: OptimizerName = "adamw"
     tensorboard: bool = False
 
 
@@ -118,11 +120,13 @@ class _Run:
         self.model, self.loss, self.speech = model, loss, speech
         self.settings, self.folder = settings, folder
         self.evaluate, self.dropout = evaluate, dropout
-        self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(
-            _groups(self.parameters, settings), lr=settings.learning_rate
+        self.optimiser = Optimiser(
+            {n: p for n, p in model.named_parameters() if p.requires_grad},
+            settings.optimizer,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
         )
-        self.progress, self.sums = restore(folder, model, self.optimizer, self.parameters)
+        self.progress, self.sums = restore(folder, model, self.optimiser)
         share_weights(model)
         self.average = WeightAverage(folder / AVERAGE)
         self.log = RunLog(
@@ -168,7 +172,7 @@ class _Run:
         started = time.monotonic()
         rate = self.settings.learning_rate * learning_rate_share(share, self.settings)
         terms = _update(
-            self.model, self.loss, self.speech, group, self.optimizer, self.settings, share, rate
+            self.model, self.loss, self.speech, group, self.optimiser, self.settings, share, rate
         )
         step, seconds = self.progress.step + 1, time.monotonic() - started
         norm = terms.pop("gradient_norm")
@@ -223,7 +227,7 @@ class _Run:
         return figures["wer"]
 
     def _save(self) -> None:
-        save(self.folder, self.model, self.optimizer, self.parameters, self.progress, self.sums)
+        save(self.folder, self.model, self.optimiser, self.progress, self.sums)
         self.saved = time.monotonic()
 
 
@@ -232,13 +236,13 @@ def _update(
     loss: Loss,
     speech: SpeechSet,
     group: Group,
-    optimizer: torch.optim.Optimizer,
+    optimiser: Optimiser,
     settings: Settings,
     share: float,
     rate: float,
 ) -> dict[str, float]:
     """One optimiser step; the terms of its loss as numbers, and the norm of the gradients."""
-    optimizer.zero_grad()
+    optimiser.zero_grad()
     terms = gradients(
         model,
         loss,
@@ -255,14 +259,5 @@ def _update(
             f"the gradients became {norm} in epoch {group.epoch + 1}, batch {group.first + 1}: "
             "lower learning_rate in the recipe; the last saved state is still good"
         )
-    for options in optimizer.param_groups:
-        options["lr"] = rate
-    optimizer.step()
+    optimiser.step(rate)
     return terms | {"gradient_norm": norm}
-
-
-def _groups(parameters: dict[str, nn.Parameter], settings: Settings) -> Iterator[dict[str, object]]:
-    """Weight decay for matrices and filters only, not for biases and norms."""
-    for decays in (True, False):
-        chosen = [p for p in parameters.values() if (p.dim() > 1) == decays]
-        yield {"params": chosen, "weight_decay": settings.weight_decay if decays else 0.0}

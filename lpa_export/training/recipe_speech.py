@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from transformers import Wav2Vec2ForCTC
 
 from lpa_export.ctc import Vocabulary
 from lpa_export.errors import LpaError
 from lpa_export.recipe import DataSettings, Recipe, TeacherSettings
 from lpa_export.speech import Utterance, data_hash, load_utterances
 from lpa_export.training.data import SpeechSet
+from lpa_export.training.files import is_main_process
+from lpa_export.training.run_folder import RunFolder
 from lpa_export.training.selection import choose_seconds, hold_out
+from lpa_export.training.splice import MANIFEST, splice
+from lpa_export.training.workers import accelerator
 
-__all__ = ["sweep_speech", "training_speech"]
+__all__ = ["spliced_speech", "sweep_speech", "training_speech"]
 
 
 def training_speech(
-    recipe: Recipe, training: TeacherSettings, vocabulary: Vocabulary, field: int
+    recipe: Recipe,
+    training: TeacherSettings,
+    vocabulary: Vocabulary,
+    field: int,
+    more: Callable[[], Iterable[Path]] = tuple,
 ) -> tuple[SpeechSet, SpeechSet, str]:
-    """Training speech at every speed, dev speech, and the hash of the training data."""
+    """Training speech at every speed, dev speech, and the hash of the training data.
+
+    `more` gives manifests that come on top, asked for once the recipe's own can be read.
+    """
     data = _data(recipe)
     if data.dev is None:
         raise LpaError(f"{recipe.name}: 'data' names no 'dev' speech, by which weights are chosen")
@@ -29,10 +42,30 @@ def training_speech(
             raise LpaError(f"{voices}: no synthetic voices there yet; make them with: make data")
         sources.append(voices)
     utterances = _utterances(sources)
+    dev = SpeechSet(load_utterances(data.dev), vocabulary, receptive_field=field)
+    utterances += _utterances(more())
     speeds: Sequence[float] = training.speeds
     train = SpeechSet(utterances, vocabulary, receptive_field=field, speeds=speeds)
-    dev = SpeechSet(load_utterances(data.dev), vocabulary, receptive_field=field)
     return train, dev, data_hash(utterances)
+
+
+def spliced_speech(
+    recipe: Recipe, model: Wav2Vec2ForCTC, vocabulary: Vocabulary, run: RunFolder
+) -> list[Path]:
+    """The manifest of as much spliced speech as the recipe asks for, made in `run` if missing.
+
+    `model` finds the words. Of a launched group one process writes.
+    """
+    data = _data(recipe)
+    if not data.spliced:
+        return []
+    run.begin()
+    out = run.folder / "spliced"
+    if is_main_process() and not out.is_dir():
+        spoken = _utterances(data.train)
+        splice(model, vocabulary, spoken, out, count=data.spliced, seed=recipe.teacher.seed)
+    accelerator().wait_for_everyone()
+    return [out / MANIFEST]
 
 
 def sweep_speech(recipe: Recipe) -> dict[str, list[Utterance]]:

@@ -36,16 +36,24 @@ from lpa_export.training.straight_through import hard_forward
 from lpa_export.training.trail import Trail
 from lpa_export.training.workers import accelerator
 
-__all__ = ["Replacement"]
+__all__ = ["Replacement", "layer_folders"]
 
 DONE = "done.safetensors"
+
+
+def layer_folders(shared: Path, layers: Sequence[int]) -> list[Path]:
+    """Where the phases of `layers`, replaced in this order, lie below a `shared` folder."""
+    names = [f"layer-{layer}" for layer in layers]
+    return [shared.joinpath(*names[: depth + 1]) for depth in range(len(names))]
 
 
 @dataclass(frozen=True)
 class Replacement:
     """What turns `student`, a copy of `teacher`, into an LPA model; every phase is resumable.
 
-    A phase that is done leaves its weights in `folder`/<phase>/done.safetensors.
+    A phase that is done leaves its weights in `folder`/<phase>/done.safetensors. With `shared`,
+    which replacements of the same settings may share, the phases of single layers lie there
+    instead, each in the folder of the one before it: what one run has trained no other trains.
     """
 
     teacher: Wav2Vec2ForCTC
@@ -55,6 +63,7 @@ class Replacement:
     dev: SpeechSet
     settings: ReplaceSettings
     folder: Path
+    shared: Path | None = None
 
     def run(self, layers: Sequence[int], layer_loop: Settings, joint_loop: Settings) -> Trail:
         """Replace `layers` in this order until all are, or until one costs too much WER.
@@ -87,9 +96,11 @@ class Replacement:
         hosts = encoder_layers(self.student)
         before = copy.deepcopy(hosts[layer])
         self._insert(layer)
-        trail = trail.take(
-            layer, self._phase(self.folder / f"layer-{layer}", loop, layer), self.settings
-        )
+        folder = self.folder / f"layer-{layer}"
+        if self.shared is not None:
+            folder = layer_folders(self.shared, (*trail.layers, layer))[-1]
+        wer = self._phase(folder, loop, layer)
+        trail = trail.take(layer, wer, self.settings)
         if trail.stopped:
             hosts[layer] = before
         return trail
@@ -182,5 +193,7 @@ class Replacement:
         else:
             parts = [encoder_layers(self.student)[layer]]
         self.student.requires_grad_(False)
+        # The last gradients of what is frozen now would count in the norm that clips the others.
+        self.student.zero_grad(set_to_none=True)
         for part in parts:
             part.requires_grad_(True)

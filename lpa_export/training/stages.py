@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,22 @@ from lpa_export.training.host import CHARACTERS, augment, host_config
 from lpa_export.training.layer_choice import Easiest, LayerChoice, require_layers
 from lpa_export.training.loop import BEST, STATE, Settings
 from lpa_export.training.ranking import SWEEP, Ranking, read_ranking, write_ranking
-from lpa_export.training.recipe_speech import sweep_speech, training_speech
+from lpa_export.training.recipe_speech import spliced_speech, sweep_speech, training_speech
 from lpa_export.training.replace import Replacement
 from lpa_export.training.run_folder import RunFolder
 from lpa_export.training.sweep import easiest_first, fit_layers
 from lpa_export.training.teacher import train_teacher
+from lpa_export.training.transcripts import write_transcripts
 from lpa_export.training.workers import accelerator
 
-__all__ = ["CHARACTERS", "replace_stage", "sweep_stage", "teacher_stage"]
+__all__ = ["CHARACTERS", "attention_teacher", "replace_stage", "sweep_stage", "teacher_stage"]
 
 
 def teacher_stage(recipe: Recipe, folder: Path) -> Path:
-    """Train the attention teacher of `recipe`; returns its checkpoint, `folder`/checkpoint."""
+    """Train the attention teacher of `recipe`; returns its checkpoint, `folder`/checkpoint.
+
+    It is stored as float16.
+    """
     run = RunFolder.of(folder, _sections(recipe, _TEACHER), "teacher")
     if run.checkpoint.is_dir():
         return run.checkpoint
@@ -71,9 +76,11 @@ def teacher_stage(recipe: Recipe, folder: Path) -> Path:
         )
     _train_cycle(model, train, dev, settings, recipe.training, folder)
     if recipe.refine is not None:
-        train, dev, _ = training_speech(recipe, recipe.refine, CHARACTERS, _field(model))
+        spliced = partial(spliced_speech, recipe, model, CHARACTERS, run)
+        train, dev, _ = training_speech(recipe, recipe.refine, CHARACTERS, _field(model), spliced)
         _train_cycle(model, train, dev, recipe.refine, recipe.training, folder / "refine")
-    return _save(run, model, CHARACTERS, None)
+    _round_to_half(model)
+    return _save(run, model, CHARACTERS, None, half=True)
 
 
 def _train_cycle(
@@ -109,7 +116,7 @@ def sweep_stage(
 
     Layers that `folder` holds figures of already are not fitted again.
     """
-    source = _attention_teacher(teacher)
+    source = attention_teacher(teacher)
     count = len(encoder_layers(source.model))
     layers = range(count) if layers is None else layers
     require_layers(layers, count)
@@ -161,15 +168,17 @@ def replace_stage(
     *,
     layers: LayerChoice | None = None,
     sweep: Path | None = None,
+    shared: Path | None = None,
 ) -> Path:
     """Replace `layers` of `teacher`; returns the LPA checkpoint, stored as float16.
 
     `layers`: the recipe's by default; for the easiest ones the sweep's folder is `sweep`, beside
-    `folder` by default, and the sweep is run first where it has not been. The checkpoint's figures
-    (WER in percent on the recipe's dev set, hardness per layer) are measured on the very weights
-    that are stored, after rounding to float16.
+    `folder` by default, and the sweep is run first where it has not been. `shared`: see
+    `Replacement`. The checkpoint's figures (WER in percent on the recipe's dev set, hardness per
+    layer) and the transcripts beside it are of the very weights that are stored, after rounding
+    to float16.
     """
-    source = _attention_teacher(teacher)
+    source = attention_teacher(teacher)
     count = len(encoder_layers(source.model))
     if isinstance(layers, Easiest):
         require_layers([layers.count - 1], count)
@@ -192,8 +201,9 @@ def replace_stage(
         return run.checkpoint
     settings = recipe.replace
     augmentation = recipe.refine or recipe.teacher
+    spliced = partial(spliced_speech, recipe, source.model, source.vocabulary, run)
     train, dev, digest = training_speech(
-        recipe, augmentation, source.vocabulary, source.receptive_field
+        recipe, augmentation, source.vocabulary, source.receptive_field, spliced
     )
     run.begin()
     augment(source.model, augmentation)
@@ -214,26 +224,27 @@ def replace_stage(
     )
     student = copy.deepcopy(source.model)
     config = _lpa_config(recipe, source.model)
-    replacement = Replacement(source.model, student, config, train, dev, settings, folder)
+    replacement = Replacement(source.model, student, config, train, dev, settings, folder, shared)
     trail = replacement.run(layers, layer_loop, joint_loop)
     _round_to_half(student)
     temperature = settings.joint_temperature[1]
     for lpa in lpa_layers(student).values():
         lpa.temperature = temperature
-    figures, hardness = measure_hardening(source.model, student, dev)
+    hardening = measure_hardening(source.model, student, dev)
+    write_transcripts(folder, dev.utterances, hardening.transcripts)
     trained = LPASection(
         layers=tuple(sorted(trail.layers)),
         pulses=_pulses(recipe),
         temperature=temperature,
         name=recipe.name,
-        hardness=hardness,
-        figures=figures,
+        hardness=dict(hardening.layers),
+        figures=dict(hardening.figures),
         training_data_sha256=digest,
     )
     return _save(run, student, source.vocabulary, trained, half=True)
 
 
-def _attention_teacher(teacher: str | Path) -> Checkpoint:
+def attention_teacher(teacher: str | Path) -> Checkpoint:
     """The checkpoint whose attention is to be replaced; LpaError when it cannot be."""
     source = load_checkpoint(teacher)
     if not source.do_normalize:
@@ -273,11 +284,12 @@ def _field(model: Wav2Vec2ForCTC) -> int:
 
 
 # The sections of a recipe that a stage's result depends on: others may change between runs.
-_TEACHER = ("name", "data", "model", "teacher", "refine")
+_TEACHER = ("name", "data", "model", "teacher", "refine", "training")
 
 
 def _sections(recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:
     content = asdict(recipe)
+    del content["training"]["tensorboard"]  # changes nothing but what is written beside
     return {name: content[name] for name in names}
 
 

@@ -7,17 +7,16 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from lpa_export.errors import LpaError
 from lpa_export.training.files import write_tensors
+from lpa_export.training.optimiser import Optimiser
 
 __all__ = ["STATE", "EpochSums", "Progress", "restore", "save"]
 
 STATE = "state.safetensors"
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass(frozen=True)
@@ -54,19 +53,13 @@ class EpochSums:
 def save(
     folder: Path,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    parameters: dict[str, nn.Parameter],
+    optimiser: Optimiser,
     progress: Progress,
     sums: EpochSums,
 ) -> None:
-    """Write weights, Adam's moments and the progress; LpaError when the disk refuses."""
+    """Write weights, the optimiser's moments and the progress; LpaError when the disk refuses."""
     tensors = {f"model:{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {
-        f"{kind}:{name}": optimizer.state[parameter][kind]
-        for name, parameter in parameters.items()
-        for kind in _MOMENTS
-        if parameter in optimizer.state
-    }
+    tensors |= optimiser.moments()
     record = {"progress": json.dumps(asdict(progress)), "sums": json.dumps(asdict(sums))}
     write_tensors(folder / STATE, tensors, record)
 
@@ -74,8 +67,7 @@ def save(
 def restore(
     folder: Path,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    parameters: dict[str, nn.Parameter],
+    optimiser: Optimiser,
 ) -> tuple[Progress, EpochSums]:
     """Put back what `save` wrote, if anything. LpaError for a state of another model or none."""
     path = folder / STATE
@@ -86,15 +78,10 @@ def restore(
             record = state.metadata() or {}
             progress = Progress(**json.loads(record["progress"]))
             sums = EpochSums(**json.loads(record.get("sums", "{}")))
-            weights = {}
-            for key in state.keys():  # noqa: SIM118 - not a dict
-                kind, name = key.split(":", 1)
-                if kind == "model":
-                    weights[name] = state.get_tensor(key)
-                else:
-                    parameter = parameters[name]
-                    device = "cpu" if kind == "step" else parameter.device
-                    optimizer.state[parameter][kind] = state.get_tensor(key).to(device)
+            tensors = {key: state.get_tensor(key) for key in state.keys()}  # noqa: SIM118 - not a dict
+        prefix = "model:"
+        weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        optimiser.restore({k: v for k, v in tensors.items() if not k.startswith(prefix)})
         model.load_state_dict(weights)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise LpaError(

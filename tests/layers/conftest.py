@@ -76,21 +76,38 @@ def _slow_lpa(
             gates = basis_gates(h, k)
             basis[h, k] = gates, mean(gates, h)
 
-    outputs = {}
-    for t in range(n) if frames is None else frames:
+    def context_of(t: int) -> np.ndarray:
         context = np.zeros(width)
         for tap in range(config.kernel_size):
             s = t + tap - config.kernel_size // 2
             if 0 <= s < n:
                 context += weights["context.weight"][:, 0, tap] * hidden[s]
-        logits = weights["controls.weight"] @ context + weights["controls.bias"]
-        offsets, widths, amplitudes = np.split(
-            logits, [heads * config.aperiodic, 2 * heads * config.aperiodic]
-        )
+        return context
+
+    anchored = {}
+    if config.anchor == "utterance" and config.aperiodic:
+        mean_context = sum(context_of(t) for t in range(n)) / n
+        said = weights["utterance.windows.weight"] @ mean_context
+        said = said + weights["utterance.windows.bias"]
+        for h in range(heads):
+            for k in range(config.aperiodic):
+                centre = _sigmoid(said[h * config.aperiodic + k])
+                half = _sigmoid(said[(heads + h) * config.aperiodic + k]) / 2
+                gates = _gates((centre - half) * n, (centre + half) * n, n, temperature)
+                anchored[h, k] = mean(gates, h)
+
+    outputs = {}
+    for t in range(n) if frames is None else frames:
+        logits = weights["controls.weight"] @ context_of(t) + weights["controls.bias"]
+        moving = 0 if anchored else heads * config.aperiodic
+        offsets, widths, amplitudes = np.split(logits, [moving, 2 * moving])
         mixed = np.zeros((heads, size))
         for h in range(heads):
             a = [_sigmoid(x) for x in amplitudes[h * pulses : (h + 1) * pulses]]
             for k in range(config.aperiodic):
+                if anchored:
+                    mixed[h] += a[k] * anchored[h, k]
+                    continue
                 c = config.max_offset * math.tanh(offsets[h * config.aperiodic + k])
                 w = _sigmoid(widths[h * config.aperiodic + k])
                 w = config.min_width + (config.max_width - config.min_width) * w

@@ -25,7 +25,13 @@ def tone_manifest(tmp_path: Path) -> Callable[..., Path]:
             words = rng.choice(list(TONES), size=rng.integers(1, 4))
             pieces = [_tone(TONES[word], rng) for word in words]
             write_flac(folder / f"{index}.flac", np.concatenate(pieces))
-            rows.append({"audio_filepath": f"{index}.flac", "text": " ".join(words)})
+            rows.append(
+                {
+                    "audio_filepath": f"{index}.flac",
+                    "text": " ".join(words),
+                    "speaker": f"speaker{index % 2}",
+                }
+            )
         manifest = folder / "manifest.jsonl"
         manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return manifest

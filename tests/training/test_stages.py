@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lpa_export.checkpoint import load_checkpoint
 from lpa_export.commands.train import main
 from lpa_export.errors import LpaError
 from lpa_export.recipe import load_recipe
+from lpa_export.speech import load_utterances
 from lpa_export.training import loop
 from lpa_export.training.stages import replace_stage, teacher_stage
 
@@ -27,6 +29,12 @@ def test_a_toy_teacher_learns_and_its_lpa_model_keeps_the_words(
     toy_recipe: Recipe, tmp_path: Path
 ) -> None:
     recipe = load_recipe(toy_recipe(epochs=40))
+    assert recipe.data is not None
+    recipe = replace(
+        recipe,
+        data=replace(recipe.data, spliced=10),
+        refine=replace(recipe.teacher, epochs=1, average_epochs=0),
+    )
     teacher = teacher_stage(recipe, tmp_path / "teacher")
     wer = [line["wer"] for line in _log(tmp_path / "teacher") if "wer" in line]
     assert wer[0] > 80
@@ -39,6 +47,10 @@ def test_a_toy_teacher_learns_and_its_lpa_model_keeps_the_words(
     assert figures["words"] > 16
     assert set(student.lpa.hardness) == {"0", "1"}
     assert all(0 <= layer["soft_share"] < 0.5 for layer in student.lpa.hardness.values())
+    for folder in ("teacher", "replace"):
+        spliced = load_utterances(tmp_path / folder / "spliced" / "manifest.jsonl")
+        assert len(spliced) == 10
+        assert {word for one in spliced for word in one.text.split()} == {"A", "B"}
 
 
 class _KilledError(BaseException):

@@ -1,0 +1,99 @@
+"""What turns gradients into updates: AdamW, or Muon for the matrices of the encoder.
+
+Muon (Jordan et al. 2024, `torch.optim.Muon`) orthogonalises the momentum of a matrix, so that
+every direction of it is learnt at the same pace; its steps are scaled to AdamW's root mean square
+(Liu et al. 2025), and one learning rate serves both. Filters, biases, norms and the head stay with
+AdamW. It computes in bfloat16, which is slow on a CPU without instructions for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+__all__ = ["Optimiser", "OptimizerName"]
+
+OptimizerName = Literal["adamw", "muon"]
+
+SMALLEST_SIDE = 64
+"""Rows and columns from which a matrix is Muon's: those of heads and gates are too narrow."""
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
+
+
+class Optimiser:
+    """One or two of torch's optimizers over the trainable `parameters`, by name."""
+
+    def __init__(
+        self,
+        parameters: dict[str, nn.Parameter],
+        name: OptimizerName,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+    ) -> None:
+        """Weight decay is for matrices and filters, not for biases and norms."""
+        self._parameters = parameters
+        matrices = [p for p in parameters.values() if name == "muon" and _is_wide(p)]
+        rest = [p for p in parameters.values() if all(p is not matrix for matrix in matrices)]
+        groups = [
+            {
+                "params": [p for p in rest if (p.dim() > 1) == decays],
+                "weight_decay": weight_decay if decays else 0.0,
+            }
+            for decays in (True, False)
+        ]
+        self._parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+        ]
+        if matrices:
+            muon = torch.optim.Muon(
+                matrices,
+                lr=learning_rate,
+                weight_decay=weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+            self._parts.append(muon)
+
+    def step(self, learning_rate: float) -> None:
+        """Update the weights by their gradients at this rate."""
+        for part in self._parts:
+            for group in part.param_groups:
+                group["lr"] = learning_rate
+            part.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for part in self._parts:
+            part.zero_grad()
+
+    def moments(self) -> dict[str, torch.Tensor]:
+        """What the next step depends on beside weights and gradients, as `kind:parameter`."""
+        return dict(self._moments())
+
+    def restore(self, moments: dict[str, torch.Tensor]) -> None:
+        """Take back what `moments` gave. KeyError for a parameter that is not trained."""
+        for key, tensor in moments.items():
+            kind, name = key.split(":", 1)
+            parameter = self._parameters[name]
+            self._state_of(parameter)[kind] = tensor.to(
+                tensor.device if kind == "step" else parameter.device
+            )
+
+    def _moments(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, parameter in self._parameters.items():
+            state = self._state_of(parameter)
+            yield from ((f"{kind}:{name}", state[kind]) for kind in _MOMENTS if kind in state)
+
+    def _state_of(self, parameter: nn.Parameter) -> dict[str, Any]:
+        for part in self._parts:
+            if any(parameter is one for group in part.param_groups for one in group["params"]):
+                return part.state[parameter]
+        raise KeyError("a parameter of another optimizer")
+
+
+def _is_wide(parameter: nn.Parameter) -> bool:
+    return parameter.dim() == 2 and min(parameter.shape) >= SMALLEST_SIDE

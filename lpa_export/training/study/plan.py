@@ -1,0 +1,156 @@
+"""What a study runs, and in which chains: runs that share trained layers.
+
+Replacing layers 0, 1 and 2 passes through the model in which only 0 and 1 are replaced: variants
+that differ in nothing but depth, or in the joint phase only, share those phases. Runs that share
+any make a chain, which one process runs in order, so that no two train the same phase at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lpa_export.checkpoint import Checkpoint
+from lpa_export.errors import LpaError
+from lpa_export.recipe import Recipe
+from lpa_export.surgery import encoder_layers
+from lpa_export.training.host import host_config
+from lpa_export.training.layer_choice import require_layers
+from lpa_export.training.run_folder import RunFolder
+from lpa_export.training.stages import attention_teacher, sweep_stage
+from lpa_export.training.study.settings import Study, Variant
+
+__all__ = ["Chain", "Run", "chains", "phases_folder", "plan", "require_usable"]
+
+PHASES = "phases"
+# What only the joint phase knows of: variants that differ in these share the layers' phases.
+JOINT_ONLY = frozenset(
+    {
+        "joint_epochs",
+        "joint_learning_rate",
+        "hard_forward",
+        "average_epochs",
+        "max_wer_points",
+        "max_wer_points_per_layer",
+    }
+)
+# Of the recipe, what the phases of the layers depend on, beside the teacher.
+SECTIONS = ("data", "teacher", "refine", "training")
+SHAPE = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "conv_dim",
+    "conv_kernel",
+    "conv_stride",
+    "do_stable_layer_norm",
+    "vocab_size",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant under one seed; `layers` in the order in which they are replaced."""
+
+    variant: Variant
+    seed: int
+    layers: tuple[int, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of this run."""
+        return self.variant.seeded(self.seed)
+
+    @property
+    def name(self) -> str:
+        """For messages and for `--only`-like lists: variant:seed."""
+        return f"{self.variant.name}:{self.seed}"
+
+
+Chain = tuple[Run, ...]
+
+
+def require_usable(study: Study, variants: Sequence[Variant], teacher: str | Path) -> Checkpoint:
+    """The teacher, loaded.
+
+    Raises LpaError where its shape is not the recipe's, for LPA layers in it, and for variants
+    of layers that it does not have.
+    """
+    source = attention_teacher(teacher)
+    _require_shape(study.base, source, teacher)
+    count = len(encoder_layers(source.model))
+    for variant in variants:
+        try:
+            require_layers(variant.layers or range(variant.count), count)
+        except LpaError as error:
+            raise LpaError(f"variant {variant.name!r}: {error}") from error
+    return source
+
+
+def plan(study: Study, variants: Sequence[Variant], teacher: str | Path, out: Path) -> list[Run]:
+    """The runs of `variants`; sweeps `teacher` first where an order is asked for.
+
+    Raises LpaError as `require_usable` does, and for a folder that belongs to another teacher.
+    """
+    source = require_usable(study, variants, teacher)
+    RunFolder.of(out / PHASES, {}, "study", teacher=source.sha256).begin()
+    order: tuple[int, ...] = ()
+    if any(variant.order and variant.count for variant in variants):
+        order = sweep_stage(study.base, teacher, out / "sweep").order
+    orders = {None: (), "sweep": order, "reverse": order[::-1]}
+    return [
+        Run(
+            variant,
+            seed,
+            orders[variant.order][: variant.count] if variant.order else variant.layers or (),
+        )
+        for variant in variants
+        for seed in variant.seeds
+    ]
+
+
+def _require_shape(recipe: Recipe, source: Checkpoint, teacher: str | Path) -> None:
+    """A recipe that describes its teacher describes this one."""
+    if recipe.model.architecture is None:
+        return
+    expected, found = host_config(recipe.model.architecture), source.model.config
+    for name in SHAPE:
+        wanted, has = (_plain(getattr(config, name)) for config in (expected, found))
+        if wanted != has:
+            raise LpaError(
+                f"{teacher}: {name} is {has}, but {recipe.name} describes a model with {wanted}; "
+                "give a teacher that this recipe has trained"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | list) else value
+
+
+def chains(runs: Sequence[Run]) -> list[Chain]:
+    """Runs that share trained phases together, the most work first."""
+    found: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        shared = (_phases_key(run.recipe), *run.layers[:1]) if run.layers else (run.name,)
+        found.setdefault(shared, []).append(run)
+    return sorted((tuple(chain) for chain in found.values()), key=lambda chain: -len(chain))
+
+
+def phases_folder(out: Path, recipe: Recipe) -> Path:
+    """Where runs of `recipe` share the phases of their layers, see `Replacement.shared`."""
+    return out / PHASES / _phases_key(recipe)
+
+
+def _phases_key(recipe: Recipe) -> str:
+    """Names what the phases of single layers depend on, the teacher and the layers left out."""
+    content = asdict(recipe)
+    replace = {k: v for k, v in content["replace"].items() if k not in JOINT_ONLY}
+    pulses = {name: value for name, value in content["lpa"].items() if name != "layers"}
+    record = {name: content[name] for name in SECTIONS} | {"replace": replace, "lpa": pulses}
+    text = json.dumps(record, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

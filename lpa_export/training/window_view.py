@@ -1,0 +1,143 @@
+"""The hard windows of every LPA layer on one recording, as numbers: `window_pictures` draws them.
+
+Windows are in frames, start <= s < end, as inference computes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lpa_export.audio import SAMPLE_RATE, Waveform
+from lpa_export.checkpoint import Checkpoint
+from lpa_export.errors import LpaError
+from lpa_export.folding.harden import count_by_family
+from lpa_export.folding.windows import (
+    aperiodic_windows,
+    clip_windows,
+    periodic_windows,
+    positional_windows,
+)
+from lpa_export.layers import LPA
+from lpa_export.surgery import lpa_layers
+from lpa_export.training.data import normalise
+from lpa_export.training.frontend import HOP, WINDOW, mel_matrix
+
+__all__ = ["LayerView", "Spans", "View", "log_mel", "view_windows"]
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Integer windows: starts and ends of one shape, int64."""
+
+    starts: np.ndarray
+    ends: np.ndarray
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """The windows of a layer's H heads; None where a family has no pulses.
+
+    `moving`: aperiodic, of each of T frames, (T, H, K). `anchored`: aperiodic, of the utterance,
+    (H, K). `teeth`: periodic, of each frame, (T, H, K). `bases`: positional, (H, K). `soft`:
+    family -> share of its gates between 0.05 and 0.95 at the temperature of the checkpoint.
+    """
+
+    layer: int
+    moving: Spans | None
+    anchored: Spans | None
+    teeth: Spans | None
+    bases: Spans | None
+    soft: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class View:
+    """A recording of T frames through all layers, with its spectrogram."""
+
+    layers: tuple[LayerView, ...]
+    frames: int
+    frame_seconds: float
+    first_second: float
+    log_mel: np.ndarray
+    mel_seconds: tuple[float, float]
+    """Where the spectrogram (bands, columns) begins and ends."""
+
+    def seconds(self, frame: np.ndarray | float) -> np.ndarray:
+        """The time at which a frame begins."""
+        return self.first_second + np.asarray(frame) * self.frame_seconds
+
+
+@torch.inference_mode()
+def view_windows(checkpoint: Checkpoint, waveform: Waveform) -> View:
+    """Run a recording (samples,) through the hard model; LpaError where no layer is an LPA."""
+    replaced = lpa_layers(checkpoint.model)
+    if not replaced:
+        raise LpaError(f"{checkpoint.name}: has no LPA layer, so there are no windows to draw")
+    views: dict[int, LayerView] = {}
+
+    def look(index: int) -> Any:
+        def hook(lpa: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+            views[index] = _look(index, lpa, inputs[0])
+
+        return hook
+
+    handles = [lpa.register_forward_hook(look(index)) for index, lpa in replaced.items()]
+    samples = normalise(waveform) if checkpoint.do_normalize else waveform
+    try:
+        output = checkpoint.model(torch.from_numpy(samples.astype(np.float32))[None])
+    finally:
+        for handle in handles:
+            handle.remove()
+    hop = int(np.prod(checkpoint.model.config.conv_stride))
+    mel = log_mel(waveform)
+    begin = (WINDOW - HOP) / 2 / SAMPLE_RATE
+    return View(
+        layers=tuple(views[index] for index in sorted(views)),
+        frames=output.logits.shape[1],
+        frame_seconds=hop / SAMPLE_RATE,
+        first_second=(checkpoint.receptive_field - hop) / 2 / SAMPLE_RATE,
+        log_mel=mel,
+        mel_seconds=(begin, begin + mel.shape[1] * HOP / SAMPLE_RATE),
+    )
+
+
+def log_mel(waveform: Waveform) -> np.ndarray:
+    """(bands, columns) log-mel spectrogram, a column every 10 ms."""
+    window = torch.hann_window(WINDOW)
+    samples = torch.from_numpy(normalise(waveform).astype(np.float32))
+    spectrum = torch.stft(samples, WINDOW, HOP, window=window, center=False, return_complex=True)
+    mel: np.ndarray = torch.log(mel_matrix() @ spectrum.abs().square() + 1e-3).numpy()
+    return mel
+
+
+def _look(index: int, lpa: LPA, hidden: Tensor) -> LayerView:
+    """The windows of one layer for hidden (1, T, D)."""
+    frames = hidden.shape[1]
+    lengths = torch.tensor([frames], device=hidden.device)
+    _, controls, _ = lpa.read(hidden, None)
+    teeth, shares = lpa.fixed_windows()
+    anchored = lpa.utterance_shares(hidden, lengths)
+    moving = repeated = own = bases = None
+    if lpa.config.moving:
+        moving = _spans(*aperiodic_windows(controls.lower, controls.upper, lengths))
+    if anchored is not None:
+        edges = anchored.lower.double(), anchored.upper.double()
+        own = _spans(*positional_windows(*edges, lengths))
+    if teeth is not None:
+        windows = periodic_windows(*teeth, frames=frames)
+        repeated = _spans(*(edge[None] for edge in clip_windows(*windows, lengths)))
+    if shares is not None:
+        bases = _spans(*positional_windows(*shares, lengths))
+    counts = count_by_family(lpa, hidden, None)
+    soft = {family: part / total for family, (part, total) in counts.items()}
+    return LayerView(index, moving, own, repeated, bases, soft)
+
+
+def _spans(starts: Tensor, ends: Tensor) -> Spans:
+    return Spans(starts[0].cpu().numpy(), ends[0].cpu().numpy())
