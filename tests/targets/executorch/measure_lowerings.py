@@ -181,7 +181,8 @@ def _made(subject: Subject, folder: Path) -> dict[str, Any]:
         checkpoint = ""
         if subject.replaced is not None:
             checkpoint = str(folder / f"{subject.model}-checkpoint")
-            measure("save", checkpoint, ",".join(map(str, subject.replaced)))
+            if not Path(checkpoint).is_dir():
+                measure("save", checkpoint, ",".join(map(str, subject.replaced)))
         program.mkdir(parents=True, exist_ok=True)
         found = measure("export", checkpoint, subject.lowering, str(program))
         figures.write_text(json.dumps(found), "utf-8")
