@@ -9,7 +9,7 @@ AdamW. It computes in bfloat16, which is slow on a CPU without instructions for 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -37,8 +37,9 @@ class Optimiser:
     ) -> None:
         """Weight decay is for matrices and filters, not for biases and norms."""
         self._parameters = parameters
-        matrices = [p for p in parameters.values() if name == "muon" and _is_wide(p)]
-        rest = [p for p in parameters.values() if all(p is not matrix for matrix in matrices)]
+        muons = {key for key, p in parameters.items() if name == "muon" and _is_wide(p)}
+        matrices = [parameters[key] for key in parameters if key in muons]
+        rest = [p for key, p in parameters.items() if key not in muons]
         groups = [
             {
                 "params": [p for p in rest if (p.dim() > 1) == decays],
@@ -57,6 +58,7 @@ class Optimiser:
                 adjust_lr_fn="match_rms_adamw",
             )
             self._parts.append(muon)
+        self._owners = {key: self._parts[key in muons] for key in parameters}
 
     def step(self, learning_rate: float) -> None:
         """Update the weights by their gradients at this rate."""
@@ -79,20 +81,14 @@ class Optimiser:
         for key, tensor in moments.items():
             kind, name = key.split(":", 1)
             parameter = self._parameters[name]
-            self._state_of(parameter)[kind] = tensor.to(
+            self._owners[name].state[parameter][kind] = tensor.to(
                 tensor.device if kind == "step" else parameter.device
             )
 
     def _moments(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, parameter in self._parameters.items():
-            state = self._state_of(parameter)
+            state = self._owners[name].state[parameter]
             yield from ((f"{kind}:{name}", state[kind]) for kind in _MOMENTS if kind in state)
-
-    def _state_of(self, parameter: nn.Parameter) -> dict[str, Any]:
-        for part in self._parts:
-            if any(parameter is one for group in part.param_groups for one in group["params"]):
-                return part.state[parameter]
-        raise KeyError("a parameter of another optimizer")
 
 
 def _is_wide(parameter: nn.Parameter) -> bool:

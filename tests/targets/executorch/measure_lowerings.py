@@ -32,6 +32,8 @@ from typing import Any
 SECONDS = (5.0, 10.0, 30.0)
 REPETITIONS = 4
 FOLDER = "build/lowerings"
+# Its step "save" writes a wav2vec2-base with random weights.
+WAV2VEC2_BASE = str(Path(__file__).parents[1] / "measure_wav2vec2_base.py")
 
 
 @dataclass(frozen=True)
@@ -58,42 +60,14 @@ SUBJECTS = (
 MODELS = tuple(dict.fromkeys(subject.model for subject in SUBJECTS))
 
 
-def save_wav2vec2_base(folder: Path, replaced: Sequence[int]) -> None:
-    """Write a wav2vec2-base (transformers' default config) with random weights."""
-    import torch
-    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
-
-    from lpa_export.checkpoint import LPASection, save_checkpoint
-    from lpa_export.ctc import Vocabulary
-    from lpa_export.layers import LPAConfig
-    from lpa_export.surgery import replace_layers
-
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    vocabulary = Vocabulary(("<pad>", "<s>", "</s>", "<unk>", "|", "'", *letters))
-    torch.manual_seed(0)
-    config = Wav2Vec2Config()
-    model = Wav2Vec2ForCTC(config).eval()
-    section = None
-    if replaced:
-        sizes = (config.hidden_size, config.num_attention_heads)
-        replace_layers(model, replaced, LPAConfig(*sizes))
-        section = LPASection(layers=tuple(replaced), pulses={}, temperature=0.1)
-    save_checkpoint(folder, model, vocabulary, section)
-
-
-def measure(step: str, *arguments: str) -> dict[str, Any]:
-    """Run one step of this script in a fresh process; its figures, peak memory among them."""
-    command = [sys.executable, __file__, "--step", step, *arguments]
+def measure(step: str, *arguments: str, script: str = __file__) -> dict[str, Any]:
+    """Run one step of a script in a fresh process; its figures, peak memory among them."""
+    command = [sys.executable, script, "--step", step, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{step} {' '.join(arguments)} failed:\n{done.stderr}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
-
-
-def _save(folder: str, replaced: str) -> dict[str, Any]:
-    save_wav2vec2_base(Path(folder), [int(index) for index in replaced.split(",") if index])
-    return {}
 
 
 def _export(checkpoint: str, lowering: str, out: str) -> dict[str, Any]:
@@ -147,7 +121,7 @@ def _run(bundle: str, method: str, samples: str, fixed: str, threads: str) -> di
     return {"seconds": min(times), "bare_mb": before / 1024}
 
 
-_STEPS: dict[str, Callable[..., dict[str, Any]]] = {"save": _save, "export": _export, "run": _run}
+_STEPS: dict[str, Callable[..., dict[str, Any]]] = {"export": _export, "run": _run}
 
 
 def main() -> None:
@@ -182,7 +156,8 @@ def _made(subject: Subject, folder: Path) -> dict[str, Any]:
         if subject.replaced is not None:
             checkpoint = str(folder / f"{subject.model}-checkpoint")
             if not Path(checkpoint).is_dir():
-                measure("save", checkpoint, ",".join(map(str, subject.replaced)))
+                layers = ",".join(map(str, subject.replaced))
+                measure("save", checkpoint, layers, script=WAV2VEC2_BASE)
         program.mkdir(parents=True, exist_ok=True)
         found = measure("export", checkpoint, subject.lowering, str(program))
         figures.write_text(json.dumps(found), "utf-8")
