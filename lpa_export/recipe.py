@@ -367,8 +367,9 @@ class GatesSettings:
 class Recipe:
     """A whole recipe.
 
-    ``refine``: a second cycle of the teacher from its best weights, learning rate up again and
-    settings of its own. ``max_harden_wer_points``: hard above soft WER, in percentage points.
+    ``refine``: further cycles of the teacher, each from the best weights of the one before,
+    learning rate up again and settings of its own. ``max_harden_wer_points``: hard above soft WER,
+    in percentage points.
     """
 
     name: str = field(metadata={"pattern": "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"})
@@ -376,7 +377,7 @@ class Recipe:
     lpa: LPASettings
     data: DataSettings | None = None
     teacher: TeacherSettings = TeacherSettings()
-    refine: TeacherSettings | None = None
+    refine: tuple[TeacherSettings, ...] = ()
     training: TrainingSettings = TrainingSettings()
     sweep: SweepSettings = SweepSettings()
     replace: ReplaceSettings = ReplaceSettings()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lpa_export.checkpoint import Checkpoint, LPASection
     from lpa_export.gates import Gates
     from lpa_export.recipe import Recipe, TargetSettings
+    from lpa_export.targets.assemble import BundleFiles
 
 __all__ = ["ExportResult", "export", "main"]
 
@@ -30,7 +31,7 @@ _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written, or (`dry_run`) what would be: then `files` is empty."""
+    """What was written, or (`dry_run`) what would be: then there are no `files`."""
 
     bundle: Path
     target: str
@@ -38,8 +39,7 @@ class ExportResult:
     model: str
     layers: int
     replaced_layers: tuple[int, ...]
-    files: dict[str, int]
-    """Relative name -> bytes."""
+    files: BundleFiles
     dry_run: bool
 
 
@@ -69,6 +69,7 @@ def export(
     Raises LpaError for everything a user can put right; nothing is left behind then.
     """
     from lpa_export.targets import load_target
+    from lpa_export.targets.assemble import BundleFiles, BundleRequest, write_bundle
     from lpa_export.targets.settings import chosen_precision, target_settings
 
     chosen = load_target(target)
@@ -87,12 +88,10 @@ def export(
     chosen.check(loaded, settings)
     variants = (_other_backend(settings), wanted if wanted != chosen.precisions[0] else None)
     folder = Path(out) if out is not None else _default_folder(loaded.name, target, *variants)
-    files: dict[str, int] = {}
+    files = BundleFiles({}, ())
     if dry_run:
         _require_writable(folder, overwrite)
     else:
-        from lpa_export.targets.assemble import BundleRequest, write_bundle
-
         request = BundleRequest(
             target, wanted, settings, loaded, checkpoint is None, _gates(read, wanted)
         )
@@ -222,11 +221,10 @@ def _summary(result: ExportResult) -> str:
     ]
     if result.dry_run:
         return "\n".join([*lines, "  nothing was written (--dry-run)"])
-    largest = max(result.files, key=lambda name: result.files[name])
-    total = sum(result.files.values())
+    files = result.files
+    artifacts = ", ".join(f"{name} {_size(files.size(name))}" for name in files.artifacts)
     lines += [
-        f"  files      {len(result.files)}, {_size(total)}; "
-        f"{largest} {_size(result.files[largest])}",
+        f"  files      {len(files.sizes)}, {_size(sum(files.sizes.values()))}; {artifacts}",
         f"  next       lpa-validate --target {result.target} --bundle {result.bundle}",
     ]
     return "\n".join(lines)

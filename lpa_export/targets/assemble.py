@@ -20,7 +20,7 @@ from lpa_export.targets.frames import FrameArithmetic
 from lpa_export.targets.golden import golden_clips, write_golden
 from lpa_export.targets.model_card import model_card
 
-__all__ = ["BundleRequest", "require_writable", "write_bundle"]
+__all__ = ["BundleFiles", "BundleRequest", "require_writable", "write_bundle"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,19 @@ class BundleRequest:
     checkpoint: Checkpoint
     shipped: bool
     gates: Gates
+
+
+@dataclass(frozen=True)
+class BundleFiles:
+    """What lies in a bundle. `sizes`: relative name -> bytes; `artifacts`: what an app loads."""
+
+    sizes: dict[str, int]
+    artifacts: tuple[str, ...]
+
+    def size(self, artifact: str) -> int:
+        """Bytes of a file, or of all files of a package."""
+        inside = (name for name in self.sizes if f"{name}/".startswith(f"{artifact}/"))
+        return sum(self.sizes[name] for name in inside)
 
 
 class _Abandoned(Exception):
@@ -55,8 +68,8 @@ def write_bundle(
     *,
     overwrite: bool,
     announce: Announce,
-) -> dict[str, int]:
-    """Write the whole bundle or nothing; returns {file: bytes}.
+) -> BundleFiles:
+    """Write the whole bundle or nothing.
 
     Raises LpaError when `folder` exists or cannot be written, and whatever the target raises.
     """
@@ -74,7 +87,8 @@ def write_bundle(
         (new / "README.md").write_text(card, "utf-8", newline="\n")
         write_manifest(new, manifest)
     files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(files)}
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(files)}
+    return BundleFiles(sizes, written.artifacts)
 
 
 def _manifest(request: BundleRequest, written: Written) -> dict[str, Any]:

@@ -50,20 +50,22 @@ def training_speech(
 
 
 def spliced_speech(
-    recipe: Recipe, model: Wav2Vec2ForCTC, vocabulary: Vocabulary, run: RunFolder
+    recipe: Recipe, model: Wav2Vec2ForCTC, vocabulary: Vocabulary, run: RunFolder, number: int = 0
 ) -> list[Path]:
     """The manifest of as much spliced speech as the recipe asks for, made in `run` if missing.
 
-    `model` finds the words. Of a launched group one process writes.
+    `model` finds the words; another `number` gives other utterances. Of a launched group one
+    process writes.
     """
     data = _data(recipe)
     if not data.spliced:
         return []
     run.begin()
-    out = run.folder / "spliced"
+    out = run.folder / f"spliced{number}"
     if is_main_process() and not out.is_dir():
         spoken = _utterances(data.train)
-        splice(model, vocabulary, spoken, out, count=data.spliced, seed=recipe.teacher.seed)
+        seed = recipe.teacher.seed + number
+        splice(model, vocabulary, spoken, out, count=data.spliced, seed=seed)
     accelerator().wait_for_everyone()
     return [out / MANIFEST]
 

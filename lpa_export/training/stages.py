@@ -75,10 +75,10 @@ def teacher_stage(recipe: Recipe, folder: Path) -> Path:
             seed=settings.seed,
         )
     _train_cycle(model, train, dev, settings, recipe.training, folder)
-    if recipe.refine is not None:
-        spliced = partial(spliced_speech, recipe, model, CHARACTERS, run)
-        train, dev, _ = training_speech(recipe, recipe.refine, CHARACTERS, _field(model), spliced)
-        _train_cycle(model, train, dev, recipe.refine, recipe.training, folder / "refine")
+    for number, cycle in enumerate(recipe.refine):
+        spliced = partial(spliced_speech, recipe, model, CHARACTERS, run, number)
+        train, dev, _ = training_speech(recipe, cycle, CHARACTERS, _field(model), spliced)
+        _train_cycle(model, train, dev, cycle, recipe.training, folder / f"refine{number}")
     _round_to_half(model)
     return _save(run, model, CHARACTERS, None, half=True)
 
@@ -200,7 +200,7 @@ def replace_stage(
     if run.checkpoint.is_dir():
         return run.checkpoint
     settings = recipe.replace
-    augmentation = recipe.refine or recipe.teacher
+    augmentation = (recipe.teacher, *recipe.refine)[-1]
     spliced = partial(spliced_speech, recipe, source.model, source.vocabulary, run)
     train, dev, digest = training_speech(
         recipe, augmentation, source.vocabulary, source.receptive_field, spliced

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -175,6 +176,7 @@ def test_two_exports_give_the_same_bytes(exported: Any, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert f"wrote {out}" in done.stdout
+    assert re.search(r"; model\.onnx [\d.]+ [kM]B$", done.stdout, re.MULTILINE)
     assert tree(out) == tree(exported.bundle)
 
 
@@ -183,7 +185,7 @@ def test_int8_of_the_shipped_model_is_smaller_and_reads_the_same(tmp_path: Path)
     assert result.precision == "int8"
     checkpoint = load_checkpoint()
     weights = 4 * sum(parameter.numel() for parameter in checkpoint.model.parameters())
-    assert result.files["model.onnx"] <= 0.45 * weights
+    assert result.files.sizes["model.onnx"] <= 0.45 * weights
     manifest = open_bundle(tmp_path / "int8").manifest
     assert manifest["precision"] == "int8"
     assert manifest["gates"]["wer_difference_points"] == pytest.approx(0.3)

@@ -70,7 +70,7 @@ def _export(checkpoint: str, out: str) -> dict[str, Any]:
     return {
         "seconds": time.monotonic() - started[0],
         "cpu_seconds": time.process_time() - started[1],
-        "bytes": result.files["model.onnx"],
+        "bytes": result.files.sizes["model.onnx"],
         "nodes": _count_nodes(Path(out) / "model.onnx"),
     }
 

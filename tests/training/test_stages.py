@@ -33,7 +33,7 @@ def test_a_toy_teacher_learns_and_its_lpa_model_keeps_the_words(
     recipe = replace(
         recipe,
         data=replace(recipe.data, spliced=10),
-        refine=replace(recipe.teacher, epochs=1, average_epochs=0),
+        refine=(replace(recipe.teacher, epochs=1, average_epochs=0),),
     )
     teacher = teacher_stage(recipe, tmp_path / "teacher")
     wer = [line["wer"] for line in _log(tmp_path / "teacher") if "wer" in line]
@@ -48,7 +48,7 @@ def test_a_toy_teacher_learns_and_its_lpa_model_keeps_the_words(
     assert set(student.lpa.hardness) == {"0", "1"}
     assert all(0 <= layer["soft_share"] < 0.5 for layer in student.lpa.hardness.values())
     for folder in ("teacher", "replace"):
-        spliced = load_utterances(tmp_path / folder / "spliced" / "manifest.jsonl")
+        spliced = load_utterances(tmp_path / folder / "spliced0" / "manifest.jsonl")
         assert len(spliced) == 10
         assert {word for one in spliced for word in one.text.split()} == {"A", "B"}
 
