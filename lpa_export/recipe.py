@@ -230,7 +230,8 @@ class ReplaceSettings:
     ``curriculum``: temperatures fall; without it the last one holds throughout. ``co_adapt``: the
     rest of an encoder layer (in the joint phase of the encoder, and the head) learns along with
     its LPA. ``hard_forward``: the joint phase runs with hard gates and the gradient of the soft
-    ones. ``max_wer_points_per_layer``, ``max_wer_points``: a layer that adds more WER than this
+    ones; ``joint_augment``: with the dropout and SpecAugment that the teacher was trained with.
+    ``max_wer_points_per_layer``, ``max_wer_points``: a layer that adds more WER than this
     (percentage points, on ``dev``, hard gates, before the joint phase), by itself or together with
     those before it, is not replaced, and none after it.
     """
@@ -249,6 +250,7 @@ class ReplaceSettings:
     curriculum: bool = True
     co_adapt: bool = True
     hard_forward: bool = True
+    joint_augment: bool = True
     max_wer_points_per_layer: float | None = _bounded(None, min=0.0, max=100.0)
     max_wer_points: float | None = _bounded(None, min=0.0, max=100.0)
     seed: int = _bounded(0, min=0, max=2**31 - 1)

@@ -129,9 +129,9 @@ class Replacement:
         """Run a phase from wherever it stopped to its done.safetensors."""
         joint = layer is None
         self._require_gradients(layer)
-        # A layer alone learns from clean input; the joint phase is trained as the teacher was,
-        # with dropout and SpecAugment.
-        self.student.config.apply_spec_augment = joint
+        # A layer alone learns from clean input; the joint phase may be trained as the teacher was.
+        augmented = joint and self.settings.joint_augment
+        self.student.config.apply_spec_augment = augmented
         hard = joint and self.settings.hard_forward
         with hard_forward(lpa_layers(self.student).values()) if hard else nullcontext():
             progress = optimise(
@@ -141,7 +141,7 @@ class Replacement:
                 loop,
                 folder,
                 evaluate=self._evaluate,
-                dropout=joint,
+                dropout=augmented,
             )
         load_weights(folder / BEST, self.student)
         write_tensors(folder / DONE, self.student.state_dict(), {"wer": repr(progress.best)})

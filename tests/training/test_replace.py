@@ -55,6 +55,7 @@ class Phases:
         trained = {name for name, p in model.named_parameters() if p.requires_grad}
         self.seen.append(
             {"phase": folder.name, "trained": trained, "tau": temperatures, "hard": hard}
+            | {"masked": model.config.apply_spec_augment, "dropout": options["dropout"]}
         )
         figures = options["evaluate"]()
         folder.mkdir(parents=True)
@@ -188,6 +189,15 @@ def test_only_the_joint_phase_runs_with_hard_gates_and_only_when_asked(
 ) -> None:
     replacement(hard_forward=switch).run((1,), LOOP, LOOP)
     assert [seen["hard"] for seen in phases.seen] == [False, switch]
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_only_the_joint_phase_is_augmented_and_only_when_asked(
+    phases: Phases, replacement: Callable[..., Replacement], switch: bool
+) -> None:
+    replacement(joint_augment=switch).run((1,), LOOP, LOOP)
+    assert [seen["masked"] for seen in phases.seen] == [False, switch]
+    assert [seen["dropout"] for seen in phases.seen] == [False, switch]
 
 
 def test_each_initialisation_starts_from_what_it_names(

@@ -33,6 +33,7 @@ JOINT_ONLY = frozenset(
         "joint_epochs",
         "joint_learning_rate",
         "hard_forward",
+        "joint_augment",
         "average_epochs",
         "max_wer_points",
         "max_wer_points_per_layer",
