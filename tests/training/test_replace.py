@@ -183,21 +183,20 @@ def test_without_co_adaptation_nothing_but_lpa_is_trained(
     assert not any("feature_extractor" in name for name in with_joint)
 
 
+@pytest.mark.parametrize(
+    ("setting", "seen"), [("hard_forward", ("hard",)), ("joint_augment", ("masked", "dropout"))]
+)
 @pytest.mark.parametrize("switch", [True, False])
-def test_only_the_joint_phase_runs_with_hard_gates_and_only_when_asked(
-    phases: Phases, replacement: Callable[..., Replacement], switch: bool
+def test_only_the_joint_phase_has_hard_gates_or_augmentation_and_only_when_asked(
+    phases: Phases,
+    replacement: Callable[..., Replacement],
+    setting: str,
+    seen: tuple[str, ...],
+    switch: bool,
 ) -> None:
-    replacement(hard_forward=switch).run((1,), LOOP, LOOP)
-    assert [seen["hard"] for seen in phases.seen] == [False, switch]
-
-
-@pytest.mark.parametrize("switch", [True, False])
-def test_only_the_joint_phase_is_augmented_and_only_when_asked(
-    phases: Phases, replacement: Callable[..., Replacement], switch: bool
-) -> None:
-    replacement(joint_augment=switch).run((1,), LOOP, LOOP)
-    assert [seen["masked"] for seen in phases.seen] == [False, switch]
-    assert [seen["dropout"] for seen in phases.seen] == [False, switch]
+    replacement(**{setting: switch}).run((1,), LOOP, LOOP)
+    for what in seen:
+        assert [phase[what] for phase in phases.seen] == [False, switch]
 
 
 def test_each_initialisation_starts_from_what_it_names(

@@ -113,7 +113,8 @@ def test_shared_phases_are_trained_once_and_give_the_bytes_of_a_run_of_its_own(
     assert trained == ["layer-1", "joint", "layer-0", "joint"]
     assert "two:0: WER" in capsys.readouterr().out
     teachers, two = _result(out, "teacher"), _result(out, "two")
-    assert two.layers == (1, 0) and set(two.hardness) == {"0", "1"} and two.seconds > 0
+    assert two.layers == (1, 0) and len(two.layer_wer) == 2 and teachers.layer_wer == ()
+    assert set(two.hardness) == {"0", "1"} and two.seconds > 0
     assert teachers.layers == () and teachers.hard_wer == teachers.teacher_wer == two.teacher_wer
     assert sum(u.hard for u in two.utterances) / sum(u.words for u in two.utterances) == (
         pytest.approx(two.hard_wer / 100, abs=1e-5)

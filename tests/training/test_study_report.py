@@ -56,8 +56,8 @@ def put(study: Study, tmp_path: Path) -> Callable[..., VariantResult]:
         )
         wer = 100 * sum(errors) / sum(WORDS)
         result = VariantResult(
-            name, seed, tuple(range(variant.count)), "f" * 64, 1.0, wer, wer, 50.0, {}, 60.0,
-            settings_of(variant, seed), utterances,
+            name, seed, tuple(range(variant.count)), (wer + 2,) * variant.count, "f" * 64, 1.0, wer,
+            wer, 50.0, {}, 60.0, settings_of(variant, seed), utterances,
         )  # fmt: skip
         write_result(run_folder(tmp_path / "out", name, seed), replace(result, **other))  # type: ignore[arg-type]
         return result
@@ -98,7 +98,8 @@ def test_intervals_are_those_of_a_slow_bootstrap_over_speakers(
         assert row.difference_interval is not None
         found = row.difference_interval.low, row.difference_interval.high
         assert found == pytest.approx((low, high), abs=0.05)
-    assert rows["teacher"].difference is None
+    assert rows["teacher"].difference is None and rows["teacher"].before_joint is None
+    assert rows["one"].before_joint == pytest.approx(rows["one"].hard + 2)
 
 
 def test_seeds_count_as_their_mean_and_show_their_range(
@@ -139,7 +140,7 @@ def test_the_command_reports_what_is_there_and_names_what_is_not(
     text = report.read_text()
     assert "## How deep" in text and "Not run: two." in text and "Not run: kernel (seed 1)." in text
     (line,) = [line for line in text.splitlines() if line.startswith("| `last`")]
-    assert [cell.strip() for cell in line.split("|")[3:6]] == ["1", "87.23", "87.23"]
+    assert [cell.strip() for cell in line.split("|")[3:7]] == ["1", "89.23", "87.23", "87.23"]
     assert r"a \| b" in text and "8 utterances, 47 words, 4 speakers" in text
     assert "![" in text and report.with_suffix(".png").stat().st_size > 5_000
     before = report.read_bytes(), report.with_suffix(".png").read_bytes()
@@ -169,7 +170,7 @@ def test_results_of_other_speech_or_damaged_ones_are_refused(
     put("one", ERRORS["one"], utterances=result.utterances[1:])
     with pytest.raises(LpaError, match="different dev speech"):
         tabulate(study, tmp_path / "out")
-    (run_folder(tmp_path / "out", "one", 0) / RESULT).write_text('{"format_version": 1}')
+    (run_folder(tmp_path / "out", "one", 0) / RESULT).write_text('{"format_version": 2}')
     with pytest.raises(LpaError, match="not the result of a study"):
         tabulate(study, tmp_path / "out")
 

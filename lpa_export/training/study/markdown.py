@@ -10,9 +10,9 @@ from lpa_export.training.study.tables import DRAWS, SEED, Row, Speech, Table
 __all__ = ["as_markdown"]
 
 HEAD = (
-    "| variant | what | layers | WER soft | WER hard | 95 % interval | difference | "
-    "95 % interval | seeds |",
-    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    "| variant | what | layers | before joint phase | WER soft | WER hard | 95 % interval | "
+    "difference | 95 % interval | seeds |",
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
 )
 
 
@@ -43,6 +43,7 @@ def _measured(speech: Speech | None) -> list[str]:
     return [
         f"WER in percent, differences in points, greedy, on the recipe's dev set: "
         f"{speech.utterances} utterances, {speech.words} words, {speech.speakers} speakers. "
+        f"Before the joint phase: with hard gates, when each layer was replaced. "
         f"Intervals: paired bootstrap over speakers, {DRAWS:,} draws, seed {SEED}. "
         f"Teacher: sha256 {speech.teacher_sha256[:12]}.",
         "",
@@ -61,6 +62,7 @@ def _line(row: Row) -> str:
         f"`{row.variant.name}`",
         row.variant.text.replace("|", "\\|"),
         str(row.layers),
+        "" if row.before_joint is None else f"{row.before_joint:.2f}",
         f"{row.soft:.2f}",
         f"{row.hard:.2f}",
         _interval(row.interval, ""),

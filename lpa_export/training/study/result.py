@@ -14,7 +14,7 @@ from lpa_export.training.files import replace_file
 __all__ = ["RESULT", "UtteranceErrors", "VariantResult", "read_result", "write_result"]
 
 RESULT = "result.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class UtteranceErrors:
 class VariantResult:
     """WER in percent on dev. `layers` in the order of replacement; none of them is the teacher.
 
+    `layer_wer`: with hard gates after each of `layers`, so the last is that before the joint phase.
     `hardness` by layer (share of soft gates, PSNR in dB), `psnr_db` of the hard logits against
     the soft ones (None: nothing is replaced). `seconds` of training, where phases that several
     variants share count in each. `settings`: the recipe's sections
@@ -42,6 +43,7 @@ class VariantResult:
     variant: str
     seed: int
     layers: tuple[int, ...]
+    layer_wer: tuple[float, ...]
     teacher_sha256: str
     teacher_wer: float
     soft_wer: float
@@ -71,7 +73,10 @@ def read_result(folder: Path) -> VariantResult | None:
             raise ValueError("another format version")
         utterances = tuple(UtteranceErrors(**entry) for entry in content["utterances"])
         layers = tuple(int(layer) for layer in content["layers"])
-        return VariantResult(**content | {"layers": layers, "utterances": utterances})
+        layer_wer = tuple(float(wer) for wer in content["layer_wer"])
+        return VariantResult(
+            **content | {"layers": layers, "layer_wer": layer_wer, "utterances": utterances}
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LpaError(
             f"{path}: not the result of a study ({type(error).__name__}: {error}); delete its "

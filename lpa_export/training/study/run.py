@@ -87,13 +87,15 @@ def _train(run: Run, teacher: str | Path, folder: Path, out: Path) -> VariantRes
     checkpoint = replace_stage(run.recipe, teacher, folder, layers=run.layers, shared=shared)
     section = load_checkpoint(checkpoint).lpa
     assert section is not None
-    layers = read_trail(folder).layers
+    steps = [step for step in read_trail(folder).steps if step.kept]
+    layers = tuple(step.layer for step in steps)
     phases = [*layer_folders(shared, layers), folder / "joint"]
     return _result(
         run,
         load_checkpoint(teacher).sha256,
         folder,
         layers=layers,
+        layer_wer=tuple(step.wer for step in steps),
         psnr_db=section.figures["hard_psnr_db"],
         hardness=section.hardness,
         seconds=sum(line.get("seconds", 0.0) for phase in phases for line in read_log(phase)),
@@ -110,7 +112,16 @@ def _ask(run: Run, teacher: str | Path, folder: Path) -> VariantResult:
     dev = SpeechSet(utterances, source.vocabulary, receptive_field=source.receptive_field)
     said = transcribe(source.model, dev)
     write_transcripts(folder, utterances, dict.fromkeys(("teacher", "soft", "hard"), said))
-    return _result(run, source.sha256, folder, layers=(), psnr_db=None, hardness={}, seconds=0.0)
+    return _result(
+        run,
+        source.sha256,
+        folder,
+        layers=(),
+        layer_wer=(),
+        psnr_db=None,
+        hardness={},
+        seconds=0.0,
+    )
 
 
 def _result(
@@ -119,6 +130,7 @@ def _result(
     folder: Path,
     *,
     layers: tuple[int, ...],
+    layer_wer: tuple[float, ...],
     psnr_db: float | None,
     hardness: Mapping[str, Mapping[str, float]],
     seconds: float,
@@ -143,6 +155,7 @@ def _result(
         variant=run.variant.name,
         seed=run.seed,
         layers=layers,
+        layer_wer=layer_wer,
         teacher_sha256=teacher_sha256,
         psnr_db=psnr_db,
         hardness=hardness,

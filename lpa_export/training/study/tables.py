@@ -29,6 +29,7 @@ SEED = 20260
 class Row:
     """One variant, in percent and points of WER on dev; seeds that have not run are left out.
 
+    `before_joint`: hard WER before the joint phase, the mean over seeds; None for the teacher.
     `interval` is that of the hard WER. `difference` to the table's reference, with its own
     interval; None for the reference itself and where that has not run. `spread`: the lowest and
     the highest hard WER of several seeds.
@@ -37,6 +38,7 @@ class Row:
     variant: Variant
     seeds: tuple[int, ...]
     layers: int
+    before_joint: float | None
     soft: float
     hard: float
     interval: Interval
@@ -158,11 +160,13 @@ def _row(
     if reference is not None and variant.name != name:
         moved = counts.hard - reference.hard
         difference, interval = counts.wer(moved), counts.interval(moved)
+    before = [result.layer_wer[-1] for result in results if result.layer_wer]
     each = [result.hard_wer for result in results]
     return Row(
         variant=variant,
         seeds=tuple(result.seed for result in results),
         layers=len(results[0].layers),
+        before_joint=sum(before) / len(before) if before else None,
         soft=counts.wer(counts.soft),
         hard=counts.wer(counts.hard),
         interval=counts.interval(counts.hard),
