@@ -10,9 +10,8 @@ from lpa_export.training.study.tables import DRAWS, SEED, Row, Speech, Table
 __all__ = ["as_markdown"]
 
 HEAD = (
-    "| variant | what | layers | before joint phase | WER soft | WER hard | 95 % interval | "
-    "difference | 95 % interval | seeds |",
-    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    "| variant | what | layers | before joint phase | WER soft | WER hard | difference | seeds |",
+    "| --- | --- | ---: | ---: | --- | --- | --- | --- |",
 )
 
 
@@ -41,10 +40,11 @@ def _measured(speech: Speech | None) -> list[str]:
     if speech is None:
         return ["No variant has run."]
     return [
-        f"WER in percent, differences in points, greedy, on the recipe's dev set: "
+        f"WER in percent, differences of the hard WER in points, greedy, on the recipe's dev set: "
         f"{speech.utterances} utterances, {speech.words} words, {speech.speakers} speakers. "
-        f"Before the joint phase: with hard gates, when each layer was replaced. "
-        f"Intervals: paired bootstrap over speakers, {DRAWS:,} draws, seed {SEED}. "
+        f"Before the joint phase: hard WER once the last layer was replaced. "
+        f"In brackets 95 % intervals: paired bootstrap over speakers, {DRAWS:,} draws, seed "
+        f"{SEED}. "
         f"Teacher: sha256 {speech.teacher_sha256[:12]}.",
         "",
         "The weights of each run were chosen by this same dev set, so every WER is a little "
@@ -63,15 +63,15 @@ def _line(row: Row) -> str:
         row.variant.text.replace("|", "\\|"),
         str(row.layers),
         "" if row.before_joint is None else f"{row.before_joint:.2f}",
-        f"{row.soft:.2f}",
-        f"{row.hard:.2f}",
-        _interval(row.interval, ""),
-        "" if row.difference is None else f"{row.difference:+.2f}",
-        "" if row.difference_interval is None else _interval(row.difference_interval, "+"),
+        _figure(row.soft, row.soft_interval, ""),
+        _figure(row.hard, row.interval, ""),
+        _figure(row.difference, row.difference_interval, "+"),
         seeds,
     )
     return f"| {' | '.join(cells)} |"
 
 
-def _interval(interval: Interval, sign: str) -> str:
-    return f"{interval.low:{sign}.2f} to {interval.high:{sign}.2f}"
+def _figure(value: float | None, interval: Interval | None, sign: str) -> str:
+    if value is None or interval is None:
+        return ""
+    return f"{value:{sign}.2f} ({interval.low:{sign}.2f} to {interval.high:{sign}.2f})"

@@ -30,9 +30,9 @@ class Row:
     """One variant, in percent and points of WER on dev; seeds that have not run are left out.
 
     `before_joint`: hard WER before the joint phase, the mean over seeds; None for the teacher.
-    `interval` is that of the hard WER. `difference` to the table's reference, with its own
-    interval; None for the reference itself and where that has not run. `spread`: the lowest and
-    the highest hard WER of several seeds.
+    `soft_interval` and `interval` are those of the soft and the hard WER. `difference` of the hard
+    WER to the table's reference, with its own interval; None for the reference itself and where
+    that has not run. `spread`: the lowest and the highest hard WER of several seeds.
     """
 
     variant: Variant
@@ -41,6 +41,7 @@ class Row:
     before_joint: float | None
     soft: float
     hard: float
+    soft_interval: Interval
     interval: Interval
     difference: float | None
     difference_interval: Interval | None
@@ -169,6 +170,7 @@ def _row(
         before_joint=sum(before) / len(before) if before else None,
         soft=counts.wer(counts.soft),
         hard=counts.wer(counts.hard),
+        soft_interval=counts.interval(counts.soft),
         interval=counts.interval(counts.hard),
         difference=difference,
         difference_interval=interval,
