@@ -110,6 +110,8 @@ def report(*, recipe: Path, study: Path, out: Path, report: Path) -> list[str]:
     from lpa_export.training.study.tables import tabulate
 
     loaded = load_study(recipe, study)
+    if not out.is_dir():
+        raise LpaError(f"{out}: no such folder; a study writes it, name the same --out")
     tables, speech = tabulate(loaded, out)
     curves, chart = depths(tables), report.with_suffix(".png")
     drawn = any(row.layers for rows in curves.values() for row in rows)

@@ -161,7 +161,7 @@ def _run(arguments: argparse.Namespace) -> int:
     flags = {name: value for name, value in vars(arguments).items() if name != "debug"}
     if flags["target"] == "all":
         return _run_all(flags)
-    print(_summary(_shown(flags)))
+    print(_summary(_shown(flags), flags["checkpoint"]))
     return PASSED
 
 
@@ -188,7 +188,8 @@ def _run_all(flags: Mapping[str, Any]) -> int:
         own = {name: flags[name] for name in _SETTINGS if name in settings_of(target)}
         others = dict.fromkeys(_SETTINGS)
         try:
-            print(_summary(_shown({**flags, **others, **own, "target": target, "out": out})))
+            result = _shown({**flags, **others, **own, "target": target, "out": out})
+            print(_summary(result, flags["checkpoint"]))
         except LpaError as error:
             print_error(PROG, f"target {target}: {error}")
             code = COULD_NOT_RUN
@@ -212,7 +213,7 @@ class _Progress:
             sys.stderr.flush()
 
 
-def _summary(result: ExportResult) -> str:
+def _summary(result: ExportResult, checkpoint: str | None) -> str:
     replaced = ", ".join(map(str, result.replaced_layers)) or "none"
     lines = [
         f"{'would write' if result.dry_run else 'wrote'} {result.bundle}",
@@ -223,9 +224,11 @@ def _summary(result: ExportResult) -> str:
         return "\n".join([*lines, "  nothing was written (--dry-run)"])
     files = result.files
     artifacts = ", ".join(f"{name} {_size(files.size(name))}" for name in files.artifacts)
+    # Without its checkpoint a bundle is held against the golden clips only.
+    reference = "" if checkpoint is None else f" --checkpoint {checkpoint}"
     lines += [
         f"  files      {len(files.sizes)}, {_size(sum(files.sizes.values()))}; {artifacts}",
-        f"  next       lpa-validate --target {result.target} --bundle {result.bundle}",
+        f"  next       lpa-validate --target {result.target} --bundle {result.bundle}{reference}",
     ]
     return "\n".join(lines)
 

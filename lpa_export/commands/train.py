@@ -163,11 +163,11 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.stage, **{name: options[name] for name in names if options.get(name) is not None}
     )
     tell = _sweep_lines if arguments.stage == "sweep" else _checkpoint_lines
-    print("\n".join(tell(folder, arguments.recipe)))
+    print("\n".join(tell(folder, arguments)))
     return PASSED
 
 
-def _sweep_lines(folder: Path, recipe: Path) -> list[str]:
+def _sweep_lines(folder: Path, arguments: argparse.Namespace) -> list[str]:
     """The ranked layers, and what to do with them."""
     from lpa_export.training.ranking import SWEEP, read_ranking
 
@@ -178,10 +178,12 @@ def _sweep_lines(folder: Path, recipe: Path) -> list[str]:
         for fit in ranking.fits
     ]
     lines.append(f"wrote {folder / SWEEP} and {(folder / SWEEP).with_suffix('.png').name}")
-    return [*lines, f"next: lpa-train replace --recipe {recipe} --layers auto:N"]
+    where = {"--teacher": arguments.teacher, "--sweep": arguments.out}
+    given = "".join(f" {flag} {value}" for flag, value in where.items() if value is not None)
+    return [*lines, f"next: lpa-train replace --recipe {arguments.recipe} --layers auto:N{given}"]
 
 
-def _checkpoint_lines(checkpoint: Path, _recipe: Path) -> list[str]:
+def _checkpoint_lines(checkpoint: Path, _arguments: argparse.Namespace) -> list[str]:
     """Where the checkpoint lies, and what its stage says of it."""
     lines = [f"checkpoint: {checkpoint}", *_hardening(checkpoint)]
     return [*lines, f"next: lpa-export --target onnx --checkpoint {checkpoint}"]

@@ -31,6 +31,7 @@ def training_speech(
     """Training speech at every speed, dev speech, and the hash of the training data.
 
     `more` gives manifests that come on top, asked for once the recipe's own can be read.
+    Raises LpaError for speech without a single word: nothing can be learnt from it or by it.
     """
     data = _data(recipe)
     if data.dev is None:
@@ -41,8 +42,11 @@ def training_speech(
         if not voices.is_file():
             raise LpaError(f"{voices}: no synthetic voices there yet; make them with: make data")
         sources.append(voices)
-    utterances = _utterances(sources)
-    dev = SpeechSet(load_utterances(data.dev), vocabulary, receptive_field=field)
+    utterances, held_out = _utterances(sources), load_utterances(data.dev)
+    for what, speech in (("train", utterances), ("dev", held_out)):
+        if not any(utterance.text.split() for utterance in speech):
+            raise LpaError(f"{recipe.name}: not one utterance of data.{what} has a word in 'text'")
+    dev = SpeechSet(held_out, vocabulary, receptive_field=field)
     utterances += _utterances(more())
     speeds: Sequence[float] = training.speeds
     train = SpeechSet(utterances, vocabulary, receptive_field=field, speeds=speeds)

@@ -181,7 +181,8 @@ def replace_stage(
     source = attention_teacher(teacher)
     count = len(encoder_layers(source.model))
     if isinstance(layers, Easiest):
-        require_layers([layers.count - 1], count)
+        if layers.count > count:
+            raise LpaError(f"auto:{layers.count} asks for more than the model's {count} layers")
         ranking = sweep_stage(recipe, teacher, sweep or folder.with_name("sweep"))
         layers = ranking.order[: layers.count]
     layers = recipe.lpa.layers if layers is None else layers

@@ -57,7 +57,7 @@ LAYERS = {
     "negative": ("-1", "layers"),
     "auto of nothing": ("auto:0", "expected layers as 0,1,2 or auto:4, found 'auto:0'"),
     "outside": ("0,3", "layer 3 does not exist: the model has layers 0 to 2"),
-    "auto of too many": ("auto:4", "layer 3 does not exist: the model has layers 0 to 2"),
+    "auto of too many": ("auto:4", "auto:4 asks for more than the model's 3 layers"),
 }
 
 
@@ -141,6 +141,23 @@ def test_a_manifest_without_a_usable_line_is_refused(
     assert problem in refused(stage, recipe(manifest))
 
 
+def test_a_manifest_without_a_word_is_nothing_to_learn_from(
+    recipe: Callable[..., Path], refused: Callable[..., str], samples: Path, tmp_path: Path
+) -> None:
+    entries = map(json.loads, (samples / "manifest.jsonl").read_text().splitlines())
+    silent = tmp_path / "silent.jsonl"
+    silent.write_text(
+        "".join(
+            json.dumps(
+                entry | {"audio_filepath": str(samples / entry["audio_filepath"]), "text": " "}
+            )
+            + "\n"
+            for entry in entries
+        )
+    )
+    assert "not one utterance of data.train has a word" in refused("replace", recipe(silent))
+
+
 @pytest.mark.parametrize("content", ["a file", "a folder"])
 @pytest.mark.parametrize("stage", ["sweep", "replace"])
 def test_a_folder_of_somebody_else_is_not_written_into(
@@ -172,7 +189,7 @@ def test_every_stage_runs_on_librispeech_clips(
     sweep, out = tmp_path / "sweep", tmp_path / "run"
     assert main(["sweep", "--recipe", path, "--out", str(sweep)]) == 0
     told = capsys.readouterr().out
-    assert told.count("hard gates") == 3 and "--layers auto:N" in told
+    assert told.count("hard gates") == 3 and f"--layers auto:N --sweep {sweep}" in told
     command = ["replace", "--recipe", path, "--out", str(out), "--layers", "auto:1"]
     assert main([*command, "--sweep", str(sweep)]) == 0
     told = capsys.readouterr().out

@@ -111,7 +111,8 @@ def test_shared_phases_are_trained_once_and_give_the_bytes_of_a_run_of_its_own(
     out, path = tmp_path / "out", study()
     assert main(command(path)) == 0
     assert trained == ["layer-1", "joint", "layer-0", "joint"]
-    assert "two:0: WER" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "two:0: seed 0, layers to replace: 1, 0" in told and "two:0: WER" in told
     teachers, two = _result(out, "teacher"), _result(out, "two")
     assert two.layers == (1, 0) and len(two.layer_wer) == 2 and teachers.layer_wer == ()
     assert set(two.hardness) == {"0", "1"} and two.seconds > 0

@@ -131,6 +131,9 @@ def test_the_command_reports_what_is_there_and_names_what_is_not(
     report = tmp_path / "report.md"
     command = ["study", "--recipe", str(tmp_path / "toy.yaml"), "--out", str(tmp_path / "out")]
     command += ["--study", str(tmp_path / "toy.study.yaml"), "--report", str(report)]
+    assert main(command) == 2
+    assert "no such folder" in capsys.readouterr().err and not report.exists()
+    (tmp_path / "out").mkdir()
     assert main(command) == 0
     assert "0 of 5 variants have run, 5 have not" in capsys.readouterr().out
     assert "No variant has run." in report.read_text() and not report.with_suffix(".png").exists()

@@ -34,7 +34,6 @@ def draw_depths(path: Path, name: str, curves: dict[Order, list[Row]]) -> None:
     """A PNG with a curve per order, with hard gates, and the 95 % interval of each point."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -53,7 +52,8 @@ def draw_depths(path: Path, name: str, curves: dict[Order, list[Row]]) -> None:
             capsize=3,
             label=LABELS[order],
         )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    deepest = max(row.layers for rows in curves.values() for row in rows)
+    axes.set_xticks(range(deepest + 1))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("layers replaced (0: the teacher)")
     axes.set_ylabel("WER on dev, hard gates, %")

@@ -68,6 +68,8 @@ def run_chain(
         folder = run_folder(out, run.variant.name, run.seed)
         result = result_of(out, run.variant, run.seed)
         if result is None:
+            layers = ", ".join(map(str, run.layers)) or "none"
+            announce(f"{run.name}: seed {run.seed}, layers to replace: {layers}")
             result = _train(run, teacher, folder, out) if run.layers else _ask(run, teacher, folder)
             write_result(folder, result)
         announce(told(result))
