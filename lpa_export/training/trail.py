@@ -34,14 +34,19 @@ class Trail:
     stopped: str = ""
 
     @property
+    def kept(self) -> tuple[Step, ...]:
+        """The steps that were not undone."""
+        return tuple(step for step in self.steps if step.kept)
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """Layers that stay replaced, in their order."""
-        return tuple(step.layer for step in self.steps if step.kept)
+        return tuple(step.layer for step in self.kept)
 
     @property
     def wer(self) -> float:
         """WER in percent with the layers that stay replaced."""
-        return next((step.wer for step in reversed(self.steps) if step.kept), self.teacher_wer)
+        return self.kept[-1].wer if self.kept else self.teacher_wer
 
     def take(self, layer: int, wer: float, settings: ReplaceSettings) -> Trail:
         """The trail with `layer` replaced, or undone where it costs more than `settings` allow."""

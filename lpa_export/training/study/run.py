@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from lpa_export.training.study.result import (
     write_result,
 )
 from lpa_export.training.study.settings import OVERRIDES, Variant
-from lpa_export.training.trail import read_trail
+from lpa_export.training.trail import Step, read_trail
 from lpa_export.training.transcripts import read_transcripts, write_transcripts
 from lpa_export.word_errors import count_errors
 
@@ -89,15 +89,13 @@ def _train(run: Run, teacher: str | Path, folder: Path, out: Path) -> VariantRes
     checkpoint = replace_stage(run.recipe, teacher, folder, layers=run.layers, shared=shared)
     section = load_checkpoint(checkpoint).lpa
     assert section is not None
-    steps = [step for step in read_trail(folder).steps if step.kept]
-    layers = tuple(step.layer for step in steps)
-    phases = [*layer_folders(shared, layers), folder / "joint"]
+    trail = read_trail(folder)
+    phases = [*layer_folders(shared, trail.layers), folder / "joint"]
     return _result(
         run,
         load_checkpoint(teacher).sha256,
         folder,
-        layers=layers,
-        layer_wer=tuple(step.wer for step in steps),
+        steps=trail.kept,
         psnr_db=section.figures["hard_psnr_db"],
         hardness=section.hardness,
         seconds=sum(line.get("seconds", 0.0) for phase in phases for line in read_log(phase)),
@@ -114,16 +112,7 @@ def _ask(run: Run, teacher: str | Path, folder: Path) -> VariantResult:
     dev = SpeechSet(utterances, source.vocabulary, receptive_field=source.receptive_field)
     said = transcribe(source.model, dev)
     write_transcripts(folder, utterances, dict.fromkeys(("teacher", "soft", "hard"), said))
-    return _result(
-        run,
-        source.sha256,
-        folder,
-        layers=(),
-        layer_wer=(),
-        psnr_db=None,
-        hardness={},
-        seconds=0.0,
-    )
+    return _result(run, source.sha256, folder, steps=(), psnr_db=None, hardness={}, seconds=0.0)
 
 
 def _result(
@@ -131,8 +120,7 @@ def _result(
     teacher_sha256: str,
     folder: Path,
     *,
-    layers: tuple[int, ...],
-    layer_wer: tuple[float, ...],
+    steps: Sequence[Step],
     psnr_db: float | None,
     hardness: Mapping[str, Mapping[str, float]],
     seconds: float,
@@ -156,8 +144,8 @@ def _result(
     return VariantResult(
         variant=run.variant.name,
         seed=run.seed,
-        layers=layers,
-        layer_wer=layer_wer,
+        layers=tuple(step.layer for step in steps),
+        layer_wer=tuple(step.wer for step in steps),
         teacher_sha256=teacher_sha256,
         psnr_db=psnr_db,
         hardness=hardness,
