@@ -96,9 +96,9 @@ def tiny_checkpoint(tmp_path: Path, tiny_config: Callable[..., Any]) -> Callable
         import torch
         from transformers import Wav2Vec2ForCTC
 
-        from lpa_export.checkpoint import LPASection, save_checkpoint
+        from lpa_export.formats.checkpoint import LPASection, save_checkpoint
+        from lpa_export.hosts import replace_layers
         from lpa_export.layers import LPAConfig
-        from lpa_export.surgery import replace_layers
         from lpa_export.training.stages import CHARACTERS
 
         torch.manual_seed(7)

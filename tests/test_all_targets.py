@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from lpa_validate.command import main as validate_main
 
-from lpa_export.audio import load_audio, write_flac
-from lpa_export.bundle import damaged_files, open_bundle
 from lpa_export.commands.export import main as export_main
 from lpa_export.commands.transcribe import transcribe
-from lpa_export.speech import load_utterances
+from lpa_export.formats.audio import load_audio, write_flac
+from lpa_export.formats.bundle import damaged_files, open_bundle
+from lpa_export.formats.speech import load_utterances
 
 Capture = pytest.CaptureFixture[str]
 DEMO = load_utterances(None, limit=1)[0].audio

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lpa_export.bundle import new_folder
-from lpa_export.commands._cli import quiet_libraries, run_command
+from lpa_export.cli import quiet_libraries, run_command
 from lpa_export.errors import LpaError
+from lpa_export.formats.bundle import new_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMMANDS = {
@@ -123,7 +123,7 @@ def test_help_and_version_exit_0(flag: str, capsys: pytest.CaptureFixture[str]) 
 
 def test_library_warnings_and_log_lines_are_silenced() -> None:
     script = (
-        "from lpa_export.commands._cli import quiet_libraries; quiet_libraries();"
+        "from lpa_export.cli import quiet_libraries; quiet_libraries();"
         "import logging, warnings; logging.basicConfig();"
         "warnings.warn('noise'); logging.getLogger('torch.onnx').warning('noise');"
         "logging.getLogger('transformers').info('noise'); logging.getLogger('torch').error('kept')"
@@ -140,7 +140,7 @@ def test_a_users_own_verbosity_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_reader_that_leaves_early_causes_no_traceback() -> None:
     script = (
-        "import sys; from lpa_export.commands._cli import run_command;"
+        "import sys; from lpa_export.cli import run_command;"
         "sys.exit(run_command('lpa-x', lambda p: None,"
         " lambda a: [print('line' * 100) for _ in range(10_000)] and 0, []))"
     )

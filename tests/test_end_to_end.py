@@ -12,9 +12,9 @@ import pytest
 from lpa_validate.command import main as validate_main
 from onnx import ModelProto, helper, numpy_helper
 
-from lpa_export.bundle import write_manifest
-from lpa_export.checkpoint import SHIPPED, load_checkpoint
 from lpa_export.commands.export import main as export_main
+from lpa_export.formats.bundle import write_manifest
+from lpa_export.formats.checkpoint import SHIPPED, load_checkpoint
 
 Damage = Callable[[Path], None]
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.commands._cli import COULD_NOT_RUN, PASSED, print_error, run_command
+from lpa_export.cli import COULD_NOT_RUN, PASSED, print_error, run_command
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
-    from lpa_export.checkpoint import Checkpoint, LPASection
-    from lpa_export.gates import Gates
-    from lpa_export.recipe import Recipe, TargetSettings
+    from lpa_export.formats.checkpoint import Checkpoint, LPASection
+    from lpa_export.formats.gates import Gates
+    from lpa_export.formats.recipe import Recipe, TargetSettings
     from lpa_export.targets.assemble import BundleFiles
 
 __all__ = ["ExportResult", "export", "main"]
@@ -240,7 +240,7 @@ def _size(count: int) -> str:
 def _recipe(path: str | Path | None) -> Recipe | None:
     if path is None:
         return None
-    from lpa_export.recipe import load_recipe
+    from lpa_export.formats.recipe import load_recipe
 
     return load_recipe(path)
 
@@ -252,7 +252,7 @@ def _require_writable(folder: Path, overwrite: bool) -> None:
 
 
 def _load(checkpoint: str | Path | None) -> Checkpoint:
-    from lpa_export.checkpoint import load_checkpoint
+    from lpa_export.formats.checkpoint import load_checkpoint
 
     return load_checkpoint(checkpoint)
 
@@ -269,7 +269,7 @@ def _require_same_layers(recipe: Recipe, checkpoint: Checkpoint) -> None:
 
 def _require_hard(section: LPASection | None, name: str, recipe: Recipe | None) -> None:
     """Refuse a model whose WER moves by more than the recipe allows when its gates become hard."""
-    from lpa_export.gates import HARDEN_WER_POINTS
+    from lpa_export.formats.gates import HARDEN_WER_POINTS
 
     if section is None:
         return
@@ -302,7 +302,7 @@ def _softest(section: LPASection) -> str:
 
 
 def _gates(recipe: Recipe | None, precision: str) -> Gates:
-    from lpa_export.gates import resolve_gates
+    from lpa_export.formats.gates import resolve_gates
 
     return recipe.gates.resolved(precision) if recipe else resolve_gates(precision, {})
 
@@ -318,6 +318,6 @@ def _default_folder(model: str, target: str, *variants: str | None) -> Path:
     """build/<model>/<target>, or <target>-<variant> beside it."""
     if not _FOLDER_NAME.fullmatch(model):
         raise LpaError(f"the model's name {model!r} cannot name a folder; give one with --out")
-    from lpa_export.bundle import BUILD
+    from lpa_export.formats.bundle import BUILD
 
     return BUILD / model / "-".join([target, *filter(None, variants)])

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.commands import _study, _windows
-from lpa_export.commands._arguments import count
-from lpa_export.commands._cli import PASSED, run_command
+from lpa_export.cli import PASSED, count, run_command
+from lpa_export.commands import study, windows
 from lpa_export.errors import LpaError
 from lpa_export.training.layer_choice import Easiest, LayerChoice, parse_layers
 
 if TYPE_CHECKING:
-    from lpa_export.recipe import Recipe
+    from lpa_export.formats.recipe import Recipe
 
 __all__ = ["configure_parser", "main"]
 
@@ -26,8 +25,8 @@ STAGES = {
 }
 # What has flags of its own.
 OTHERS = {
-    "study": ("compare ways of replacing attention, with confidence intervals", _study),
-    "windows": ("draw where a model's windows lie on a recording", _windows),
+    "study": ("compare ways of replacing attention, with confidence intervals", study),
+    "windows": ("draw where a model's windows lie on a recording", windows),
 }
 
 
@@ -123,7 +122,7 @@ def train(
     """
     import torch
 
-    from lpa_export.recipe import load_recipe
+    from lpa_export.formats.recipe import load_recipe
     from lpa_export.training.stages import replace_stage, sweep_stage, teacher_stage
 
     if threads:

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.commands._cli import PASSED, run_command
+from lpa_export.cli import PASSED, run_command
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from lpa_export.audio import Waveform
-    from lpa_export.bundle import Bundle
-    from lpa_export.ctc import Vocabulary, Word
+    from lpa_export.formats.audio import Waveform
+    from lpa_export.formats.bundle import Bundle
+    from lpa_export.formats.text import Vocabulary, Word
 
 __all__ = ["Transcript", "main", "transcribe"]
 
@@ -76,7 +76,7 @@ def transcribe(
     """
     from tqdm import tqdm
 
-    from lpa_export.audio import load_audio, require_frames, require_within
+    from lpa_export.formats.audio import load_audio, require_frames, require_within
 
     model = _open(target, bundle, checkpoint)
     paths = [Path(file) for file in files]
@@ -134,8 +134,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _transcript(path: Path, waveform: Waveform, model: _Recogniser) -> Transcript:
-    from lpa_export.audio import SAMPLE_RATE
-    from lpa_export.ctc import greedy_text, word_times
+    from lpa_export.formats.audio import SAMPLE_RATE
+    from lpa_export.formats.text import greedy_text, word_times
 
     try:
         logits = model.logits(waveform)
@@ -151,7 +151,7 @@ def _transcript(path: Path, waveform: Waveform, model: _Recogniser) -> Transcrip
 
 def _open(target: str, bundle: str | Path | None, checkpoint: str | Path | None) -> _Recogniser:
     """The model of `target`. Raises LpaError for a source that belongs to the other kind."""
-    from lpa_export.bundle import default_bundle
+    from lpa_export.formats.bundle import default_bundle
     from lpa_export.targets import known_targets
 
     if target == "torch":
@@ -167,11 +167,11 @@ def _open(target: str, bundle: str | Path | None, checkpoint: str | Path | None)
 
 def _open_bundle(target: str, folder: Path) -> _Recogniser:
     """A bundle in the runner that validation runs it in."""
-    from lpa_validate.runners import ArtifactError, pad
     from lpa_validate.targets import target_named
 
-    from lpa_export.bundle import open_bundle
-    from lpa_export.ctc import Vocabulary
+    from lpa_export.formats.bundle import open_bundle
+    from lpa_export.formats.text import Vocabulary
+    from lpa_export.runtimes import ArtifactError, pad
 
     bundle = open_bundle(folder)
     _require_sound(bundle, target)
@@ -195,7 +195,7 @@ def _open_bundle(target: str, folder: Path) -> _Recogniser:
 
 def _require_sound(bundle: Bundle, target: str) -> None:
     """Raise LpaError for a bundle of another target or with files that are not as exported."""
-    from lpa_export.bundle import damaged_files
+    from lpa_export.formats.bundle import damaged_files
 
     found = bundle.manifest["target"]
     if found != target:
@@ -206,9 +206,9 @@ def _require_sound(bundle: Bundle, target: str) -> None:
 
 
 def _open_torch(source: str | Path | None) -> _Recogniser:
-    from lpa_export.checkpoint import load_checkpoint
-    from lpa_export.reference import TorchReference
-    from lpa_export.targets.frames import FrameArithmetic
+    from lpa_export.formats.checkpoint import load_checkpoint
+    from lpa_export.hosts.frames import FrameArithmetic
+    from lpa_export.runtimes.torch import TorchReference
 
     checkpoint = load_checkpoint(source)
     frames = FrameArithmetic.of(checkpoint.model.config)

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor
 
-from lpa_export.folding.prefix_sum import prefix_sum, window_means
-from lpa_export.folding.windows import (
+from lpa_export.layers.controls import Controls
+from lpa_export.layers.fixed_pulses import Shares, Teeth
+from lpa_export.layers.prefix_sum import prefix_sum, window_means
+from lpa_export.layers.windows import (
     aperiodic_windows,
     clip_windows,
     periodic_windows,
     positional_windows,
     window_mask,
 )
-from lpa_export.layers.controls import Controls
-from lpa_export.layers.fixed_pulses import Shares, Teeth
 
 
 def hard_mix(

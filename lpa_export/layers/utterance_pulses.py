@@ -12,12 +12,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lpa_export.folding.prefix_sum import prefix_sum, window_means
-from lpa_export.folding.windows import positional_windows
 from lpa_export.layers.config import LPAConfig
 from lpa_export.layers.controls import FIRST_LOGIT_SPREAD
 from lpa_export.layers.fixed_pulses import FIRST_HALF_WIDTH, MAX_HALF_WIDTH, Shares
+from lpa_export.layers.prefix_sum import prefix_sum, window_means
 from lpa_export.layers.soft import positional_gates, weighted_means
+from lpa_export.layers.windows import positional_windows
 
 
 class UtterancePulses(nn.Module):

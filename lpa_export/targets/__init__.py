@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
-    from lpa_export.checkpoint import Checkpoint
-    from lpa_export.recipe import TargetSettings
+    from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.recipe import TargetSettings
     from lpa_export.targets.golden import GoldenClip
 
 __all__ = ["Announce", "Job", "Target", "Written", "known_targets", "load_target"]

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from lpa_export import __version__
-from lpa_export.audio import SAMPLE_RATE
-from lpa_export.bundle import new_folder, write_manifest
-from lpa_export.checkpoint import Checkpoint
-from lpa_export.gates import Gates
-from lpa_export.recipe import TargetSettings
-from lpa_export.surgery import encoder_layers
+from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.bundle import new_folder, write_manifest
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.formats.gates import Gates
+from lpa_export.formats.recipe import TargetSettings
+from lpa_export.hosts import encoder_layers
+from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets import Announce, Job, Target, Written
-from lpa_export.targets.frames import FrameArithmetic
 from lpa_export.targets.golden import golden_clips, write_golden
 from lpa_export.targets.model_card import model_card
 

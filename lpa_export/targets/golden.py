@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from lpa_export.audio import Waveform, load_audio, require_frames, write_flac
-from lpa_export.checkpoint import Checkpoint
-from lpa_export.ctc import greedy_text
 from lpa_export.errors import LpaError
+from lpa_export.formats.audio import Waveform, load_audio, require_frames, write_flac
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.formats.speech import Utterance, load_utterances
+from lpa_export.formats.text import greedy_text
+from lpa_export.hosts import lpa_layers
 from lpa_export.layers import LPA
-from lpa_export.reference import TorchReference
-from lpa_export.speech import Utterance, load_utterances
-from lpa_export.surgery import lpa_layers
+from lpa_export.runtimes.torch import TorchReference
 
 __all__ = ["GoldenClip", "golden_clips", "write_golden"]
 

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lpa_export.checkpoint import Checkpoint
 from lpa_export.errors import LpaError
-from lpa_export.folding.fold import fold
-from lpa_export.reference import stage_names
-from lpa_export.surgery import LPAAttention, encoder_layers, lpa_layers
-from lpa_export.targets.frames import frames_after
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.hosts import LPAAttention, encoder_layers, lpa_layers
+from lpa_export.hosts.frames import frames_after
+from lpa_export.layers.folding import fold
+from lpa_export.runtimes.torch import stage_names
 from lpa_export.targets.rewrites import (
     KeyMaskedAttention,
     MaskedGroupNorm,

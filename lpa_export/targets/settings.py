@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
-    from lpa_export.recipe import Recipe, TargetSettings
+    from lpa_export.formats.recipe import Recipe, TargetSettings
     from lpa_export.targets import Target
 
 __all__ = ["chosen_precision", "settings_of", "target_settings"]
@@ -17,7 +17,7 @@ __all__ = ["chosen_precision", "settings_of", "target_settings"]
 
 def settings_of(target: str) -> frozenset[str]:
     """Names of the settings that the target's section of a recipe has."""
-    from lpa_export.recipe import TargetsSettings
+    from lpa_export.formats.recipe import TargetsSettings
 
     return frozenset(field.name for field in fields(getattr(TargetsSettings(), target)))
 
@@ -27,7 +27,7 @@ def target_settings(target: str, recipe: Recipe | None, flags: Mapping[str, Any]
 
     Raises LpaError for a flag that is no setting of this target, and for a bad value.
     """
-    from lpa_export.recipe import TargetsSettings
+    from lpa_export.formats.recipe import TargetsSettings
 
     section: TargetSettings = getattr(recipe.targets if recipe else TargetsSettings(), target)
     given = {name: value for name, value in flags.items() if value is not None}

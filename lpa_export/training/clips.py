@@ -16,7 +16,7 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
-from lpa_export.audio import SAMPLE_RATE, Waveform, load_audio, require_frames
+from lpa_export.formats.audio import SAMPLE_RATE, Waveform, load_audio, require_frames
 
 __all__ = ["MEMORY_BYTES", "Clips", "Versions"]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lpa_export.audio import SAMPLE_RATE
-from lpa_export.ctc import Vocabulary
 from lpa_export.errors import LpaError
-from lpa_export.speech import Utterance
+from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.speech import Utterance
+from lpa_export.formats.text import Vocabulary
 from lpa_export.training.clips import MEMORY_BYTES, Clips
 
 __all__ = ["Batch", "SpeechSet", "normalise", "pad"]

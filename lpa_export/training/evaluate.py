@@ -10,9 +10,9 @@ import jiwer
 import torch
 from transformers import Wav2Vec2ForCTC
 
-from lpa_export.audio import SAMPLE_RATE
-from lpa_export.ctc import greedy_text, normalise_text
 from lpa_export.errors import LpaError
+from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.text import greedy_text, normalise_text
 from lpa_export.training.data import Batch, SpeechSet, normalise, pad
 
 __all__ = ["evaluation_batches", "frame_lengths", "require_usable", "transcribe", "word_error_rate"]

@@ -18,7 +18,7 @@ from torch import nn
 from tqdm import trange
 from transformers import Wav2Vec2ForCTC
 
-from lpa_export.audio import SAMPLE_RATE
+from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.training.data import SpeechSet, normalise
 
 __all__ = ["fit_log_mel", "gabor_filters", "mel_matrix"]

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from transformers import Wav2Vec2ForCTC
 
-from lpa_export.folding.harden import harden
-from lpa_export.metrics import psnr
-from lpa_export.surgery import encoder_layers, lpa_layers
-from lpa_export.surgery.wav2vec2 import valid_frames
+from lpa_export.hosts import encoder_layers, lpa_layers
+from lpa_export.hosts.wav2vec2 import valid_frames
+from lpa_export.layers.harden import harden
+from lpa_export.measures.arrays import psnr
+from lpa_export.measures.word_errors import count_errors
 from lpa_export.training.data import SpeechSet, normalise, pad
 from lpa_export.training.evaluate import transcribe
-from lpa_export.word_errors import count_errors
 
 __all__ = ["Hardening", "measure_hardening"]
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-from lpa_export.ctc import Vocabulary
-from lpa_export.recipe import ArchitectureSettings, TeacherSettings
+from lpa_export.formats.recipe import ArchitectureSettings, TeacherSettings
+from lpa_export.formats.text import Vocabulary
 
 __all__ = ["CHARACTERS", "augment", "host_config"]
 

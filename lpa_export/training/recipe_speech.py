@@ -7,10 +7,10 @@ from pathlib import Path
 
 from transformers import Wav2Vec2ForCTC
 
-from lpa_export.ctc import Vocabulary
 from lpa_export.errors import LpaError
-from lpa_export.recipe import DataSettings, Recipe, TeacherSettings
-from lpa_export.speech import Utterance, data_hash, load_utterances
+from lpa_export.formats.recipe import DataSettings, Recipe, TeacherSettings
+from lpa_export.formats.speech import Utterance, data_hash, load_utterances
+from lpa_export.formats.text import Vocabulary
 from lpa_export.training.data import SpeechSet
 from lpa_export.training.files import is_main_process
 from lpa_export.training.run_folder import RunFolder

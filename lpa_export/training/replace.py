@@ -22,9 +22,9 @@ from tqdm import tqdm
 from transformers import Wav2Vec2ForCTC
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.recipe import ReplaceSettings
+from lpa_export.hosts import encoder_layers, lpa_layers, replace_layers
 from lpa_export.layers import LPAConfig
-from lpa_export.recipe import ReplaceSettings
-from lpa_export.surgery import encoder_layers, lpa_layers, replace_layers
 from lpa_export.training.attention_profile import attention_of, attention_profiles
 from lpa_export.training.data import Batch, SpeechSet
 from lpa_export.training.distillation import distillation_loss

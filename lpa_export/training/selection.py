@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import soundfile
 
 from lpa_export.errors import LpaError
-from lpa_export.speech import Utterance
+from lpa_export.formats.speech import Utterance
 
 __all__ = ["choose_seconds", "hold_out"]
 

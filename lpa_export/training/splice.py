@@ -21,11 +21,11 @@ import torch
 from tqdm import tqdm
 from transformers import Wav2Vec2ForCTC
 
-from lpa_export.audio import SAMPLE_RATE, Waveform, load_audio, write_flac
-from lpa_export.bundle import new_folder
-from lpa_export.ctc import Vocabulary, normalise_text
 from lpa_export.errors import LpaError
-from lpa_export.speech import Utterance
+from lpa_export.formats.audio import SAMPLE_RATE, Waveform, load_audio, write_flac
+from lpa_export.formats.bundle import new_folder
+from lpa_export.formats.speech import Utterance
+from lpa_export.formats.text import Vocabulary, normalise_text
 from lpa_export.training.align import align, cuts
 from lpa_export.training.data import normalise
 

@@ -16,19 +16,19 @@ from typing import Any
 import torch
 from transformers import Wav2Vec2ForCTC
 
-from lpa_export.checkpoint import (
+from lpa_export.errors import LpaError
+from lpa_export.formats.checkpoint import (
     Checkpoint,
     LPASection,
     load_checkpoint,
     receptive_field,
     save_checkpoint,
 )
-from lpa_export.ctc import Vocabulary
-from lpa_export.errors import LpaError
+from lpa_export.formats.recipe import Recipe, TeacherSettings, TrainingSettings
+from lpa_export.formats.speech import data_hash
+from lpa_export.formats.text import Vocabulary
+from lpa_export.hosts import encoder_layers, lpa_layers
 from lpa_export.layers import LPAConfig
-from lpa_export.recipe import Recipe, TeacherSettings, TrainingSettings
-from lpa_export.speech import data_hash
-from lpa_export.surgery import encoder_layers, lpa_layers
 from lpa_export.training.chart import draw_sweep
 from lpa_export.training.data import SpeechSet
 from lpa_export.training.files import is_main_process, load_weights

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lpa_export.audio import SAMPLE_RATE
 from lpa_export.errors import LpaError
+from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.training.data import Batch, SpeechSet
 from lpa_export.training.workers import Precision, accelerator, in_precision, share_gradients
 

@@ -19,8 +19,8 @@ from tqdm import trange
 from transformers import Wav2Vec2ForCTC
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.recipe import SweepSettings
 from lpa_export.layers import LPA, LPAConfig
-from lpa_export.recipe import SweepSettings
 from lpa_export.training.attention_profile import (
     Seen,
     attention_of,

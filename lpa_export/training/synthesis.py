@@ -24,9 +24,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lpa_export.audio import SAMPLE_RATE, load_audio, write_flac
-from lpa_export.bundle import new_folder
 from lpa_export.errors import LpaError
+from lpa_export.formats.audio import SAMPLE_RATE, load_audio, write_flac
+from lpa_export.formats.bundle import new_folder
 
 VOICES = tuple(
     f"{accent}+{variant}"

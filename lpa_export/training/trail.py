@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lpa_export.errors import LpaError
-from lpa_export.recipe import ReplaceSettings
+from lpa_export.formats.recipe import ReplaceSettings
 from lpa_export.training.files import replace_file
 
 __all__ = ["TRAIL", "Step", "Trail", "read_trail"]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lpa_export.errors import LpaError
-from lpa_export.speech import Utterance
+from lpa_export.formats.speech import Utterance
 from lpa_export.training.files import replace_file
 
 __all__ = ["TRANSCRIPTS", "Transcript", "read_transcripts", "write_transcripts"]

@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lpa_export.audio import SAMPLE_RATE, Waveform
-from lpa_export.checkpoint import Checkpoint
 from lpa_export.errors import LpaError
-from lpa_export.folding.harden import count_by_family
-from lpa_export.folding.windows import (
+from lpa_export.formats.audio import SAMPLE_RATE, Waveform
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.hosts import lpa_layers
+from lpa_export.layers import LPA
+from lpa_export.layers.harden import count_by_family
+from lpa_export.layers.windows import (
     aperiodic_windows,
     clip_windows,
     periodic_windows,
     positional_windows,
 )
-from lpa_export.layers import LPA
-from lpa_export.surgery import lpa_layers
 from lpa_export.training.data import normalise
 from lpa_export.training.frontend import HOP, WINDOW, mel_matrix
 

@@ -15,13 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lpa_export.audio import load_audio
-from lpa_export.bundle import damaged_files, open_bundle
-from lpa_export.checkpoint import load_checkpoint
 from lpa_export.commands.export import export, main
-from lpa_export.ctc import greedy_text
-from lpa_export.reference import TorchReference
-from lpa_export.speech import load_utterances
+from lpa_export.formats.audio import load_audio
+from lpa_export.formats.bundle import damaged_files, open_bundle
+from lpa_export.formats.checkpoint import load_checkpoint
+from lpa_export.formats.speech import load_utterances
+from lpa_export.formats.text import greedy_text
+from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets import Job, Written
 from lpa_export.targets.onnx.target import OnnxTarget
 

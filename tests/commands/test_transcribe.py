@@ -15,13 +15,13 @@ import onnxruntime
 import pytest
 import soundfile
 
-from lpa_export.audio import load_audio, write_flac
-from lpa_export.bundle import open_bundle, write_manifest
-from lpa_export.checkpoint import load_checkpoint
 from lpa_export.commands.transcribe import main, transcribe
-from lpa_export.ctc import greedy_text
-from lpa_export.reference import TorchReference
-from lpa_export.speech import load_utterances
+from lpa_export.formats.audio import load_audio, write_flac
+from lpa_export.formats.bundle import open_bundle, write_manifest
+from lpa_export.formats.checkpoint import load_checkpoint
+from lpa_export.formats.speech import load_utterances
+from lpa_export.formats.text import greedy_text
+from lpa_export.runtimes.torch import TorchReference
 
 Capture = pytest.CaptureFixture[str]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -240,7 +240,7 @@ def test_a_runtime_that_gives_up_is_one_line_with_the_file(
     def give_up(*_: object) -> None:
         raise RuntimeError("Failed to allocate memory\nfor requested buffer")
 
-    monkeypatch.setattr("lpa_validate.runners.onnx.OnnxRunner.run", give_up)
+    monkeypatch.setattr("lpa_export.runtimes.onnx.OnnxRunner.run", give_up)
     message = refusal(capsys, DEMO[0], "--bundle", exported.bundle)
     assert str(DEMO[0]) in message and "Failed to allocate memory for" in message
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lpa_export.layers.soft
-from lpa_export.folding.fold import fold
 from lpa_export.layers import LPA
+from lpa_export.layers.folding import fold
 
 Make = Callable[..., LPA]
 Oracle = Callable[..., dict[int, np.ndarray]]

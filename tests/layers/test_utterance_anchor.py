@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpa_export.checkpoint import load_checkpoint
 from lpa_export.commands.export import main as export
-from lpa_export.folding.fold import fold
-from lpa_export.folding.harden import count_by_family, harden
+from lpa_export.formats.checkpoint import load_checkpoint
+from lpa_export.hosts import lpa_layers
 from lpa_export.layers import LPA, LPAConfig
-from lpa_export.surgery import lpa_layers
+from lpa_export.layers.folding import fold
+from lpa_export.layers.harden import count_by_family, harden
 from lpa_export.targets import known_targets
 
 Make = Callable[..., LPA]
@@ -112,8 +112,8 @@ def anchored(tiny_config: Callable[..., Any], tmp_path: Path) -> Path:
     """A checkpoint with one layer anchored to the utterance."""
     from transformers import Wav2Vec2ForCTC
 
-    from lpa_export.checkpoint import LPASection, save_checkpoint
-    from lpa_export.surgery import replace_layers
+    from lpa_export.formats.checkpoint import LPASection, save_checkpoint
+    from lpa_export.hosts import replace_layers
     from lpa_export.training.host import CHARACTERS
 
     torch.manual_seed(7)

@@ -11,10 +11,10 @@ import onnxruntime
 import pytest
 import torch
 
-from lpa_export.checkpoint import Checkpoint, LPASection
-from lpa_export.ctc import Vocabulary
+from lpa_export.formats.checkpoint import Checkpoint, LPASection
+from lpa_export.formats.text import Vocabulary
+from lpa_export.hosts import lpa_layers, replace_layers
 from lpa_export.layers import LPAConfig
-from lpa_export.surgery import lpa_layers, replace_layers
 from lpa_export.targets.graph import HardModel
 from lpa_export.targets.onnx.lower import lower
 from lpa_export.targets.onnx.optimise import optimise

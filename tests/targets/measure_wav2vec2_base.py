@@ -29,10 +29,10 @@ def save_wav2vec2_base(folder: Path, replaced: Sequence[int]) -> None:
     import torch
     from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-    from lpa_export.checkpoint import LPASection, save_checkpoint
-    from lpa_export.ctc import Vocabulary
+    from lpa_export.formats.checkpoint import LPASection, save_checkpoint
+    from lpa_export.formats.text import Vocabulary
+    from lpa_export.hosts import replace_layers
     from lpa_export.layers import LPAConfig
-    from lpa_export.surgery import replace_layers
 
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     vocabulary = Vocabulary(("<pad>", "<s>", "</s>", "<unk>", "|", "'", *letters))
@@ -61,7 +61,7 @@ def _save(folder: str, replaced: str) -> dict[str, Any]:
 
 
 def _export(checkpoint: str, out: str) -> dict[str, Any]:
-    from lpa_export.commands._cli import quiet_libraries
+    from lpa_export.cli import quiet_libraries
     from lpa_export.commands.export import export
 
     quiet_libraries()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from lpa_export.errors import LpaError
-from lpa_export.targets.frames import FrameArithmetic, check_frame_arithmetic, frames_after
+from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic, frames_after
 from lpa_export.targets.graph import HardModel
 
 BASE = FrameArithmetic.of(Wav2Vec2Config())

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from lpa_export.audio import load_audio
-from lpa_export.checkpoint import Checkpoint
 from lpa_export.errors import LpaError
-from lpa_export.reference import TorchReference
-from lpa_export.surgery import encoder_layers, lpa_layers
+from lpa_export.formats.audio import load_audio
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.hosts import encoder_layers, lpa_layers
+from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.golden import edge_margins, golden_clips, write_golden
 
 Make = Callable[..., Checkpoint]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from lpa_export.checkpoint import Checkpoint
 from lpa_export.errors import LpaError
-from lpa_export.metrics import psnr
-from lpa_export.reference import TorchReference, stage_names
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.measures.arrays import psnr
+from lpa_export.runtimes.torch import TorchReference, stage_names
 from lpa_export.targets.graph import HardModel, require_plain, stage_kinds
 
 Make = Callable[..., Checkpoint]

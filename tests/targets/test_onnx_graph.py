@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from lpa_validate.runners.onnx import with_outputs
 
-from lpa_export.metrics import psnr
-from lpa_export.reference import TorchReference, stage_names
-from lpa_export.targets.frames import FrameArithmetic
+from lpa_export.hosts.frames import FrameArithmetic
+from lpa_export.measures.arrays import psnr
+from lpa_export.runtimes.onnx import with_outputs
+from lpa_export.runtimes.torch import TorchReference, stage_names
 from lpa_export.targets.onnx.lower import stage_tensor
 
 Make = Callable[..., Any]

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from lpa_export.metrics import psnr
+from lpa_export.measures.arrays import psnr
 from lpa_export.targets.onnx.quantise import quantise
 
 Make = Callable[..., Any]

@@ -14,7 +14,7 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
     Wav2Vec2PositionalConvEmbedding,
 )
 
-from lpa_export.metrics import psnr
+from lpa_export.measures.arrays import psnr
 from lpa_export.targets.rewrites import (
     KeyMaskedAttention,
     MaskedGroupNorm,

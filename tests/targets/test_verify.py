@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from lpa_export.errors import LpaError
-from lpa_export.reference import TorchReference
+from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.golden import GoldenClip
 from lpa_export.targets.onnx.verify import require_equal, require_sound
 

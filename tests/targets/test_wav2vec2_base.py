@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-from lpa_export.checkpoint import Checkpoint, LPASection
-from lpa_export.ctc import Vocabulary
+from lpa_export.formats.checkpoint import Checkpoint, LPASection
+from lpa_export.formats.text import Vocabulary
+from lpa_export.hosts import lpa_layers, replace_layers
 from lpa_export.layers import LPAConfig
-from lpa_export.metrics import psnr
-from lpa_export.reference import TorchReference
-from lpa_export.surgery import lpa_layers, replace_layers
+from lpa_export.measures.arrays import psnr
+from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.graph import HardModel
 from lpa_export.targets.onnx.lower import lower
 from lpa_export.targets.onnx.optimise import optimise

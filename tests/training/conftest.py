@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lpa_export.audio import write_flac
+from lpa_export.formats.audio import write_flac
 
 TONES = {"A": 400.0, "B": 2500.0}
 

@@ -71,14 +71,14 @@ def main() -> None:
 
 
 def _save_base(folder: Path) -> None:
-    from lpa_export.commands._cli import quiet_libraries
+    from lpa_export.cli import quiet_libraries
 
     quiet_libraries()
     import torch
     from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-    from lpa_export.checkpoint import save_checkpoint
-    from lpa_export.ctc import Vocabulary
+    from lpa_export.formats.checkpoint import save_checkpoint
+    from lpa_export.formats.text import Vocabulary
 
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     vocabulary = Vocabulary(("<pad>", "<s>", "</s>", "<unk>", "|", "'", *letters))

@@ -8,10 +8,10 @@ import pytest
 import soundfile
 import torch
 
-from lpa_export.audio import write_flac
-from lpa_export.ctc import Vocabulary
 from lpa_export.errors import LpaError
-from lpa_export.speech import load_utterances
+from lpa_export.formats.audio import write_flac
+from lpa_export.formats.speech import load_utterances
+from lpa_export.formats.text import Vocabulary
 from lpa_export.training import clips as clips_module
 from lpa_export.training.clips import Clips
 from lpa_export.training.data import SpeechSet

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lpa_export.errors import LpaError
-from lpa_export.speech import load_utterances
+from lpa_export.formats.speech import load_utterances
 from lpa_export.training.data import SpeechSet, normalise, pad
 from lpa_export.training.stages import CHARACTERS
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import Wav2Vec2ForCTC
 
-from lpa_export.speech import load_utterances
+from lpa_export.formats.speech import load_utterances
 from lpa_export.training.data import SpeechSet
 from lpa_export.training.frontend import fit_log_mel, gabor_filters, mel_matrix
 from lpa_export.training.stages import CHARACTERS

@@ -11,8 +11,8 @@ import torch
 from transformers import Wav2Vec2ForCTC
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Attention
 
+from lpa_export.formats.speech import load_utterances
 from lpa_export.layers import LPA, LPAConfig
-from lpa_export.speech import load_utterances
 from lpa_export.training.attention_profile import (
     CELLS,
     AttentionProfile,

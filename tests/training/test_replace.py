@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import Wav2Vec2ForCTC
 
-from lpa_export.checkpoint import load_checkpoint
 from lpa_export.commands.train import main
 from lpa_export.errors import LpaError
+from lpa_export.formats.checkpoint import load_checkpoint
+from lpa_export.formats.recipe import ReplaceSettings, load_recipe
+from lpa_export.formats.speech import load_utterances
+from lpa_export.hosts import lpa_layers
 from lpa_export.layers import LPAConfig
-from lpa_export.recipe import ReplaceSettings, load_recipe
-from lpa_export.speech import load_utterances
-from lpa_export.surgery import lpa_layers
 from lpa_export.training import replace as replacing
 from lpa_export.training.data import SpeechSet
 from lpa_export.training.files import save_weights

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lpa_export.audio import load_audio
-from lpa_export.checkpoint import load_checkpoint
 from lpa_export.errors import LpaError
-from lpa_export.speech import Utterance, load_utterances
+from lpa_export.formats.audio import load_audio
+from lpa_export.formats.checkpoint import load_checkpoint
+from lpa_export.formats.speech import Utterance, load_utterances
 from lpa_export.training.align import Alignment, align, cuts
 from lpa_export.training.splice import SHORTEST, splice
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from lpa_export.checkpoint import load_checkpoint
 from lpa_export.commands.train import main
 from lpa_export.errors import LpaError
-from lpa_export.recipe import load_recipe
-from lpa_export.speech import load_utterances
+from lpa_export.formats.checkpoint import load_checkpoint
+from lpa_export.formats.recipe import load_recipe
+from lpa_export.formats.speech import load_utterances
 from lpa_export.training import loop
 from lpa_export.training.stages import replace_stage, teacher_stage
 

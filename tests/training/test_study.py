@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import Wav2Vec2ForCTC
 
-from lpa_export.checkpoint import load_checkpoint, save_checkpoint
 from lpa_export.commands.train import main
-from lpa_export.recipe import Recipe, load_recipe
-from lpa_export.surgery import lpa_layers
+from lpa_export.formats.checkpoint import load_checkpoint, save_checkpoint
+from lpa_export.formats.recipe import Recipe, load_recipe
+from lpa_export.hosts import lpa_layers
 from lpa_export.training import replace as replacing
 from lpa_export.training.host import CHARACTERS, host_config
 from lpa_export.training.stages import replace_stage

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lpa_export.bootstrap import by_group
 from lpa_export.commands.train import main
 from lpa_export.errors import LpaError
+from lpa_export.measures.bootstrap import by_group
 from lpa_export.training.study import tables as tabling
 from lpa_export.training.study.chart import depths
 from lpa_export.training.study.result import RESULT, UtteranceErrors, VariantResult, write_result

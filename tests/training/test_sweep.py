@@ -12,11 +12,11 @@ import torch
 from transformers import Wav2Vec2ForCTC
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Attention
 
-from lpa_export.checkpoint import save_checkpoint
 from lpa_export.errors import LpaError
+from lpa_export.formats.checkpoint import save_checkpoint
+from lpa_export.formats.recipe import SweepSettings, load_recipe
+from lpa_export.formats.speech import Utterance, load_utterances
 from lpa_export.layers import LPAConfig
-from lpa_export.recipe import SweepSettings, load_recipe
-from lpa_export.speech import Utterance, load_utterances
 from lpa_export.training.attention_profile import attention_of
 from lpa_export.training.data import SpeechSet, normalise
 from lpa_export.training.host import CHARACTERS

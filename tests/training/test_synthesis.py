@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lpa_export.audio import load_audio
-from lpa_export.speech import demo_manifest
+from lpa_export.formats.audio import load_audio
+from lpa_export.formats.speech import demo_manifest
 from lpa_export.training.stages import CHARACTERS
 from lpa_export.training.synthesis import (
     demo_utterances,

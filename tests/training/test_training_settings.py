@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lpa_export.errors import LpaError
-from lpa_export.recipe import TrainingSettings, load_recipe
+from lpa_export.formats.recipe import TrainingSettings, load_recipe
 from lpa_export.training.loop import Settings
 
 BASE = "name: some\nmodel: {checkpoint: x}\nlpa: {layers: [0]}\n"

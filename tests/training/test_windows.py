@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from lpa_export.audio import load_audio
-from lpa_export.checkpoint import load_checkpoint, save_checkpoint
 from lpa_export.commands.train import main
-from lpa_export.speech import load_utterances
-from lpa_export.surgery import lpa_layers
+from lpa_export.formats.audio import load_audio
+from lpa_export.formats.checkpoint import load_checkpoint, save_checkpoint
+from lpa_export.formats.speech import load_utterances
+from lpa_export.hosts import lpa_layers
 from lpa_export.training.window_view import view_windows
 
 MAX_BYTES = 150_000
@@ -80,9 +80,9 @@ def test_windows_are_those_by_which_the_hard_layer_computes() -> None:
 def test_models_without_a_family_or_with_the_other_anchor_are_drawn(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path, pulses: dict[str, Any]
 ) -> None:
-    from lpa_export.checkpoint import LPASection
+    from lpa_export.formats.checkpoint import LPASection
+    from lpa_export.hosts import replace_layers
     from lpa_export.layers import LPAConfig
-    from lpa_export.surgery import replace_layers
     from lpa_export.training.host import CHARACTERS
 
     model = load_checkpoint(tiny_checkpoint(layers=())).model

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lpa_export.ctc import Vocabulary
-from lpa_export.speech import load_utterances
+from lpa_export.formats.speech import load_utterances
+from lpa_export.formats.text import Vocabulary
 from lpa_export.training import loop
 from lpa_export.training.data import Batch, SpeechSet
 from lpa_export.training.loop import Progress, Settings, optimise

@@ -20,10 +20,10 @@ from lpa_validate.targets import TARGETS
 from lpa_validate.validate import open_validation, run_checks
 from onnx import TensorProto, helper, numpy_helper
 
-from lpa_export.audio import load_audio, write_flac
-from lpa_export.bundle import Bundle, open_bundle, write_manifest
-from lpa_export.ctc import Vocabulary, greedy_text
-from lpa_export.speech import Utterance, load_utterances
+from lpa_export.formats.audio import load_audio, write_flac
+from lpa_export.formats.bundle import Bundle, open_bundle, write_manifest
+from lpa_export.formats.speech import Utterance, load_utterances
+from lpa_export.formats.text import Vocabulary, greedy_text
 
 RATE, KERNEL, HOP = 16_000, 400, 160
 TOKENS = ("<pad>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")

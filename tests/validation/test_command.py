@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from lpa_validate.command import main
+from lpa_validate.reference import open_reference
 from lpa_validate.report import Reference
-from lpa_validate.runners import torch as reference_module
-from lpa_validate.runners.torch import open_reference
 
-from lpa_export.bundle import Bundle, open_bundle, write_manifest
 from lpa_export.errors import LpaError
+from lpa_export.formats.bundle import Bundle, open_bundle, write_manifest
+from lpa_export.runtimes import torch as reference_module
 
 Make = Callable[..., Bundle]
 
@@ -137,7 +137,7 @@ def test_audio_shorter_than_a_frame_is_one_line(
 ) -> None:
     import numpy as np
 
-    from lpa_export.audio import write_flac
+    from lpa_export.formats.audio import write_flac
 
     write_flac(tmp_path / "click.flac", np.linspace(-0.1, 0.1, 399, dtype=np.float32))
     (tmp_path / "clicks.jsonl").write_text('{"audio_filepath": "click.flac", "text": "A"}\n')

@@ -15,7 +15,7 @@ from lpa_validate.checks import CHECKS
 from lpa_validate.report import Report
 from onnx import TensorProto, helper
 
-from lpa_export.bundle import Bundle
+from lpa_export.formats.bundle import Bundle
 
 Make = Callable[..., Bundle]
 Run = Callable[..., Report]

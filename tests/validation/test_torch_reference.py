@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lpa_validate.runners.torch import open_reference
+from lpa_validate.reference import open_reference
 
-from lpa_export.bundle import Bundle
-from lpa_export.ctc import Vocabulary
 from lpa_export.errors import LpaError
+from lpa_export.formats.bundle import Bundle
+from lpa_export.formats.text import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-    from lpa_export.checkpoint import save_checkpoint
+    from lpa_export.formats.checkpoint import save_checkpoint
 
     torch.manual_seed(0)
     config = Wav2Vec2Config(
@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_checkpoint_gives_logits_and_stages_in_order(
     make_bundle: Callable[..., Bundle], checkpoint: Path
 ) -> None:
-    from lpa_export.checkpoint import load_checkpoint
+    from lpa_export.formats.checkpoint import load_checkpoint
 
     stated = {"name": "tiny", "sha256": load_checkpoint(checkpoint).sha256, "shipped": False}
     model, problem = open_reference(make_bundle(manifest={"checkpoint": stated}), checkpoint)

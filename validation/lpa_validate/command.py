@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpa_export.commands._cli import COULD_NOT_RUN, GATE_FAILED, print_error, run_command
+from lpa_export.cli import COULD_NOT_RUN, GATE_FAILED, print_error, run_command
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _report(
     arguments: argparse.Namespace, target: str, bundle: Path | None
 ) -> tuple["Report", str]:
     """One target's report, left in its bundle, and a note where that was not possible."""
-    from lpa_export.bundle import default_bundle
+    from lpa_export.formats.bundle import default_bundle
     from lpa_validate.evaluation import Placement
     from lpa_validate.renderers import render
     from lpa_validate.targets import target_named

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lpa_export.audio import load_audio, require_frames, require_within
-from lpa_export.ctc import Vocabulary, greedy_text
+from lpa_export.formats.audio import load_audio, require_frames, require_within
+from lpa_export.formats.text import Vocabulary, greedy_text
+from lpa_export.runtimes import Array, ArtifactError, Runner, pad
 from lpa_validate.progress import progress
-from lpa_validate.runners import Array, ArtifactError, Runner, pad
-from lpa_validate.runners.torch import ReferenceModel
+from lpa_validate.reference import ReferenceModel
 
 if TYPE_CHECKING:
-    from lpa_export.bundle import Bundle
-    from lpa_export.gates import Gates
-    from lpa_export.speech import Utterance
+    from lpa_export.formats.bundle import Bundle
+    from lpa_export.formats.gates import Gates
+    from lpa_export.formats.speech import Utterance
 
 __all__ = ["Evaluated", "Placement", "Validation", "transcript"]
 

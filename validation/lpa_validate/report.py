@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from lpa_export.runtimes import Label
+
 __all__ = [
     "SCHEMA_VERSION",
     "Check",
     "Comparison",
     "Data",
     "Figure",
-    "Label",
     "Reference",
     "Report",
     "Status",
@@ -29,8 +30,6 @@ SCHEMA_VERSION = 1
 
 Comparison = Literal[">=", "<=", "=="]
 Status = Literal["pass", "fail", "not_run"]
-Label = Literal["measured", "predicted", "emulated", "stated"]
-"""How a figure came about: run here, derived from rules, run by an emulator, or taken on trust."""
 
 Value = float | int | str | None
 

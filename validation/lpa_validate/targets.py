@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
-    from lpa_validate.runners import Runner
+    from lpa_export.runtimes import Runner
 
 __all__ = ["TARGETS", "Target", "resolve", "target_named"]
 
@@ -39,11 +39,11 @@ class Target:
 
 TARGETS: dict[str, Target] = {
     "onnx": Target(
-        runner="lpa_validate.runners.onnx:OnnxRunner",
+        runner="lpa_export.runtimes.onnx:OnnxRunner",
         checks={"ops": "lpa_validate.checks.onnx_ops:check_ops"},
     ),
     "coreml": Target(
-        runner="lpa_validate.runners.coreml:CoremlRunner",
+        runner="lpa_export.runtimes.coreml.runner:CoremlRunner",
         checks={
             "ops": "lpa_validate.checks.coreml_ops:check_ops",
             "compute-plan": "lpa_validate.checks.coreml_plan:check_compute_plan",
@@ -52,10 +52,10 @@ TARGETS: dict[str, Target] = {
         },
     ),
     "executorch": Target(
-        runner="lpa_validate.runners.executorch:ExecutorchRunner",
+        runner="lpa_export.runtimes.executorch.runner:ExecutorchRunner",
         checks={
             "ops": "lpa_validate.checks.executorch_ops:check_ops",
-            "replay": "lpa_validate.executorch.replay:check_replay",
+            "replay": "lpa_validate.checks.replay:check_replay",
         },
     ),
 }

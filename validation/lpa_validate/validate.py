@@ -8,16 +8,22 @@ from pathlib import Path
 from platform import machine, python_version, system
 from typing import Any
 
-from lpa_export.bundle import Bundle, artifact_digest, artifact_files, default_bundle, open_bundle
-from lpa_export.ctc import NORMALISER, Vocabulary, normalise_text
 from lpa_export.errors import LpaError
-from lpa_export.gates import Gates
-from lpa_export.speech import Utterance, data_hash, load_utterances
+from lpa_export.formats.bundle import (
+    Bundle,
+    artifact_digest,
+    artifact_files,
+    default_bundle,
+    open_bundle,
+)
+from lpa_export.formats.gates import Gates
+from lpa_export.formats.speech import Utterance, data_hash, load_utterances
+from lpa_export.formats.text import NORMALISER, Vocabulary, normalise_text
+from lpa_export.runtimes import ArtifactError, Label, Runner
 from lpa_validate.checks import CHECKS, NEEDS_SPEECH, OPENS_ITSELF
 from lpa_validate.evaluation import Placement, Validation
-from lpa_validate.report import Check, Data, Figure, Label, Reference, Report, not_run
-from lpa_validate.runners import ArtifactError, Runner
-from lpa_validate.runners.torch import ReferenceModel, open_reference
+from lpa_validate.reference import ReferenceModel, open_reference
+from lpa_validate.report import Check, Data, Figure, Reference, Report, not_run
 from lpa_validate.targets import Target, resolve, target_named
 
 __all__ = ["parse_checks", "run_checks", "validate"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lpa_export.folding.band import inside
+from lpa_export.layers.band import inside
 from lpa_export.targets.coreml.channels_first import sizes
 from lpa_export.targets.coreml.limits import BLOCK
 

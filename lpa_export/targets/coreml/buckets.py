@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lpa_export.audio import SAMPLE_RATE
 from lpa_export.errors import LpaError
+from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets.coreml.limits import BLOCK, MAX_EXACT_FRAMES, MAX_FRAMES
-from lpa_export.targets.frames import FrameArithmetic
 
 __all__ = ["Bucket", "make_buckets"]
 

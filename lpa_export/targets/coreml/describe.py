@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.audio import SAMPLE_RATE
-from lpa_export.bundle import SCHEMA_VERSION
+from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.bundle import SCHEMA_VERSION
+from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets import Written
 from lpa_export.targets.coreml.buckets import Bucket
 from lpa_export.targets.coreml.programs import stage_tensor
 from lpa_export.targets.coreml.rewrites import REWRITES_OF
 from lpa_export.targets.coreml.usage import usage
-from lpa_export.targets.frames import FrameArithmetic
 from lpa_export.targets.graph import stage_kinds
 from lpa_export.targets.rewrites import NORMALISATION_EPSILON
 
 if TYPE_CHECKING:
-    from lpa_export.checkpoint import Checkpoint
-    from lpa_export.recipe import CoremlSettings
+    from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.recipe import CoremlSettings
 
 __all__ = ["FRONT_END", "MAIN", "describe", "metadata", "package_of", "runtime"]
 

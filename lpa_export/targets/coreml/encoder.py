@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lpa_export.checkpoint import Checkpoint
-from lpa_export.surgery import LPAAttention
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.hosts import LPAAttention
 from lpa_export.targets.coreml.attention import ChannelsFirstAttention, key_bias
 from lpa_export.targets.coreml.channels_first import ChannelNorm, FeedForward, pointwise
 from lpa_export.targets.coreml.convolutions import PositionalEmbedding

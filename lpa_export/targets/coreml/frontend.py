@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lpa_export.checkpoint import Checkpoint
+from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.targets.coreml.channels_first import ChannelNorm, pointwise
 from lpa_export.targets.rewrites import NORMALISATION_EPSILON
 

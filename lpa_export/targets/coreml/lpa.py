@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lpa_export.folding.band import inside
-from lpa_export.folding.windows import periodic_masks, positional_steps
 from lpa_export.layers import LPA, LPAConfig
+from lpa_export.layers.band import inside
+from lpa_export.layers.windows import periodic_masks, positional_steps
 from lpa_export.targets.coreml.band import band_mix, band_ramp
 from lpa_export.targets.coreml.channels_first import (
     pointwise,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lpa_export.reference import stage_names
-from lpa_export.surgery import encoder_layers
+from lpa_export.hosts import encoder_layers
+from lpa_export.runtimes.torch import stage_names
 from lpa_export.targets.coreml.buckets import Bucket
 from lpa_export.targets.coreml.convert import Input, Program, convert
 from lpa_export.targets.coreml.encoder import Encoder
@@ -15,7 +15,7 @@ from lpa_export.targets.coreml.frontend import FrontEnd
 from lpa_export.targets.coreml.whole import WholeModel
 
 if TYPE_CHECKING:
-    from lpa_export.checkpoint import Checkpoint
+    from lpa_export.formats.checkpoint import Checkpoint
 
 __all__ = ["encoder_program", "front_end_program", "stage_tensor", "whole_program"]
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpa_export.recipe import CoremlSettings
+from lpa_export.formats.recipe import CoremlSettings
+from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets import Job, Written
 from lpa_export.targets.coreml.buckets import Bucket, make_buckets
 from lpa_export.targets.coreml.describe import FRONT_END, MAIN, describe, metadata, package_of
@@ -14,12 +15,11 @@ from lpa_export.targets.coreml.frontend import FrontEnd
 from lpa_export.targets.coreml.packing import Packing
 from lpa_export.targets.coreml.programs import encoder_program, front_end_program, whole_program
 from lpa_export.targets.coreml.verify import require_equal, require_frames
-from lpa_export.targets.frames import FrameArithmetic
 from lpa_export.targets.graph import require_plain
 
 if TYPE_CHECKING:
-    from lpa_export.checkpoint import Checkpoint
-    from lpa_export.recipe import TargetSettings
+    from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.recipe import TargetSettings
 
 __all__ = ["SCOPES", "CoremlTarget"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lpa_export.recipe import CoremlSettings
+    from lpa_export.formats.recipe import CoremlSettings
 
 __all__ = ["usage"]
 
@@ -78,7 +78,7 @@ emulation (no device run):
 
 ```python
 import numpy as np
-from lpa_validate.mil import Evaluator, load_package
+from lpa_export.runtimes.coreml import Evaluator, load_package
 
 package = load_package("frontend.mlpackage")  # or an encoder, with its function's name
 print(package.functions, package.metadata["vocabulary"])

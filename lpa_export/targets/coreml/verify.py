@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from lpa_export.errors import LpaError
-from lpa_export.metrics import psnr
-from lpa_export.reference import stage_names
+from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic
+from lpa_export.measures.arrays import psnr
+from lpa_export.runtimes.torch import stage_names
 from lpa_export.targets.coreml.encoder import Encoder, Padding
 from lpa_export.targets.coreml.frontend import FrontEnd
 from lpa_export.targets.coreml.limits import BLOCK
-from lpa_export.targets.frames import FrameArithmetic, check_frame_arithmetic
 from lpa_export.targets.golden import GoldenClip
 
 if TYPE_CHECKING:
-    from lpa_export.checkpoint import Checkpoint
+    from lpa_export.formats.checkpoint import Checkpoint
 
 __all__ = ["require_equal", "require_frames"]
 

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lpa_export.checkpoint import Checkpoint
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets.coreml.channels_first import ChannelNorm, pointwise
 from lpa_export.targets.coreml.convolutions import FoldedConv
 from lpa_export.targets.coreml.encoder import Encoder
 from lpa_export.targets.coreml.frontend import row_conv
-from lpa_export.targets.frames import FrameArithmetic
 from lpa_export.targets.rewrites import NORMALISATION_EPSILON
 
 __all__ = ["MaskedNormalise", "MaskedTimeNorm", "ValidPositions", "WholeModel"]

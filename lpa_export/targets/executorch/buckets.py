@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lpa_export.checkpoint import Checkpoint
-from lpa_export.folding.fold import fold
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.hosts import lpa_layers
+from lpa_export.layers.folding import fold
 from lpa_export.layers.lpa import LPA
-from lpa_export.surgery import lpa_layers
 from lpa_export.targets.graph import HardModel
 
 __all__ = ["BucketModel"]

@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lpa_export.checkpoint import Checkpoint
-from lpa_export.reference import stage_names
-from lpa_export.surgery import LPAAttention
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.hosts import LPAAttention
+from lpa_export.hosts.frames import FrameArithmetic
+from lpa_export.runtimes.torch import stage_names
 from lpa_export.targets.executorch.parts import (
     Attention,
     FeatureLayer,
@@ -26,7 +27,6 @@ from lpa_export.targets.executorch.parts import (
 )
 from lpa_export.targets.executorch.prefix_sum import PrefixSumLPA
 from lpa_export.targets.executorch.windows import Fixed, FixedWindows, Frames
-from lpa_export.targets.frames import FrameArithmetic
 from lpa_export.targets.graph import require_plain
 
 __all__ = ["ExactModel", "StagedModel"]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lpa_export.folding.band import inside
+from lpa_export.layers.band import inside
 from lpa_export.layers.lpa import LPA
 from lpa_export.targets.executorch.controls import PulseControls
 from lpa_export.targets.executorch.windows import Fixed, Frames, Window

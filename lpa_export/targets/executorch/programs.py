@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lpa_export.audio import SAMPLE_RATE
 from lpa_export.errors import LpaError
+from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets.executorch.buckets import BucketModel
 from lpa_export.targets.executorch.lower import trace
 from lpa_export.targets.executorch.model import ExactModel, StagedModel
 from lpa_export.targets.executorch.quantise import calibration_speech, quantise
-from lpa_export.targets.frames import FrameArithmetic
 from lpa_export.targets.graph import example_inputs
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from lpa_export.checkpoint import Checkpoint
-    from lpa_export.recipe import ExecutorchSettings
+    from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.recipe import ExecutorchSettings
 
 __all__ = ["FORWARD", "STAGES", "Bucket", "Methods", "any_length", "buckets"]
 

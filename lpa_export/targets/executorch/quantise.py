@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lpa_export.audio import load_audio
-from lpa_export.speech import load_utterances
+from lpa_export.formats.audio import load_audio
+from lpa_export.formats.speech import load_utterances
 from lpa_export.targets.executorch.quiet import quiet
 
 if TYPE_CHECKING:

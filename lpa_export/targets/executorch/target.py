@@ -9,17 +9,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.audio import SAMPLE_RATE
 from lpa_export.errors import LpaError
-from lpa_export.recipe import ExecutorchSettings, TargetSettings
+from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.recipe import ExecutorchSettings, TargetSettings
+from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets import Job, Written
 from lpa_export.targets.executorch.backends import Backend, load_backend
-from lpa_export.targets.frames import FrameArithmetic
 from lpa_export.targets.graph import require_plain, stage_kinds
 from lpa_export.targets.rewrites import NORMALISATION_EPSILON
 
 if TYPE_CHECKING:
-    from lpa_export.checkpoint import Checkpoint
+    from lpa_export.formats.checkpoint import Checkpoint
     from lpa_export.targets.executorch.lower import Lowered
     from lpa_export.targets.executorch.programs import Methods
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lpa_export.checkpoint import Checkpoint
 from lpa_export.errors import LpaError
-from lpa_export.metrics import psnr
-from lpa_export.reference import stage_names
-from lpa_export.surgery import encoder_layers
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.hosts import encoder_layers
+from lpa_export.measures.arrays import psnr
+from lpa_export.runtimes.torch import stage_names
 from lpa_export.targets.executorch.programs import FORWARD, STAGES, Bucket
 from lpa_export.targets.golden import GoldenClip
 

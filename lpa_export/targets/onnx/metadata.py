@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from lpa_export.audio import SAMPLE_RATE
-from lpa_export.bundle import SCHEMA_VERSION
-from lpa_export.targets.frames import FrameArithmetic
+from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.bundle import SCHEMA_VERSION
+from lpa_export.hosts.frames import FrameArithmetic
 
 if TYPE_CHECKING:
     import onnx
 
-    from lpa_export.checkpoint import Checkpoint
+    from lpa_export.formats.checkpoint import Checkpoint
 
 __all__ = ["add_metadata"]
 

@@ -6,8 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic
 from lpa_export.targets import Job, Written
-from lpa_export.targets.frames import FrameArithmetic, check_frame_arithmetic
 from lpa_export.targets.graph import HardModel, require_plain, stage_kinds
 from lpa_export.targets.onnx.lower import OUTPUTS, lower, stage_tensor
 from lpa_export.targets.onnx.metadata import add_metadata
@@ -19,8 +19,8 @@ from lpa_export.targets.rewrites import NORMALISATION_EPSILON
 if TYPE_CHECKING:
     import onnx
 
-    from lpa_export.checkpoint import Checkpoint
-    from lpa_export.recipe import TargetSettings
+    from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.recipe import TargetSettings
 
 __all__ = ["ARTIFACT", "OnnxTarget"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lpa_export.errors import LpaError
-from lpa_export.metrics import psnr
+from lpa_export.measures.arrays import psnr
 from lpa_export.targets.golden import GoldenClip
 from lpa_export.targets.onnx.lower import stage_tensor
 from lpa_export.targets.onnx.session import open_session, run_clip

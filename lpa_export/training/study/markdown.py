@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lpa_export.bootstrap import Interval
+from lpa_export.measures.bootstrap import Interval
 from lpa_export.training.study.tables import DRAWS, SEED, Row, Speech, Table
 
 __all__ = ["as_markdown"]

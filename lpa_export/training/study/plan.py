@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lpa_export.checkpoint import Checkpoint
 from lpa_export.errors import LpaError
-from lpa_export.recipe import Recipe
-from lpa_export.surgery import encoder_layers
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.formats.recipe import Recipe
+from lpa_export.hosts import encoder_layers
 from lpa_export.training.host import host_config
 from lpa_export.training.layer_choice import require_layers
 from lpa_export.training.run_folder import RunFolder

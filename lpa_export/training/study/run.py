@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lpa_export.checkpoint import load_checkpoint
 from lpa_export.errors import LpaError
-from lpa_export.speech import load_utterances
+from lpa_export.formats.checkpoint import load_checkpoint
+from lpa_export.formats.speech import load_utterances
+from lpa_export.measures.word_errors import count_errors
 from lpa_export.training.data import SpeechSet
 from lpa_export.training.evaluate import transcribe
 from lpa_export.training.records import read_log
@@ -26,7 +27,6 @@ from lpa_export.training.study.result import (
 from lpa_export.training.study.settings import OVERRIDES, Variant
 from lpa_export.training.trail import Step, read_trail
 from lpa_export.training.transcripts import read_transcripts, write_transcripts
-from lpa_export.word_errors import count_errors
 
 __all__ = ["Announce", "result_of", "run_chain", "run_folder", "settings_of", "told"]
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import yaml
 
-from lpa_export._strict_yaml import merge, named, read_as, read_tree
 from lpa_export.errors import LpaError
-from lpa_export.recipe import Recipe
+from lpa_export.formats.recipe import Recipe
+from lpa_export.formats.strict_yaml import merge, named, read_as, read_tree
 
 __all__ = ["OVERRIDES", "Group", "Order", "Study", "Variant", "load_study"]
 

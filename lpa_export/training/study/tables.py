@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lpa_export.bootstrap import Interval, by_group, paired_difference
 from lpa_export.errors import LpaError
+from lpa_export.measures.bootstrap import Interval, by_group, paired_difference
 from lpa_export.training.study.result import UtteranceErrors, VariantResult
 from lpa_export.training.study.run import result_of
 from lpa_export.training.study.settings import Study, Variant

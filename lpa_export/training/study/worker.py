@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lpa_export.commands._cli import PASSED, run_command
+from lpa_export.cli import PASSED, run_command
 
 __all__ = ["main"]
 

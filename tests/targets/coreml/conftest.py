@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from lpa_export.checkpoint import Checkpoint
-from lpa_export.recipe import CoremlSettings
-from lpa_export.reference import TorchReference
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.formats.recipe import CoremlSettings
+from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets import Job, Written
 from lpa_export.targets.coreml.target import CoremlTarget
 from lpa_export.targets.golden import GoldenClip

@@ -16,19 +16,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lpa_validate.mil import load_package
-from lpa_validate.runners.coreml import coreml_steps
 
-from lpa_export.audio import load_audio
-from lpa_export.bundle import open_bundle
-from lpa_export.checkpoint import Checkpoint, load_checkpoint
-from lpa_export.commands._cli import quiet_libraries
-from lpa_export.ctc import greedy_text
-from lpa_export.metrics import psnr
-from lpa_export.speech import Utterance, load_utterances
+from lpa_export.cli import quiet_libraries
+from lpa_export.formats.audio import load_audio
+from lpa_export.formats.bundle import open_bundle
+from lpa_export.formats.checkpoint import Checkpoint, load_checkpoint
+from lpa_export.formats.speech import Utterance, load_utterances
+from lpa_export.formats.text import greedy_text
+from lpa_export.measures.arrays import psnr
+from lpa_export.measures.word_errors import count_errors
+from lpa_export.runtimes.coreml import load_package
+from lpa_export.runtimes.coreml.runner import coreml_steps
 from lpa_export.targets.coreml.encoder import Encoder
 from lpa_export.targets.coreml.frontend import FrontEnd
-from lpa_export.word_errors import count_errors
 
 Weights = Mapping[str, torch.Tensor]
 _PARTS = ("lpa", "attention", "feed_forward", "positional")

@@ -42,8 +42,8 @@ def _model(replaced: tuple[int, ...]) -> Any:
     import torch
     from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
+    from lpa_export.hosts import lpa_layers, replace_layers
     from lpa_export.layers import LPAConfig
-    from lpa_export.surgery import lpa_layers, replace_layers
 
     torch.manual_seed(0)
     config = Wav2Vec2Config()
@@ -56,12 +56,12 @@ def _model(replaced: tuple[int, ...]) -> Any:
 
 
 def _export(out: str, *buckets: str) -> dict[str, Any]:
-    from lpa_export.checkpoint import Checkpoint, LPASection
-    from lpa_export.commands._cli import quiet_libraries
+    from lpa_export.cli import quiet_libraries
+    from lpa_export.formats.checkpoint import Checkpoint, LPASection
 
     quiet_libraries()
-    from lpa_export.ctc import Vocabulary
-    from lpa_export.recipe import CoremlSettings
+    from lpa_export.formats.recipe import CoremlSettings
+    from lpa_export.formats.text import Vocabulary
     from lpa_export.targets import Job
     from lpa_export.targets.coreml.target import CoremlTarget
     from lpa_export.targets.golden import golden_clips
@@ -95,7 +95,7 @@ def _export(out: str, *buckets: str) -> dict[str, Any]:
 
 
 def _plain(out: str) -> dict[str, Any]:
-    from lpa_export.commands._cli import quiet_libraries
+    from lpa_export.cli import quiet_libraries
 
     quiet_libraries()
     import numpy as np

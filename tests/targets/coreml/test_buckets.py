@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpa_export.errors import LpaError
+from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets.coreml.buckets import Bucket, make_buckets
-from lpa_export.targets.frames import FrameArithmetic
 
 BASE = FrameArithmetic((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from lpa_export.errors import LpaError
-from lpa_export.metrics import psnr
-from lpa_export.reference import TorchReference
+from lpa_export.hosts.frames import FrameArithmetic
+from lpa_export.measures.arrays import psnr
+from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.coreml.encoder import Encoder
 from lpa_export.targets.coreml.frontend import FrontEnd, NormaliseWaveform
 from lpa_export.targets.coreml.verify import require_equal, require_frames
 from lpa_export.targets.coreml.whole import WholeModel
-from lpa_export.targets.frames import FrameArithmetic
 
 Make = Callable[..., Any]
 STYLES = [("pre", (0, 2)), ("post", (0, 2)), ("pre", ()), ("post", (0, 1, 2))]

@@ -15,7 +15,7 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
     Wav2Vec2PositionalConvEmbedding,
 )
 
-from lpa_export.metrics import psnr
+from lpa_export.measures.arrays import psnr
 from lpa_export.targets.coreml.attention import ChannelsFirstAttention, key_bias
 from lpa_export.targets.coreml.channels_first import (
     ChannelNorm,

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lpa_export.folding.windows import periodic_masks
 from lpa_export.layers import LPA, LPAConfig
-from lpa_export.metrics import psnr
+from lpa_export.layers.windows import periodic_masks
+from lpa_export.measures.arrays import psnr
 from lpa_export.targets.coreml.band import band_mix, band_ramp, key_blocks, reach
 from lpa_export.targets.coreml.channels_first import to_channels_first
 from lpa_export.targets.coreml.limits import BLOCK, MAX_EXACT_FRAMES

@@ -13,12 +13,12 @@ import coremltools
 import numpy as np
 import pytest
 from coremltools.converters.mil.mil import types
-from lpa_validate.mil import Arithmetic, Evaluator, load_package
 
 from lpa_export.errors import LpaError
-from lpa_export.metrics import psnr
-from lpa_export.recipe import CoremlSettings
-from lpa_export.reference import TorchReference
+from lpa_export.formats.recipe import CoremlSettings
+from lpa_export.measures.arrays import psnr
+from lpa_export.runtimes.coreml import Arithmetic, Evaluator, load_package
+from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.coreml.convolutions import MAX_TAPS
 from lpa_export.targets.coreml.target import SCOPES, CoremlTarget
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lpa_export.checkpoint import Checkpoint
-from lpa_export.recipe import ExecutorchSettings
-from lpa_export.reference import TorchReference
+from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.formats.recipe import ExecutorchSettings
+from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets import Job, Written
 from lpa_export.targets.executorch.target import ExecutorchTarget
 from lpa_export.targets.golden import GoldenClip

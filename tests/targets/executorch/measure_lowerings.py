@@ -71,11 +71,11 @@ def measure(step: str, *arguments: str, script: str = __file__) -> dict[str, Any
 
 
 def _export(checkpoint: str, lowering: str, out: str) -> dict[str, Any]:
-    from lpa_export.commands._cli import quiet_libraries
+    from lpa_export.cli import quiet_libraries
 
     quiet_libraries()
-    from lpa_export.checkpoint import load_checkpoint
-    from lpa_export.recipe import ExecutorchSettings
+    from lpa_export.formats.checkpoint import load_checkpoint
+    from lpa_export.formats.recipe import ExecutorchSettings
     from lpa_export.targets import Job
     from lpa_export.targets.executorch.target import ExecutorchTarget
     from lpa_export.targets.golden import golden_clips

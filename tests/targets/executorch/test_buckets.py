@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from lpa_export.errors import LpaError
-from lpa_export.recipe import ExecutorchSettings
-from lpa_export.reference import TorchReference
+from lpa_export.formats.recipe import ExecutorchSettings
+from lpa_export.hosts.frames import FrameArithmetic
+from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.executorch.programs import any_length
 from lpa_export.targets.executorch.target import ExecutorchTarget
 from lpa_export.targets.executorch.verify import run_program
-from lpa_export.targets.frames import FrameArithmetic
 
 Make = Callable[..., Any]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from lpa_validate.command import main as validate_main
 
-from lpa_export.bundle import write_manifest
-from lpa_export.gates import GATES
-from lpa_export.recipe import ExecutorchSettings
+from lpa_export.formats.bundle import write_manifest
+from lpa_export.formats.gates import GATES
+from lpa_export.formats.recipe import ExecutorchSettings
 from lpa_export.targets.assemble import BundleRequest, write_bundle
 from lpa_export.targets.executorch.target import ExecutorchTarget
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from lpa_export.checkpoint import Checkpoint, LPASection
+from lpa_export.formats.checkpoint import Checkpoint, LPASection
+from lpa_export.hosts import lpa_layers, replace_layers
+from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.layers import LPAConfig
-from lpa_export.reference import TorchReference
-from lpa_export.surgery import lpa_layers, replace_layers
+from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.executorch.buckets import BucketModel
 from lpa_export.targets.executorch.model import ExactModel
-from lpa_export.targets.frames import FrameArithmetic
 
 Make = Callable[..., Any]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lpa_export.errors import LpaError
-from lpa_export.reference import TorchReference
+from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.executorch.verify import require_equal, run_program
 
 Make = Callable[..., Any]

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from lpa_export.metrics import psnr
-from lpa_export.reference import TorchReference
+from lpa_export.measures.arrays import psnr
+from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.executorch.verify import run_program
 
 Make = Callable[..., Any]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lpa_export.errors import LpaError
-from lpa_export.recipe import ExecutorchSettings
+from lpa_export.formats.recipe import ExecutorchSettings
 from lpa_export.targets import load_target
 from lpa_export.targets.executorch.backends import known_backends, load_backend
 from lpa_export.targets.executorch.quiet import quiet

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lpa_validate.runners import Array
-from lpa_validate.runners.executorch_process import Worker
 from torch import Tensor, nn
 from torch.export import Dim, export
 
-from lpa_export.bundle import Bundle, open_bundle, write_manifest
+from lpa_export.formats.bundle import Bundle, open_bundle, write_manifest
+from lpa_export.runtimes import Array
+from lpa_export.runtimes.executorch.process import Worker
 
 KERNEL, HOP, WIDTH, VOCABULARY = 400, 160, 6, 5
 MOST = 16_000

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from lpa_validate.command import main as validate_main
 
-from lpa_export.audio import write_flac
-from lpa_export.bundle import Bundle
 from lpa_export.commands.export import main as export_main
 from lpa_export.commands.transcribe import main as transcribe_main
+from lpa_export.formats.audio import write_flac
+from lpa_export.formats.bundle import Bundle
 
 from .conftest import MOST, Programs, noise, runtime
 
@@ -94,7 +94,7 @@ def test_without_executorch_transcribing_gives_the_line_to_install_it(
     heard: Callable[..., tuple[int, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _without_executorch(monkeypatch, "lpa_validate.runners.executorch_process")
+    _without_executorch(monkeypatch, "lpa_export.runtimes.executorch.process")
     code, message = heard(make_bundle(programs.dynamic))
     assert (code, message.count("\n")) == (2, 1)
     assert "pip install 'lpa-export[executorch]'" in message
@@ -103,7 +103,7 @@ def test_without_executorch_transcribing_gives_the_line_to_install_it(
 def test_without_executorch_validating_gives_the_line_to_install_it(
     programs: Programs, make_bundle: Make, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    _without_executorch(monkeypatch, "lpa_validate.runners.executorch_process")
+    _without_executorch(monkeypatch, "lpa_export.runtimes.executorch.process")
     bundle = make_bundle(programs.dynamic)
     arguments = ["--target", "executorch", "--bundle", str(bundle.path), "--checks", "parity"]
     assert validate_main(arguments) == 2

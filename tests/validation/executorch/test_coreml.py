@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lpa_validate.executorch.coreml import reference, unpack
-from lpa_validate.executorch.program import named_data, read_program
-from lpa_validate.measures import psnr_db
-from lpa_validate.runners import ArtifactError, pad
-from lpa_validate.runners.executorch import ExecutorchRunner
 
-from lpa_export.bundle import Bundle
+from lpa_export.formats.bundle import Bundle
+from lpa_export.measures.arrays import psnr_db
+from lpa_export.runtimes import ArtifactError, pad
+from lpa_export.runtimes.executorch.coreml_delegate import reference, unpack
+from lpa_export.runtimes.executorch.program import named_data, read_program
+from lpa_export.runtimes.executorch.runner import ExecutorchRunner
 
 from .conftest import BUCKETS, METADATA, Programs, in_buckets, noise
 

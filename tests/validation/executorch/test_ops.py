@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from lpa_validate.checks.executorch_ops import check_ops
+from lpa_validate.checks.replay import check_replay
 from lpa_validate.evaluation import Validation
-from lpa_validate.executorch.rendering import lines
-from lpa_validate.executorch.replay import check_replay
+from lpa_validate.renderers.executorch import lines
 from lpa_validate.report import Check
-from lpa_validate.runners import ArtifactError, executorch
-from lpa_validate.runners.executorch_process import Worker
 
-from lpa_export.bundle import Bundle
-from lpa_export.gates import Gates
+from lpa_export.formats.bundle import Bundle
+from lpa_export.formats.gates import Gates
+from lpa_export.runtimes import ArtifactError, executorch
+from lpa_export.runtimes.executorch.process import Worker
 
 from .conftest import Programs, in_buckets, noise, runtime
 

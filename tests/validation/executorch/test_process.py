@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lpa_validate.runners import ArtifactError
-from lpa_validate.runners.executorch_process import WORKER, Worker
-from lpa_validate.runners.executorch_worker import FrameError, read_frame, write_frame
+
+from lpa_export.runtimes import ArtifactError
+from lpa_export.runtimes.executorch.process import WORKER, Worker
+from lpa_export.runtimes.executorch.worker import FrameError, read_frame, write_frame
 
 READY = """
 import json, os, signal, struct, sys, time

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lpa_validate.executorch.program import read_program
-from lpa_validate.executorch.xnnpack import read_graph
-from lpa_validate.runners import ArtifactError, pad
-from lpa_validate.runners.executorch import ExecutorchRunner
-from lpa_validate.runners.executorch_process import Worker
+from lpa_validate.rules.executorch.xnnpack import read_graph
 
-from lpa_export.bundle import Bundle
+from lpa_export.formats.bundle import Bundle
+from lpa_export.runtimes import ArtifactError, pad
+from lpa_export.runtimes.executorch.process import Worker
+from lpa_export.runtimes.executorch.program import read_program
+from lpa_export.runtimes.executorch.runner import ExecutorchRunner
 
 from .conftest import Programs, noise
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lpa_validate.runners import ArtifactError, pad
-from lpa_validate.runners.executorch import ExecutorchRunner
 
-from lpa_export.bundle import Bundle
 from lpa_export.errors import LpaError
+from lpa_export.formats.bundle import Bundle
+from lpa_export.runtimes import ArtifactError, pad
+from lpa_export.runtimes.executorch.runner import ExecutorchRunner
 
 from .conftest import BUCKETS, METADATA, MOST, Programs, in_buckets, noise, runtime
 

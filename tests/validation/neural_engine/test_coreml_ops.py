@@ -23,11 +23,11 @@ from lpa_validate.evaluation import Placement, Validation
 from lpa_validate.report import Check
 from lpa_validate.rules.compute_plan import Plan, PlannedOp, Trial, adapter
 from lpa_validate.rules.neural_engine.as_text import lines
-from lpa_validate.runners import ArtifactError
 
-from lpa_export.bundle import Bundle, open_bundle, write_manifest
 from lpa_export.errors import LpaError
-from lpa_export.gates import Gates
+from lpa_export.formats.bundle import Bundle, open_bundle, write_manifest
+from lpa_export.formats.gates import Gates
+from lpa_export.runtimes import ArtifactError
 
 WIDTH = 32
 MAX_SAMPLES = 1279

@@ -11,10 +11,11 @@ import pytest
 from coremltools.converters.mil import Builder as mb
 from coremltools.converters.mil.mil import get_new_symbol
 from coremltools.converters.mil.mil import types as mil
-from lpa_validate.mil import load_package
 from lpa_validate.rules.neural_engine import Graph, examine, read_graph
 from lpa_validate.rules.neural_engine.as_text import examination_lines
 from lpa_validate.rules.neural_engine.fixed import with_shapes
+
+from lpa_export.runtimes.coreml import load_package
 
 BC1S = (1, 64, 1, 128)
 ONE_BY_ONE = 64 * 64 * 128

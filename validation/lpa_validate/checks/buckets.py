@@ -6,10 +6,10 @@ that a caller pads (what a reused buffer holds). Only valid frames are compared.
 
 from collections.abc import Sequence
 
+from lpa_export.runtimes import Array, Bucketed, pad
 from lpa_validate.checks.clips import spread_clips, worst_agreement
 from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, gated, judged
-from lpa_validate.runners import Array, Bucketed, pad
 
 __all__ = ["check_buckets"]
 

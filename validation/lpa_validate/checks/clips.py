@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lpa_export.measures.arrays import argmax_agreement, non_finite, psnr_db
+from lpa_export.runtimes import Array
 from lpa_validate.evaluation import Validation
-from lpa_validate.measures import argmax_agreement, non_finite, psnr_db
-from lpa_validate.runners import Array
 
 __all__ = ["CLIPS", "spread_clips", "worst_agreement"]
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lpa_export.errors import LpaError
+from lpa_export.runtimes import ArtifactError
+from lpa_export.runtimes.coreml import Package, load_package
+from lpa_export.runtimes.coreml.handlers import HANDLERS
+from lpa_export.runtimes.coreml.plan import CONTROL
+from lpa_export.runtimes.coreml.runner import CoremlRunner, Step, coreml_steps
 from lpa_validate.evaluation import Validation
-from lpa_validate.mil import Package, load_package
-from lpa_validate.mil.handlers import HANDLERS
-from lpa_validate.mil.plan import CONTROL
 from lpa_validate.report import Check, Figure, judged
 from lpa_validate.rules.neural_engine import (
     Examination,
@@ -26,11 +28,9 @@ from lpa_validate.rules.neural_engine import (
 )
 from lpa_validate.rules.neural_engine.fixed import with_shapes
 from lpa_validate.rules.neural_engine.graph import Flexibility
-from lpa_validate.runners import ArtifactError
-from lpa_validate.runners.coreml import CoremlRunner, Step, coreml_steps
 
 if TYPE_CHECKING:
-    from lpa_validate.mil.features import Feature
+    from lpa_export.runtimes.coreml.features import Feature
 
 __all__ = ["SCOPES", "Examined", "check_ops", "examined_steps", "opened_packages"]
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lpa_export.measures.arrays import psnr_db
 from lpa_validate.checks.coreml_ops import Examined, examined_steps, opened_packages
 from lpa_validate.evaluation import Validation
-from lpa_validate.measures import psnr_db
 from lpa_validate.report import Check, Figure, judged, not_run
 from lpa_validate.rules.compute_plan import Plan, Trial, adapter, grade, try_prediction
 
 if TYPE_CHECKING:
-    from lpa_validate.mil import Package
-    from lpa_validate.mil.features import Feature
+    from lpa_export.runtimes.coreml import Package
+    from lpa_export.runtimes.coreml.features import Feature
 
 __all__ = ["check_compute_plan"]
 

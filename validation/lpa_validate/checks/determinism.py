@@ -1,9 +1,9 @@
 """The same input must give the same bits: twice in a session, and in a fresh one."""
 
+from lpa_export.measures.arrays import max_difference
+from lpa_export.runtimes import THREADS, Array, pad
 from lpa_validate.evaluation import Validation
-from lpa_validate.measures import max_difference
 from lpa_validate.report import Check, Figure, judged
-from lpa_validate.runners import THREADS, Array, pad
 
 __all__ = ["OTHER_THREADS", "check_determinism"]
 

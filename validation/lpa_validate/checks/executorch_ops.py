@@ -10,26 +10,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lpa_validate.evaluation import Validation
-from lpa_validate.executorch.delegation import (
-    Delegation,
-    disagreements,
-    outside,
-    read_delegation,
-)
-from lpa_validate.executorch.program import (
+from lpa_export.runtimes import ArtifactError
+from lpa_export.runtimes.executorch.process import Worker
+from lpa_export.runtimes.executorch.program import (
     Delegate,
     Method,
     Program,
     constant_methods,
     read_program,
 )
-from lpa_validate.executorch.runtime import Runtime, file_of, runtime_of
-from lpa_validate.executorch.xnnpack import BACKEND, read_graph
+from lpa_export.runtimes.executorch.runner import worker_of
+from lpa_export.runtimes.executorch.section import Runtime, file_of, runtime_of
+from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, gated, judged
-from lpa_validate.runners import ArtifactError
-from lpa_validate.runners.executorch import worker_of
-from lpa_validate.runners.executorch_process import Worker
+from lpa_validate.rules.executorch.delegation import (
+    Delegation,
+    disagreements,
+    outside,
+    read_delegation,
+)
+from lpa_validate.rules.executorch.xnnpack import BACKEND, read_graph
 
 __all__ = ["SECONDS", "check_ops"]
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lpa_export.audio import load_audio
 from lpa_export.errors import LpaError
-from lpa_validate.runners import Array
+from lpa_export.formats.audio import load_audio
+from lpa_export.runtimes import Array
 
 if TYPE_CHECKING:
-    from lpa_export.bundle import Bundle
+    from lpa_export.formats.bundle import Bundle
 
 __all__ = ["GoldenClip", "golden_clips"]
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lpa_export.bundle import damaged_files
+from lpa_export.formats.bundle import damaged_files
 from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, judged
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lpa_export.runtimes import ArtifactError
+from lpa_export.runtimes.onnx import artifact_bytes, open_session, parsed
 from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, judged
-from lpa_validate.rules.coverage import Coverage, coverage
-from lpa_validate.rules.graph import ConcreteGraph, concrete_graph, fixed_shapes, op_name
-from lpa_validate.rules.macs import macs
-from lpa_validate.rules.providers import Provider, all_providers
-from lpa_validate.runners import ArtifactError
-from lpa_validate.runners.onnx import artifact_bytes, open_session, parsed
+from lpa_validate.rules.onnx.coverage import Coverage, coverage
+from lpa_validate.rules.onnx.graph import ConcreteGraph, concrete_graph, fixed_shapes, op_name
+from lpa_validate.rules.onnx.macs import macs
+from lpa_validate.rules.onnx.providers import Provider, all_providers
 
 if TYPE_CHECKING:
     import onnx

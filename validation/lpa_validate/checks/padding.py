@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from lpa_export.runtimes import Array, Bucketed, pad
 from lpa_validate.checks.buckets import check_buckets
 from lpa_validate.checks.clips import spread_clips, worst_agreement
 from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, gated, judged
-from lpa_validate.runners import Array, Bucketed, pad
 
 __all__ = ["PADDINGS", "check_padding"]
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from lpa_export.errors import LpaError
-from lpa_export.gates import Gates
-from lpa_export.speech import Utterance
+from lpa_export.formats.gates import Gates
+from lpa_export.formats.speech import Utterance
+from lpa_export.measures.arrays import argmax_agreement, max_difference, non_finite, psnr_db
+from lpa_export.runtimes import Array, pad
 from lpa_validate.checks.golden import golden_clips
 from lpa_validate.checks.stages import StageComparison, compare_stages, first_diverging
 from lpa_validate.evaluation import Validation, transcript
-from lpa_validate.measures import argmax_agreement, max_difference, non_finite, psnr_db
 from lpa_validate.report import Check, Figure, gated, judged
-from lpa_validate.runners import Array, pad
 
 __all__ = ["check_parity"]
 

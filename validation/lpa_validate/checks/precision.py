@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lpa_export.word_errors import count_errors
+from lpa_export.measures.arrays import argmax_agreement, psnr_db
+from lpa_export.measures.word_errors import count_errors
+from lpa_export.runtimes import Array, pad
+from lpa_export.runtimes.coreml.runner import CoremlRunner
 from lpa_validate.checks.clips import spread_clips
 from lpa_validate.evaluation import Validation, transcript
-from lpa_validate.measures import argmax_agreement, psnr_db
 from lpa_validate.progress import progress
 from lpa_validate.report import Check, Figure, gated, judged, not_run
-from lpa_validate.runners import Array, pad
-from lpa_validate.runners.coreml import CoremlRunner
 
 __all__ = ["CONVERSION_DB", "check_precision"]
 
@@ -26,7 +26,7 @@ CONVERSION_DB = 60.0
 
 def check_precision(validation: Validation) -> list[Check]:
     """PSNR of weights and conversion, of 16-bit arithmetic, and the WER without rounding."""
-    from lpa_validate.mil import Arithmetic
+    from lpa_export.runtimes.coreml import Arithmetic
 
     runner = validation.artifact
     assert isinstance(runner, CoremlRunner)
@@ -82,7 +82,7 @@ def _against_reference(
 
 def _sequential(validation: Validation, runner: CoremlRunner) -> list[Figure]:
     """A few clips with sums accumulated in fp16 one by one: the worst that hardware may do."""
-    from lpa_validate.mil import Arithmetic
+    from lpa_export.runtimes.coreml import Arithmetic
 
     pessimist = runner.computing(Arithmetic.FP16_SEQUENTIAL)
     clips = spread_clips(validation)

@@ -4,17 +4,17 @@ A few clips are watched operation by operation: what is NaN, infinite or saturat
 comes near the limits, or vanishes below the smallest normal number, is shown.
 """
 
-from lpa_validate.checks.clips import spread_clips
-from lpa_validate.evaluation import Validation
-from lpa_validate.mil.monitor import (
+from lpa_export.runtimes.coreml.monitor import (
     ACCUMULATOR_LIMIT,
     Monitor,
     OpRecord,
     beyond,
     worst_ranges,
 )
+from lpa_export.runtimes.coreml.runner import CoremlRunner
+from lpa_validate.checks.clips import spread_clips
+from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, judged
-from lpa_validate.runners.coreml import CoremlRunner
 
 __all__ = ["check_range"]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lpa_validate.measures import max_difference, non_finite, psnr_db
-from lpa_validate.runners import Array
+from lpa_export.measures.arrays import max_difference, non_finite, psnr_db
+from lpa_export.runtimes import Array
 
 __all__ = ["StageComparison", "compare_stages", "first_diverging"]
 

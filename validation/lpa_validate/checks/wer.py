@@ -6,8 +6,8 @@ make every comparison pass), ``wer-difference`` whether exporting cost words.
 
 from typing import Any
 
-from lpa_export.bootstrap import paired_difference
-from lpa_export.word_errors import WordErrors, count_errors
+from lpa_export.measures.bootstrap import paired_difference
+from lpa_export.measures.word_errors import WordErrors, count_errors
 from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, gated, judged, not_run
 

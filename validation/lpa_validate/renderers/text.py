@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from lpa_validate.executorch.rendering import lines as delegation_lines
+from lpa_validate.renderers.executorch import lines as delegation_lines
 from lpa_validate.report import Check, Figure, Report
 from lpa_validate.rules.neural_engine.as_text import lines as neural_engine_lines
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lpa_validate.mil.errors import one_line
-from lpa_validate.mil.quiet import quiet_coremltools
+from lpa_export.runtimes.coreml.errors import one_line
+from lpa_export.runtimes.coreml.quiet import quiet_coremltools
 from lpa_validate.rules.compute_plan.plan import Device, Plan, PlannedOp
 
 __all__ = ["UNITS", "PlanUnavailable", "compiled", "plans", "read_plan", "unavailable"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lpa_validate.mil.quiet import quiet_coremltools
+from lpa_export.runtimes.coreml.quiet import quiet_coremltools
 
 __all__ = ["main"]
 

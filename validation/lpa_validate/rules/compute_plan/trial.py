@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lpa_validate.mil.errors import one_line
+from lpa_export.runtimes.coreml.errors import one_line
 
 __all__ = ["TIMEOUT", "Outcome", "Trial", "try_prediction"]
 

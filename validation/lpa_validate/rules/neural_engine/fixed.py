@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lpa_validate.mil.quiet import quiet_coremltools
+from lpa_export.runtimes.coreml.quiet import quiet_coremltools
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Function

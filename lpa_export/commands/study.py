@@ -1,0 +1,126 @@
+"""`lpa-train study`: variants of one recipe side by side, and the report of what has run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lpa_export.cli import PASSED, count, names
+from lpa_export.errors import LpaError
+
+__all__ = ["configure_parser", "report", "run", "study"]
+
+
+def configure_parser(parser: argparse.ArgumentParser) -> None:
+    """Flags of `lpa-train study`."""
+    parser.add_argument("--recipe", type=Path, required=True, metavar="FILE", help="the recipe")
+    parser.add_argument("--study", type=Path, required=True, metavar="FILE", help="what to compare")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where runs and results lie"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        "--teacher",
+        dest="teacher",
+        metavar="DIR|HUB_ID",
+        help="the attention teacher; needed unless --report is given",
+    )
+    parser.add_argument(
+        "--only", type=names, metavar="NAME,NAME", help="these variants (default: all)"
+    )
+    parser.add_argument(
+        "--jobs", type=count, default=1, metavar="N", help="so many at once (default: 1)"
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.md",
+        help="train nothing: write tables of what has run, and a chart (FILE.png)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, or report, and say where it lies."""
+    if arguments.report is not None:
+        for line in report(
+            recipe=arguments.recipe,
+            study=arguments.study,
+            out=arguments.out,
+            report=arguments.report,
+        ):
+            print(line)
+        return PASSED
+    if arguments.teacher is None:
+        raise LpaError("a study needs its --teacher; --report alone does without")
+    study(
+        recipe=arguments.recipe,
+        study=arguments.study,
+        teacher=arguments.teacher,
+        out=arguments.out,
+        only=arguments.only,
+        jobs=arguments.jobs,
+        announce=lambda line: print(line, flush=True),
+    )
+    print(
+        f"next: lpa-train study --recipe {arguments.recipe} --study {arguments.study} "
+        f"--out {arguments.out} --report {arguments.study.with_suffix('.md')}"
+    )
+    return PASSED
+
+
+def study(
+    *,
+    recipe: Path,
+    study: Path,
+    teacher: str,
+    out: Path,
+    only: Sequence[str] | None = None,
+    jobs: int = 1,
+    announce: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Run the variants that have no result in `out` yet, `jobs` at a time.
+
+    Raises LpaError for a study, teacher or folder that cannot be used, and when a run fails.
+    """
+    from lpa_export.training.study.jobs import Source, run_side_by_side, sole_user
+    from lpa_export.training.study.plan import chains, plan, require_usable
+    from lpa_export.training.study.run import run_chain
+    from lpa_export.training.study.settings import load_study
+
+    loaded = load_study(recipe, study)
+    chosen = loaded.chosen(only)
+    require_usable(loaded, chosen, teacher)  # before there is a folder
+    with sole_user(out) as lock:
+        planned = chains(plan(loaded, chosen, teacher, out))
+        if jobs > 1:
+            run_side_by_side(planned, Source(recipe, study, teacher, out), jobs, lock, announce)
+            return
+        for chain in planned:
+            run_chain(chain, teacher, out, announce)
+
+
+def report(*, recipe: Path, study: Path, out: Path, report: Path) -> list[str]:
+    """Write the report of what has run in `out`, and its chart; returns what to tell of it."""
+    from lpa_export.training.files import replace_file
+    from lpa_export.training.study.chart import depths, draw_depths
+    from lpa_export.training.study.markdown import as_markdown
+    from lpa_export.training.study.settings import load_study
+    from lpa_export.training.study.tables import tabulate
+
+    loaded = load_study(recipe, study)
+    if not out.is_dir():
+        raise LpaError(f"{out}: no such folder; a study writes it, name the same --out")
+    tables, speech = tabulate(loaded, out)
+    curves, chart = depths(tables), report.with_suffix(".png")
+    drawn = any(row.layers for rows in curves.values() for row in rows)
+    if drawn:
+        draw_depths(chart, loaded.base.name, curves)
+    text = as_markdown(loaded.base.name, tables, speech, chart.name if drawn else None)
+    replace_file(report, lambda beside: beside.write_text(text, encoding="utf-8"))
+    ran = {row.variant.name for table in tables for row in table.rows}
+    missing = len(loaded.variants) - len(ran)
+    return [
+        f"{len(ran)} of {len(loaded.variants)} variants have run, {missing} have not",
+        f"wrote {report}" + (f" and {chart.name}" if drawn else ""),
+    ]

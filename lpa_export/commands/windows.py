@@ -1,0 +1,61 @@
+"""`lpa-train windows`: pictures of where a checkpoint's windows lie on a recording."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lpa_export.cli import PASSED
+
+__all__ = ["configure_parser", "run", "windows"]
+
+
+def configure_parser(parser: argparse.ArgumentParser) -> None:
+    """Flags of `lpa-train windows`."""
+    parser.add_argument(
+        "--checkpoint",
+        metavar="DIR|HUB_ID",
+        help="a model with LPA layers (default: the model that ships with lpa-export)",
+    )
+    parser.add_argument(
+        "--audio", type=Path, metavar="FILE", help="a recording (default: a demo one that ships)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the pictures"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw, and say what was drawn."""
+    for path in windows(checkpoint=arguments.checkpoint, audio=arguments.audio, out=arguments.out):
+        print(f"wrote {path}")
+    return PASSED
+
+
+def windows(*, checkpoint: str | None = None, audio: Path | None = None, out: Path) -> list[Path]:
+    """Draw `layer-<n>.png` for each LPA layer, and `hardness.png`; returns their paths.
+
+    Raises LpaError for a checkpoint without LPA, and for audio that is unusable or too short.
+    """
+    from lpa_export.formats.audio import load_audio, require_frames
+    from lpa_export.formats.checkpoint import load_checkpoint
+    from lpa_export.formats.speech import load_utterances
+    from lpa_export.training.window_pictures import draw_hardness, draw_windows
+    from lpa_export.training.window_view import view_windows
+
+    if audio is None:
+        audio = max(load_utterances(None), key=lambda item: item.duration or 0.0).audio
+    loaded = load_checkpoint(checkpoint)
+    waveform = load_audio(audio)
+    require_frames(waveform, loaded.receptive_field, str(audio))
+    view = view_windows(loaded, waveform)
+    temperature = loaded.lpa.temperature if loaded.lpa else 0.0
+    paths = []
+    for layer in view.layers:
+        path = out / f"layer-{layer.layer}.png"
+        draw_windows(path, view, layer, f"{loaded.name}, layer {layer.layer}, {audio.name}")
+        paths.append(path)
+    path = out / "hardness.png"
+    title = f"{loaded.name}, {audio.name}: gates that are soft at temperature {temperature:g}"
+    draw_hardness(path, view, title)
+    return [*paths, path]

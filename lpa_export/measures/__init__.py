@@ -1,0 +1,1 @@
+"""Figures: of arrays, of transcripts, and how far they could be chance."""

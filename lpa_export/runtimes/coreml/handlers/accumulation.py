@@ -1,0 +1,31 @@
+"""Sums and products that are accumulated one element after the other in float16.
+
+The pessimistic arithmetic: what a processor without a wide accumulator would do.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lpa_export.runtimes.coreml.call import Call
+
+__all__ = ["running", "sequential"]
+
+_STEPS = {"sum": np.add, "product": np.multiply}
+
+
+def sequential(call: Call) -> bool:
+    """Whether this operation accumulates in float16: asked for, and declared float16."""
+    return call.sequential_fp16 and call.output_types[0] is torch.float16
+
+
+def running(x: Tensor, axis: int, step: str = "sum") -> Tensor:
+    """Running sum or product of ``x`` along ``axis``, rounded to float16 after every element.
+
+    Every other axis is done at the same time. Returns float32 values that float16 holds; what
+    leaves its range becomes infinite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        halves = x.numpy().astype(np.float16)
+        values = _STEPS[step].accumulate(halves, axis=axis, dtype=np.float16)
+    return torch.from_numpy(values.astype(np.float32))

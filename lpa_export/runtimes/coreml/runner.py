@@ -1,0 +1,258 @@
+"""Core ML packages through the evaluator of this package: emulated, on any machine.
+
+The caller's part of the work is done here as an app does it: the front end takes exactly the
+valid samples, its frames are padded to the smallest bucket that holds them, and a mask says which
+of them are speech.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lpa_export.runtimes import THREADS, Array, ArtifactError, Label
+
+if TYPE_CHECKING:
+    from lpa_export.formats.bundle import Bundle
+    from lpa_export.runtimes.coreml import Arithmetic, Evaluator, Package
+    from lpa_export.runtimes.coreml.monitor import Monitor
+
+__all__ = ["CoremlRunner", "Step", "coreml_steps"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A function of a package; ``frames`` is its bucket, None for a front end of any length."""
+
+    package: str
+    function: str
+    max_samples: int
+    frames: int | None = None
+
+    @property
+    def place(self) -> str:
+        """As reports name it."""
+        return f"{self.package}/{self.function}"
+
+
+def coreml_steps(bundle: Bundle) -> tuple[Step | None, tuple[Step, ...]]:
+    """Front end (None: the encoders take waveforms) and encoders by ascending bucket.
+
+    Raises ArtifactError when the manifest does not say what a runner needs.
+    """
+    runtime: Any = bundle.manifest.get("runtime")
+    try:
+        frontend = None if runtime["frontend"] is None else _step(bundle, runtime["frontend"])
+        encoders = tuple(_step(bundle, entry) for entry in runtime["encoders"])
+        buckets = [encoder.frames or 0 for encoder in encoders]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"manifest.json: 'runtime' is not that of Core ML ({error})") from error
+    if not buckets or 0 in buckets or buckets != sorted(set(buckets)):
+        raise ArtifactError(f"manifest.json: encoders must ascend in frames, found {buckets}")
+    return frontend, encoders
+
+
+def _step(bundle: Bundle, entry: Mapping[str, Any]) -> Step:
+    package, function = entry["package"], entry["function"]
+    if package not in bundle.manifest["artifacts"] or not isinstance(function, str):
+        raise ValueError(f"{package!r} is no artifact")
+    frames = entry.get("frames")
+    return Step(
+        package, function, int(entry["max_samples"]), None if frames is None else int(frames)
+    )
+
+
+class CoremlRunner:
+    """The packages of a bundle, evaluated in float16 as the bundle's precision asks, or float32.
+
+    ``arithmetic`` takes the place of the one that belongs to the precision. Raises ArtifactError
+    for packages that do not open or do not hold the functions of the manifest.
+    """
+
+    label: Label = "emulated"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int = THREADS,
+        arithmetic: Arithmetic | None = None,
+        packages: Mapping[str, Package] | None = None,
+    ) -> None:
+        from lpa_export.runtimes.coreml import Arithmetic, load_package
+
+        self._manifest = bundle.manifest
+        self._bundle = bundle
+        self._threads = threads
+        self._frontend, self._encoders = coreml_steps(bundle)
+        self._packages = packages or {
+            name: load_package(bundle.path / name) for name in bundle.manifest["artifacts"]
+        }
+        default = Arithmetic.FP32 if bundle.manifest["precision"] == "fp32" else Arithmetic.FP16
+        self._arithmetic = arithmetic or default
+        self._evaluators = {step.place: self._evaluator(step) for step in self.steps}
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every function that takes part, the front end first."""
+        return (*([self._frontend] if self._frontend else []), *self._encoders)
+
+    @property
+    def packages(self) -> Mapping[str, Package]:
+        """The opened packages by name."""
+        return self._packages
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """Frames of each encoder."""
+        return tuple(encoder.frames or 0 for encoder in self._encoders)
+
+    @property
+    def max_samples(self) -> int:
+        """The longest waveform that the largest bucket holds."""
+        return self._encoders[-1].max_samples
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What all packages say alike. A key on which they differ is left out."""
+        every = [package.metadata for package in self._packages.values()]
+        return {
+            key: value
+            for key, value in every[0].items()
+            if all(other.get(key) == value for other in every)
+        }
+
+    @property
+    def values(self) -> frozenset[str]:
+        """Values of the front end, and those that every bucket's encoder has."""
+        frontend = self._evaluators[self._frontend.place].values if self._frontend else frozenset()
+        encoders = [self._evaluators[step.place].values for step in self._encoders]
+        return frontend | frozenset.intersection(*encoders)
+
+    def computing(self, arithmetic: Arithmetic) -> CoremlRunner:
+        """The same packages, not read again, in another arithmetic."""
+        return CoremlRunner(
+            self._bundle, threads=self._threads, arithmetic=arithmetic, packages=self._packages
+        )
+
+    def run(self, padded: Array, lengths: Sequence[int]) -> list[Array]:
+        """Logits (valid frames, vocabulary) of each row of ``padded`` (batch, samples)."""
+        return [self._logits(row[:length]) for row, length in zip(padded, lengths, strict=True)]
+
+    def run_in(self, waveform: Array, bucket: int, *, garbage: float = 0.0) -> Array:
+        """Logits of one waveform in the encoder of so many frames, padding full of ``garbage``."""
+        return self._logits(waveform, bucket=bucket, garbage=garbage)
+
+    def stages(self, waveform: Array) -> dict[str, Array]:
+        """The manifest's stages of one waveform (samples,): name to (frames, width)."""
+        wanted = {s["name"]: s["tensor"] for s in self._manifest["stages"]}
+        present = self.values
+        found: dict[str, Array] = {}
+        taps = frozenset(wanted.values()) & present
+        frames, values = self._run(waveform, taps=taps)
+        for name, tensor in wanted.items():
+            if tensor in values:
+                found[name] = _frames_first(values[tensor], frames)
+        return found
+
+    def watch(self, waveform: Array, monitors: Mapping[str, Monitor]) -> None:
+        """Run one waveform; ``monitors`` (by a step's place) see every value on the way."""
+        self._run(waveform, monitors=monitors)
+
+    def _evaluator(self, step: Step) -> Evaluator:
+        from lpa_export.runtimes.coreml import Evaluator
+
+        return Evaluator(
+            self._packages[step.package], function=step.function, arithmetic=self._arithmetic
+        )
+
+    def _logits(self, waveform: Array, *, bucket: int | None = None, garbage: float = 0.0) -> Array:
+        frames, values = self._run(waveform, bucket=bucket, garbage=garbage)
+        if "logits" not in values or values["logits"].ndim != 4:
+            raise ArtifactError("the encoder gives no logits (1, vocabulary, 1, frames)")
+        return _frames_first(values["logits"], frames)
+
+    def _run(
+        self,
+        waveform: Array,
+        *,
+        bucket: int | None = None,
+        garbage: float = 0.0,
+        taps: frozenset[str] = frozenset(),
+        monitors: Mapping[str, Monitor] | None = None,
+    ) -> tuple[int, dict[str, Array]]:
+        """Valid frames, and outputs and taps by name."""
+        given: dict[str, Array]
+        values: dict[str, Array] = {}
+        if self._frontend is not None:
+            values = self._step(self._frontend, {"waveform": waveform[None]}, taps, monitors)
+            projected = values["projected"]
+            frames = projected.shape[-1]
+            encoder = self._encoder(frames, bucket)
+            given = _in_bucket(projected, encoder.frames or 0, garbage)
+        else:
+            frames = self._frames(len(waveform))
+            encoder = self._encoder(frames, bucket)
+            row = np.full((1, encoder.max_samples), garbage, np.float32)
+            row[0, : len(waveform)] = waveform
+            given = {"waveform": row, "samples": np.array([len(waveform)], np.float32)}
+        return frames, values | self._step(encoder, given, taps, monitors)
+
+    def _step(
+        self,
+        step: Step,
+        given: Mapping[str, Array],
+        taps: frozenset[str],
+        monitors: Mapping[str, Monitor] | None,
+    ) -> dict[str, Array]:
+        evaluator = self._evaluators[step.place]
+        with _torch_threads(self._threads):
+            return evaluator.run(
+                given,
+                taps=sorted(taps & evaluator.values),
+                monitor=(monitors or {}).get(step.place),
+            )
+
+    def _encoder(self, frames: int, bucket: int | None) -> Step:
+        """The named bucket's encoder, or the smallest that holds so many frames."""
+        for encoder in self._encoders:
+            if encoder.frames == bucket or (bucket is None and (encoder.frames or 0) >= frames):
+                return encoder
+        raise ArtifactError(f"no bucket for {frames} frames, the largest has {self.buckets[-1]}")
+
+    def _frames(self, samples: int) -> int:
+        from lpa_export.hosts.frames import FrameArithmetic
+
+        stated = self._manifest["frames"]
+        return FrameArithmetic(tuple(stated["kernels"]), tuple(stated["strides"])).frames(samples)
+
+
+def _in_bucket(projected: Array, bucket: int, garbage: float) -> dict[str, Array]:
+    """The encoder's inputs: (1, D, 1, bucket) features and (1, 1, 1, bucket) mask."""
+    frames = projected.shape[-1]
+    padded = np.full((*projected.shape[:-1], bucket), garbage, projected.dtype)
+    padded[..., :frames] = projected
+    mask = np.zeros((1, 1, 1, bucket), projected.dtype)
+    mask[..., :frames] = 1
+    return {"projected": padded, "mask": mask}
+
+
+def _frames_first(values: Array, frames: int) -> Array:
+    """(1, C, 1, T) as (frames, C) float32."""
+    return np.ascontiguousarray(values[0, :, 0, :frames].T, np.float32)
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

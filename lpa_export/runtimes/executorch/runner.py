@@ -1,0 +1,208 @@
+"""ExecuTorch's own runtime, in a process of its own, as an app would run the bundle.
+
+Programs for Core ML run nowhere but on Apple's systems: their Core ML program is taken out of the
+file and computed by the evaluator of ``lpa_export.runtimes.coreml``, and labelled emulated.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from lpa_export.errors import LpaError
+from lpa_export.runtimes import THREADS, Array, ArtifactError, Label, Runner
+from lpa_export.runtimes.executorch.process import Worker
+from lpa_export.runtimes.executorch.program import Program, constant_methods, read_program
+from lpa_export.runtimes.executorch.section import Bucket, file_of, runtime_of
+
+if TYPE_CHECKING:
+    from lpa_export.formats.bundle import Bundle
+
+__all__ = ["ExecutorchRunner", "worker_of"]
+
+_COREML = "coreml"
+
+
+class _Engine(Protocol):
+    """Something that computes a method of the program."""
+
+    label: Label
+
+    def call(self, method: str, inputs: Sequence["np.ndarray[Any, Any]"]) -> list[Any]: ...
+
+
+class ExecutorchRunner:
+    """The ``.pte`` of a bundle: rows one by one, exact lengths or the smallest bucket that fits.
+
+    Raises ArtifactError when the file does not open as a program with the manifest's methods, and
+    LpaError when ExecuTorch is not installed.
+    """
+
+    def __init__(self, bundle: "Bundle", *, threads: int = THREADS) -> None:
+        self._manifest = bundle.manifest
+        self.runtime = runtime_of(bundle)
+        self.path = file_of(bundle, self.runtime.program)
+        self.program: Program = read_program(self.path)
+        for method in self.runtime.methods:
+            self.program.method(method)
+        self.worker = Worker()
+        self.threads = int(self.worker.ask("threads", threads=threads)[0]["threads"])
+        self._open()
+        self._engine = self._engine_for(self.runtime.backend)
+
+    @property
+    def label(self) -> Label:
+        """``measured``, or ``emulated`` where the runtime of the backend is not here."""
+        return self._engine.label
+
+    @property
+    def max_samples(self) -> int:
+        """The longest waveform the program takes."""
+        return self.runtime.max_samples
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """Frames of each bucket, ascending; none for a program that takes exact lengths."""
+        return tuple(bucket.frames for bucket in self.runtime.buckets)
+
+    @cached_property
+    def metadata(self) -> Mapping[str, str]:
+        """What the program's constant methods give, by name: numbers and texts as text."""
+        return {name: self._stated(name) for name in constant_methods(self.program)}
+
+    @cached_property
+    def values(self) -> frozenset[str]:
+        """Names of the stage tensors that the program can put out."""
+        tensors = [stage["tensor"] for stage in self._manifest["stages"]]
+        method = self.runtime.stages_method
+        if method is None:
+            return frozenset({"logits"})
+        found = len(self.program.method(method).outputs)
+        return frozenset(tensors) if found == len(tensors) else frozenset()
+
+    def run(self, padded: Array, lengths: Sequence[int]) -> list[Array]:
+        """Logits (valid frames, vocabulary) of each row of ``padded`` (batch, samples).
+
+        A row is cut to its valid samples: the program takes one waveform at a time. Raises
+        LpaError for one that is longer or shorter than it takes.
+        """
+        return [self._logits(row[:n]) for row, n in zip(padded, lengths, strict=True)]
+
+    def run_in(self, waveform: Array, bucket: int, *, garbage: float = 0.0) -> Array:
+        """Logits (valid frames, vocabulary) of one waveform (samples,) in the bucket of so many
+        frames, what is padded filled with ``garbage``."""
+        chosen = next(item for item in self.runtime.buckets if item.frames == bucket)
+        return self._in_bucket(waveform, chosen, garbage)
+
+    def stages(self, waveform: Array) -> dict[str, Array]:
+        """The manifest's stages of one waveform (samples,): name to (frames, width).
+
+        Logits alone where the program has no method that puts out the others.
+        """
+        names = [stage["name"] for stage in self._manifest["stages"]]
+        method = self.runtime.stages_method
+        if method is None:
+            return {"logits": self._logits(waveform)} if "logits" in names else {}
+        self._require_length(len(waveform))
+        found = self._call(method, [waveform[None]])
+        if len(found) != len(names):
+            raise ArtifactError(
+                f"{method} gives {len(found)} stages, the manifest has {len(names)}"
+            )
+        return {name: _first(values) for name, values in zip(names, found, strict=True)}
+
+    def _stated(self, method: str) -> str:
+        values = self._call(method, [], engine=_RuntimeEngine(self.worker))[0]
+        if values.dtype == np.uint8 and values.ndim == 1:
+            return bytes(values).decode("utf-8", "replace")
+        return str(values.item()) if values.size == 1 else str(values.tolist())
+
+    def _logits(self, waveform: Array) -> Array:
+        self._require_length(len(waveform))
+        if self.runtime.method is None:
+            return self._in_bucket(waveform, self.runtime.bucket_for(len(waveform)), 0.0)
+        return _first(self._call(self.runtime.method, [waveform[None]])[0])
+
+    def _in_bucket(self, waveform: Array, bucket: Bucket, garbage: float) -> Array:
+        self._require_length(len(waveform))
+        frames = self._manifest["frames"]
+        valid = (len(waveform) - frames["receptive_field"]) // frames["hop"] + 1
+        padded = np.full((1, bucket.samples), garbage, np.float32)
+        padded[0, : len(waveform)] = waveform
+        lengths = np.array([len(waveform)], self.runtime.length_type)
+        logits = _first(self._call(bucket.method, [padded, lengths])[0])
+        if len(logits) < valid:
+            raise ArtifactError(f"{bucket.method} gives {len(logits)} frames of {valid}")
+        return logits[:valid]
+
+    def _call(
+        self,
+        method: str,
+        inputs: Sequence["np.ndarray[Any, Any]"],
+        engine: _Engine | None = None,
+    ) -> list[Any]:
+        try:
+            found = (engine or self._engine).call(method, inputs)
+        except ArtifactError as error:
+            raise ArtifactError(f"the program broke while running: {error}") from error
+        if not found:
+            raise ArtifactError(f"{method} gives no output")
+        return found
+
+    def _require_length(self, samples: int) -> None:
+        low, high = self.runtime.min_samples, self.runtime.max_samples
+        if not low <= samples <= high:
+            rate = self._manifest["sample_rate"]
+            raise LpaError(
+                f"audio of {samples / rate:.3f} s: the artifact takes {low / rate:.3f} to "
+                f"{high / rate:.3f} s; give other audio, or export with another longest bucket"
+            )
+
+    def _open(self) -> None:
+        try:
+            self.worker.ask("open", path=str(self.path))
+        except ArtifactError as error:
+            raise ArtifactError(f"ExecuTorch refuses {self.path.name}: {error}") from error
+
+    def _engine_for(self, backend: str) -> _Engine:
+        if backend == _COREML:
+            from lpa_export.runtimes.executorch.coreml_runner import CoremlEngine
+
+            return CoremlEngine(self.path, self.program, self.runtime.methods)
+        here = self.worker.ask("registry")[0]["backends"]
+        wanted = {
+            delegate.backend
+            for method in self.runtime.methods
+            for delegate in self.program.method(method).delegates
+        }
+        if not wanted <= {*here}:
+            raise LpaError(
+                f"the executorch installed here cannot run {', '.join(sorted(wanted - {*here}))}: "
+                f"the program can be looked into (--checks ops) but not run on this machine"
+            )
+        return _RuntimeEngine(self.worker)
+
+
+def worker_of(runner: Runner | None) -> Worker:
+    """The process of an open runner, else a fresh one: for questions to the runtime itself."""
+    return runner.worker if isinstance(runner, ExecutorchRunner) else Worker()
+
+
+class _RuntimeEngine:
+    """The runtime itself."""
+
+    label: Label = "measured"
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def call(self, method: str, inputs: Sequence["np.ndarray[Any, Any]"]) -> list[Any]:
+        return self._worker.ask("run", inputs, method=method)[1]
+
+
+def _first(values: "np.ndarray[Any, Any]") -> Array:
+    """(frames, width) of a batch of one. Raises ArtifactError for another shape."""
+    if values.ndim != 3 or values.shape[0] != 1:
+        raise ArtifactError(f"expected an output (1, frames, width), found {values.shape}")
+    return np.asarray(values[0], np.float32)

@@ -1,0 +1,195 @@
+"""ONNX Runtime on the CPU, as an app would run the bundle."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+
+from lpa_export.errors import LpaError
+from lpa_export.runtimes import THREADS, Array, ArtifactError, Label, pad
+
+if TYPE_CHECKING:
+    import onnx
+
+    from lpa_export.formats.bundle import Bundle
+
+__all__ = ["OnnxRunner", "artifact_bytes", "open_session", "parsed", "with_outputs"]
+
+# Fatal only: what goes wrong reaches the user as an exception of one line, not as a log.
+_QUIET = 4
+
+# Hugging Face's Wav2Vec2FeatureExtractor, for manifests that do not state it.
+_EPSILON = 1e-7
+
+
+class OnnxRunner:
+    """``model.onnx`` of a bundle in a CPU session with a fixed number of threads.
+
+    Waveforms are normalised here only where the manifest says the graph does not do it itself.
+    Raises ArtifactError when the file does not open as a model with the manifest's inputs and
+    outputs.
+    """
+
+    def __init__(self, bundle: "Bundle", *, threads: int = THREADS) -> None:
+        self._manifest = bundle.manifest
+        self._threads = threads
+        self._bytes = artifact_bytes(bundle)
+        self._session = open_session(self._bytes, threads=threads)
+        self._require_signature(self._manifest["artifacts"][0])
+
+    label: Label = "measured"
+    max_samples = None
+
+    @property
+    def session(self) -> onnxruntime.InferenceSession:
+        """The session itself, for checks that ask the runtime about the model."""
+        return self._session
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The model's ``metadata_props``."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    @cached_property
+    def values(self) -> frozenset[str]:
+        """Names of all tensors that nodes of the graph put out."""
+        return frozenset(name for node in self.model.graph.node for name in node.output if name)
+
+    @cached_property
+    def model(self) -> "onnx.ModelProto":
+        """The model as a protobuf (read from the same bytes the session runs)."""
+        return parsed(self._bytes)
+
+    def run(self, padded: Array, lengths: Sequence[int]) -> list[Array]:
+        """Logits (valid frames, vocabulary) of each row of ``padded`` (batch, samples)."""
+        logits, frames = self._fetch(self._session, ["logits", "frame_lengths"], padded, lengths)
+        if logits.ndim != 3 or frames.shape != (len(padded),):
+            raise ArtifactError(
+                f"expected logits (batch, frames, vocabulary) and one length per utterance, "
+                f"found {logits.shape} and {frames.shape}"
+            )
+        return [row[:count] for row, count in zip(logits, frames.tolist(), strict=True)]
+
+    def stages(self, waveform: Array) -> dict[str, Array]:
+        """The manifest's stages of one waveform (samples,): name to (frames, width).
+
+        A stage whose tensor the graph does not have is left out.
+        """
+        tensors = {
+            stage["name"]: stage["tensor"]
+            for stage in self._manifest["stages"]
+            if stage["tensor"] in self.values
+        }
+        padded, lengths = pad([waveform])
+        found = self._fetch(self._tapped, list(tensors.values()), padded, lengths)
+        return {name: values[0] for name, values in zip(tensors, found, strict=True)}
+
+    @cached_property
+    def _tapped(self) -> onnxruntime.InferenceSession:
+        """A session of a copy of the model that has the stage tensors as outputs."""
+        names = [stage["tensor"] for stage in self._manifest["stages"]]
+        tapped = with_outputs(self.model, [name for name in names if name in self.values])
+        return open_session(tapped.SerializeToString(), threads=self._threads)
+
+    def _fetch(
+        self,
+        session: onnxruntime.InferenceSession,
+        names: list[str],
+        padded: Array,
+        lengths: Sequence[int],
+    ) -> list[Any]:
+        inputs = {
+            "waveform": self._normalised(padded, lengths),
+            "lengths": np.asarray(lengths, np.int64),
+        }
+        try:
+            return session.run(names, inputs)
+        except Exception as error:  # the runtime raises its own types, RuntimeError among them
+            raise ArtifactError(f"the model broke while running: {_one_line(error)}") from error
+
+    def _normalised(self, padded: Array, lengths: Sequence[int]) -> Array:
+        normalisation = self._manifest["normalisation"]
+        if normalisation["where"] == "graph" or normalisation["kind"] == "none":
+            return padded
+        normalised = padded.copy()
+        for row, length in zip(normalised, lengths, strict=True):
+            speech = row[:length]
+            scale = np.sqrt(speech.var() + normalisation.get("epsilon", _EPSILON))
+            row[:length] = (speech - speech.mean()) / scale
+        return normalised
+
+    def _require_signature(self, name: str) -> None:
+        found = {value.name for value in self._session.get_inputs()}
+        found |= {value.name for value in self._session.get_outputs()}
+        wanted = {"waveform", "lengths", "logits", "frame_lengths"}
+        if not wanted <= found:
+            raise ArtifactError(
+                f"{name}: no input or output {', '.join(sorted(wanted - found))} in the graph"
+            )
+
+
+def artifact_bytes(bundle: "Bundle") -> bytes:
+    """The bundle's ONNX file. Raises ArtifactError when it is missing or cannot be read."""
+    name = bundle.manifest["artifacts"][0]
+    try:
+        return bundle.file(name).read_bytes()
+    except (OSError, LpaError) as error:
+        raise ArtifactError(f"{name} cannot be read ({error})") from error
+
+
+def parsed(model: bytes) -> "onnx.ModelProto":
+    """The model as a protobuf. Raises ArtifactError when it is none."""
+    import onnx
+
+    try:
+        read = onnx.load_model_from_string(model)
+    except Exception as error:  # protobuf's own DecodeError, whichever protobuf it is
+        raise ArtifactError(f"not an ONNX model: {_one_line(error)}") from error
+    if not read.graph.node:
+        raise ArtifactError("not an ONNX model: no node in it")
+    return read
+
+
+def open_session(
+    model: bytes,
+    *,
+    threads: int = THREADS,
+    optimise: bool = True,
+    config: Mapping[str, str] | None = None,
+) -> onnxruntime.InferenceSession:
+    """A quiet CPU session that runs the same way each time.
+
+    Raises ArtifactError with the runtime's own reason when it refuses the model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    for key, value in (config or {}).items():
+        options.add_session_config_entry(key, value)
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime raises its own types, RuntimeError among them
+        raise ArtifactError(f"ONNX Runtime refuses the model: {_one_line(error)}") from error
+
+
+def with_outputs(model: "onnx.ModelProto", names: Sequence[str]) -> "onnx.ModelProto":
+    """A copy of ``model`` with the named values as outputs too (their types are inferred)."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    present = {output.name for output in copy.graph.output}
+    for name in dict.fromkeys(names):
+        if name not in present:
+            copy.graph.output.append(onnx.ValueInfoProto(name=name))
+    return copy
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,257 @@
+"""Bundles: written whole or not at all, opened with suspicion, damage found."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lpa_export.errors import LpaError
+from lpa_export.formats.bundle import damaged_files, new_folder, open_bundle, write_manifest
+
+MANIFEST: dict[str, Any] = {
+    "schema_version": 1,
+    "target": "onnx",
+    "model": "tiny",
+    "precision": "fp32",
+    "artifacts": ["model.onnx"],
+    "sample_rate": 16000,
+    "frames": {"hop": 320},
+    "stages": [],
+    "vocabulary": {"blank_id": 0},
+    "checkpoint": {"name": "tiny"},
+    "gates": {"psnr_db": 90.0},
+}
+
+
+def fill(folder: Path, content: bytes = b"weights") -> None:
+    (folder / "golden").mkdir()
+    (folder / "model.onnx").write_bytes(content)
+    (folder / "golden" / "a.npy").write_bytes(b"tensor")
+    write_manifest(folder, MANIFEST)
+
+
+def export(final: Path, *, overwrite: bool = False, content: bytes = b"weights") -> Path:
+    with new_folder(final, overwrite=overwrite) as folder:
+        fill(folder, content)
+    return final
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_the_folder_appears_only_when_the_block_succeeds(tmp_path: Path) -> None:
+    final = tmp_path / "build" / "tiny" / "onnx"
+    with new_folder(final, overwrite=False) as folder:
+        assert folder.parent == final.parent and folder.name.startswith(".")
+        fill(folder)
+        assert not final.exists()
+    assert [path.name for path in final.parent.iterdir()] == ["onnx"]
+    assert damaged_files(open_bundle(final)) == []
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_nothing_behind(tmp_path: Path, failure: type[BaseException]) -> None:
+    with pytest.raises(failure), new_folder(tmp_path / "a" / "b", overwrite=False) as folder:
+        fill(folder)
+        raise failure
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_overwrite_keeps_the_older_bundle(
+    tmp_path: Path, failure: type[BaseException]
+) -> None:
+    final = export(tmp_path / "onnx")
+    before = everything(tmp_path)
+    with pytest.raises(failure), new_folder(final, overwrite=True) as folder:
+        fill(folder, b"other")
+        raise failure
+    assert everything(tmp_path) == before
+
+
+def test_a_failed_rename_brings_the_older_bundle_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = export(tmp_path / "onnx")
+    before = everything(tmp_path)
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name.endswith(".new"):
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(LpaError, match="No space left on device"):
+        export(final, overwrite=True, content=b"other")
+    assert everything(tmp_path) == before
+
+
+def test_overwrite_replaces_a_bundle_whole(tmp_path: Path) -> None:
+    final = export(tmp_path / "onnx")
+    (final / "report.json").write_text("{}")
+    export(final, overwrite=True, content=b"new weights")
+    assert (final / "model.onnx").read_bytes() == b"new weights"
+    assert not (final / "report.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
+
+
+def test_an_existing_folder_is_refused_before_any_work(tmp_path: Path) -> None:
+    final = export(tmp_path / "onnx")
+    before = everything(tmp_path)
+    with pytest.raises(LpaError, match="already exists; pass --overwrite"):
+        export(final)
+    assert everything(tmp_path) == before
+
+
+def test_a_folder_that_is_no_bundle_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
+    with pytest.raises(LpaError, match=r"holds no manifest\.json"):
+        export(tmp_path / "thesis", overwrite=True)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(LpaError, match="a file is in the way"):
+        export(tmp_path / "file", overwrite=True)
+    assert set(everything(tmp_path)) == {"thesis/chapter1.tex", "file"}
+
+
+def test_another_file_may_prove_that_an_older_folder_is_ours(tmp_path: Path) -> None:
+    for content in ("old", "new"):
+        with new_folder(tmp_path / "model", overwrite=True, proof="config.json") as folder:
+            (folder / "config.json").write_text(content)
+    assert (tmp_path / "model" / "config.json").read_text() == "new"
+    with pytest.raises(LpaError, match=r"holds no manifest\.json"):
+        export(tmp_path / "model", overwrite=True)
+
+
+def test_a_folder_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    final = tmp_path / "onnx"
+    with (
+        pytest.raises(LpaError, match="already exists"),
+        new_folder(final, overwrite=False) as folder,
+    ):
+        fill(folder)
+        final.mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(LpaError, match="cannot be written") as caught:
+        export(tmp_path / "file" / "onnx")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_write_permission_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(LpaError, match="cannot be written"):
+        export(tmp_path / "locked" / "onnx")
+
+
+def test_the_manifest_lists_every_file_with_size_and_hash(tmp_path: Path) -> None:
+    manifest = open_bundle(export(tmp_path / "onnx")).manifest
+    assert manifest["files"] == {
+        "golden/a.npy": {"bytes": 6, "sha256": hashlib.sha256(b"tensor").hexdigest()},
+        "model.onnx": {"bytes": 7, "sha256": hashlib.sha256(b"weights").hexdigest()},
+    }
+    assert {key: manifest[key] for key in MANIFEST} == MANIFEST
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = export(tmp_path / "a"), export(tmp_path / "b")
+    assert everything(first) == everything(second)
+    text = (first / "manifest.json").read_text()
+    assert text.endswith("}\n") and list(json.loads(text)) == sorted(json.loads(text))
+
+
+def test_damage_is_named_file_by_file(tmp_path: Path) -> None:
+    bundle = open_bundle(export(tmp_path / "onnx"))
+    (bundle.path / "report.json").write_text("{}")
+    assert damaged_files(bundle) == []
+    (bundle.path / "model.onnx").write_bytes(b"weighty")
+    (bundle.path / "golden" / "a.npy").unlink()
+    (bundle.path / "extra.bin").write_bytes(b"x")
+    altered, extra, missing = sorted(damaged_files(bundle), key=lambda line: line.split(": ")[1])
+    assert altered.startswith("model.onnx: altered, SHA-256 ")
+    assert missing == "extra.bin: not listed in the manifest"
+    assert extra == "golden/a.npy: missing"
+    (bundle.path / "model.onnx").write_bytes(b"wei")
+    assert "model.onnx: truncated, 7 bytes expected, 3 found" in damaged_files(bundle)
+
+
+def test_a_link_out_of_the_bundle_is_damage(tmp_path: Path) -> None:
+    bundle = open_bundle(export(tmp_path / "onnx"))
+    (tmp_path / "outside").write_bytes(b"weights")
+    (bundle.path / "model.onnx").unlink()
+    (bundle.path / "model.onnx").symlink_to(tmp_path / "outside")
+    assert damaged_files(bundle) == ["model.onnx: a link out of the bundle"]
+    with pytest.raises(LpaError, match="a link out of the bundle"):
+        bundle.file("model.onnx")
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "golden/../../x", "", ".", "C:/x", "a\\..\\b", "a\0b"]
+)
+def test_names_that_lead_out_of_the_bundle_are_refused(tmp_path: Path, name: str) -> None:
+    bundle = open_bundle(export(tmp_path / "onnx"))
+    with pytest.raises(LpaError, match="inside the bundle"):
+        bundle.file(name)
+    manifest = json.loads((bundle.path / "manifest.json").read_text())
+    manifest["files"][name] = manifest["files"]["model.onnx"]
+    (bundle.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(LpaError, match="inside the bundle"):
+        open_bundle(bundle.path)
+
+
+def test_a_file_of_the_bundle_is_found_and_a_missing_one_named(tmp_path: Path) -> None:
+    bundle = open_bundle(export(tmp_path / "onnx"))
+    assert bundle.file("golden/a.npy").read_bytes() == b"tensor"
+    with pytest.raises(LpaError, match="missing from the bundle"):
+        bundle.file("golden/b.npy")
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "newer": ({"schema_version": 2}, "schema version 2 is newer than 1; update lpa-export"),
+    "no_version": ({"schema_version": None}, "no 'schema_version'"),
+    "version_text": ({"schema_version": "1"}, "no 'schema_version'"),
+    "no_target": ({"target": None}, "'target' must be a string"),
+    "rate_text": ({"sample_rate": "16000"}, "'sample_rate' must be a whole number"),
+    "files_list": ({"files": []}, "'files' must be an object"),
+    "no_hash": ({"files": {"model.onnx": {"bytes": 7}}}, "needs 'sha256' and 'bytes'"),
+    "bad_hash": ({"files": {"a": {"bytes": 7, "sha256": "x"}}}, "needs 'sha256' and 'bytes'"),
+    "entry_text": ({"files": {"model.onnx": "x"}}, "needs 'sha256' and 'bytes'"),
+    "unlisted_artifact": ({"artifacts": ["other"]}, "artifact 'other' is not among 'files'"),
+    "artifact_number": ({"artifacts": [{}]}, "is not among 'files'"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_damaged_manifest_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    changes, problem = CHANGES[name]
+    final = export(tmp_path / "onnx")
+    manifest = json.loads((final / "manifest.json").read_text()) | changes
+    (final / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(LpaError, match=problem) as caught:
+        open_bundle(final)
+    assert "\n" not in str(caught.value) and "manifest.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_a_manifest_that_is_no_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
+    final = export(tmp_path / "onnx")
+    (final / "manifest.json").write_bytes(content)
+    with pytest.raises(LpaError, match="export the bundle again"):
+        open_bundle(final)
+
+
+def test_no_folder_and_no_manifest_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(LpaError, match="no such bundle folder"):
+        open_bundle(tmp_path / "missing")
+    with pytest.raises(LpaError, match="not a bundle"):
+        open_bundle(tmp_path)

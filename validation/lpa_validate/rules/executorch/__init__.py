@@ -1,0 +1,1 @@
+"""What an ExecuTorch program delegates, held against what its export states."""

@@ -1,0 +1,1 @@
+"""Which nodes of an ONNX graph mobile execution providers take: predicted from op lists."""
