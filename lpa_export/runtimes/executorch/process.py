@@ -22,7 +22,7 @@ from lpa_export.runtimes.executorch.worker import FrameEnd, FrameError, read_fra
 
 __all__ = ["SECONDS", "WORKER", "Worker"]
 
-WORKER = Path(__file__).with_name("executorch_worker.py")
+WORKER = Path(__file__).with_name("worker.py")
 """What the process runs."""
 
 SECONDS = 600.0
