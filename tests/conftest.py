@@ -98,16 +98,15 @@ def tiny_checkpoint(tmp_path: Path, tiny_config: Callable[..., Any]) -> Callable
 
         from lpa_export.formats.checkpoint import LPASection, save_checkpoint
         from lpa_export.hosts import replace_layers
-        from lpa_export.layers import LPAConfig
+        from lpa_export.layers import LPAConfig, Pulses
         from lpa_export.training.stages import CHARACTERS
 
         torch.manual_seed(7)
         model = Wav2Vec2ForCTC(tiny_config(norm)).eval()
-        pulses: dict[str, Any] = {"aperiodic": 2, "periodic": 1, "positional": 1}
         section = None
         if layers:
-            replace_layers(model, layers, LPAConfig(hidden_size=32, num_heads=2, **pulses))
-            section = LPASection(layers, dict(pulses), temperature=0.1, name=name)
+            replace_layers(model, layers, LPAConfig(32, 2))
+            section = LPASection(layers, Pulses(), temperature=0.1, name=name)
         return save_checkpoint(tmp_path / "checkpoint" / name, model, CHARACTERS, section)
 
     return make

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import new_folder
 from lpa_export.formats.text import Vocabulary
+from lpa_export.layers.config import Pulses
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ class LPASection:
     """
 
     layers: tuple[int, ...]
-    pulses: dict[str, Any]
+    pulses: Pulses
     temperature: float
     name: str = ""
     hardness: dict[str, Any] = field(default_factory=dict)
@@ -271,7 +272,11 @@ def _section(content: Any, place: Path) -> LPASection | None:
     layers = content["layers"]
     if not isinstance(layers, list) or not all(type(i) is int for i in layers):
         raise LpaError(f"{place}: lpa layers must be a list of integers, found {layers!r}")
-    return LPASection(**content | {"layers": tuple(layers)})
+    try:
+        pulses = Pulses(**content["pulses"])
+    except (TypeError, ValueError) as error:
+        raise LpaError(f"{place}: lpa pulses: {error}") from error
+    return LPASection(**content | {"layers": tuple(layers), "pulses": pulses})
 
 
 def _weights_file(folder: Path) -> Path:
@@ -324,9 +329,7 @@ def _lpa_config(section: LPASection, host: Any) -> LPAConfig:
     from lpa_export.layers import LPAConfig
 
     try:
-        return LPAConfig(
-            hidden_size=host.hidden_size, num_heads=host.num_attention_heads, **section.pulses
-        )
+        return LPAConfig(host.hidden_size, host.num_attention_heads, **section.pulses.shape)
     except (TypeError, ValueError) as error:
         raise LpaError(f"lpa pulses: {error}") from error
 

@@ -18,6 +18,7 @@ from lpa_export.formats.gates import (
     resolve_gates,
 )
 from lpa_export.formats.strict_yaml import load_strict
+from lpa_export.layers.config import Pulses
 
 __all__ = [
     "ArchitectureSettings",
@@ -164,38 +165,16 @@ class TrainingSettings:
     optimizer: Literal["adamw", "muon"] = "adamw"
 
 
-@dataclass(frozen=True)
-class LPASettings:
-    """Which attention layers become LPA, and the layer's shape.
-
-    Pulses are per head; ``kernel_size``, ``max_offset``, widths and periods are in frames.
-    ``anchor``: an aperiodic window lies near its own frame, or is one for all frames of the
-    utterance (to compare with: no target exports it).
-    """
+@dataclass(frozen=True, kw_only=True)
+class LPASettings(Pulses):
+    """Which attention layers become LPA; the rest of the section is the layer's shape."""
 
     layers: tuple[int, ...] = field(metadata={"min": 0, "max": 95})
-    aperiodic: int = _bounded(2, min=0, max=64)
-    periodic: int = _bounded(1, min=0, max=64)
-    positional: int = _bounded(1, min=0, max=64)
-    kernel_size: int = _bounded(15, min=1, max=255)
-    max_offset: float = _bounded(16.0, above=0.0, max=1000.0)
-    min_width: float = _bounded(1.0, min=1.0, max=1000.0)
-    max_width: float = _bounded(32.0, min=1.0, max=1000.0)
-    min_period: float = _bounded(4.0, min=1.0, max=10_000.0)
-    max_period: float = _bounded(512.0, min=1.0, max=10_000.0)
-    anchor: Literal["frame", "utterance"] = "frame"
 
     def __post_init__(self) -> None:
         if len(set(self.layers)) != len(self.layers):
             raise ValueError(f"layers must differ, found {list(self.layers)}")
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, found {self.kernel_size}")
-        if self.aperiodic + self.periodic + self.positional == 0:
-            raise ValueError("needs at least one pulse (aperiodic, periodic or positional)")
-        for name in ("width", "period"):
-            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
-            if low >= high:
-                raise ValueError(f"min_{name} {low:g} must lie below max_{name} {high:g}")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)

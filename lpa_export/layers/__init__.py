@@ -4,7 +4,20 @@ The layer follows arXiv:2603.16922, whose equations are not public in a form tha
 What stands here is *our formulation*; `lpa_export.layers.lpa` states it in full.
 """
 
-from lpa_export.layers.config import LPAConfig
-from lpa_export.layers.lpa import LPA
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["LPA", "LPAConfig"]
+from lpa_export.layers.config import LPAConfig, Pulses
+
+if TYPE_CHECKING:
+    from lpa_export.layers.lpa import LPA
+
+__all__ = ["LPA", "LPAConfig", "Pulses"]
+
+
+def __getattr__(name: str) -> Any:
+    """`LPA` when it is asked for: a recipe needs its shape only, and not torch."""
+    if name != "LPA":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lpa_export.layers.lpa import LPA
+
+    return LPA

@@ -98,7 +98,13 @@ class LPA(nn.Module):
         """Mix frames of hidden (B, T, D); returns (B, T, D).
 
         valid: bool (B, T), the first n frames of each utterance True; None: all are valid.
+        Under autocast the layer computes in the precision of its own weights: positions in time
+        are numbers up to thousands, of which bfloat16 tells 256 apart.
         """
+        device = hidden.device.type
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self.forward(hidden.to(self.value.weight.dtype), valid)
         if valid is not None:
             hidden = hidden.masked_fill(~valid[..., None], 0.0)
         context = self._context(hidden)

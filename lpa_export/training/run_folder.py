@@ -33,7 +33,7 @@ class RunFolder:
         record = {**sections, "stage": stage, "teacher_sha256": teacher}
         run = cls(folder, json.dumps(record, indent=1, default=_absolute) + "\n")
         if run.record.is_file():
-            if run.record.read_text(encoding="utf-8") != run.text:
+            if not run.is_recorded():
                 raise LpaError(
                     f"{folder}: belongs to another recipe, teacher or stage; name another folder, "
                     "or delete it"
@@ -41,6 +41,14 @@ class RunFolder:
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise LpaError(f"{folder}: exists and is no run of this recipe; name another folder")
         return run
+
+    def is_recorded(self) -> bool:
+        """Whether the folder's record says what this run's would, in whatever order."""
+        try:
+            found = json.loads(self.record.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return False
+        return bool(found == json.loads(self.text))
 
     @property
     def record(self) -> Path:

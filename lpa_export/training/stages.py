@@ -28,7 +28,7 @@ from lpa_export.formats.recipe import Recipe, TeacherSettings, TrainingSettings
 from lpa_export.formats.speech import data_hash
 from lpa_export.formats.text import Vocabulary
 from lpa_export.hosts import encoder_layers, lpa_layers
-from lpa_export.layers import LPAConfig
+from lpa_export.layers import LPAConfig, Pulses
 from lpa_export.training.chart import draw_sweep
 from lpa_export.training.data import SpeechSet
 from lpa_export.training.files import is_main_process, load_weights
@@ -121,7 +121,7 @@ def sweep_stage(
     layers = range(count) if layers is None else layers
     require_layers(layers, count)
     sections = _sections(recipe, ("data", "sweep"))
-    sections |= {"lpa": _pulses(recipe), "initialise": recipe.replace.initialise}
+    sections |= {"lpa": recipe.lpa.shape, "initialise": recipe.replace.initialise}
     run = RunFolder.of(folder, sections, "sweep", teacher=source.sha256)
     path, picture = folder / SWEEP, (folder / SWEEP).with_suffix(".png")
     known = read_ranking(path).fits if path.is_file() else ()
@@ -150,7 +150,7 @@ def _rank(recipe: Recipe, source: Checkpoint, layers: Sequence[int], run: RunFol
     return Ranking(
         recipe=recipe.name,
         teacher_sha256=source.sha256,
-        pulses=_pulses(recipe),
+        pulses=recipe.lpa.shape,
         initialise=how,
         settings=asdict(settings),
         speech={
@@ -235,7 +235,7 @@ def replace_stage(
     write_transcripts(folder, dev.utterances, hardening.transcripts)
     trained = LPASection(
         layers=tuple(sorted(trail.layers)),
-        pulses=_pulses(recipe),
+        pulses=Pulses(**recipe.lpa.shape),
         temperature=temperature,
         name=recipe.name,
         hardness=dict(hardening.layers),
@@ -255,14 +255,9 @@ def attention_teacher(teacher: str | Path) -> Checkpoint:
     return source
 
 
-def _pulses(recipe: Recipe) -> dict[str, Any]:
-    """The shape of an LPA, without the layers."""
-    return {name: value for name, value in asdict(recipe.lpa).items() if name != "layers"}
-
-
 def _lpa_config(recipe: Recipe, host: Wav2Vec2ForCTC) -> LPAConfig:
     sizes = host.config.hidden_size, host.config.num_attention_heads
-    return LPAConfig(*sizes, **_pulses(recipe))
+    return LPAConfig(*sizes, **recipe.lpa.shape)
 
 
 def _save(

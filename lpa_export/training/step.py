@@ -78,7 +78,7 @@ def gradients(
         batch = speech.training_batch(members, seed=batch_seed, noise_share=noise_share)
         _seed_generators(batch_seed)
         with _told_out_of_memory(batch, _names(speech, members)):
-            with in_precision(precision, model):
+            with in_precision(precision, state.device.type):
                 terms = loss(batch.to(state.device), share)
             value = float(terms["loss"].detach())
             if not math.isfinite(value):

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from lpa_export.layers import LPA
-
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -64,33 +62,7 @@ def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 @contextmanager
-def in_precision(precision: Precision, model: nn.Module) -> Iterator[None]:
-    """Compute inside the block in `precision`; weights, their updates and LPA stay in float32.
-
-    Positions in time are numbers up to thousands, of which bfloat16 tells 256 apart.
-    """
-    if precision == "fp32":
+def in_precision(precision: Precision, device: str) -> Iterator[None]:
+    """Compute inside the block in `precision`; weights, their updates and LPA stay in float32."""
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
         yield
-        return
-    device = next(model.parameters()).device.type
-    layers = [module for module in model.modules() if isinstance(module, LPA)]
-    for layer in layers:
-        layer.__dict__["forward"] = _FullPrecision(layer, device)
-    try:
-        with torch.autocast(device, dtype=torch.bfloat16):
-            yield
-    finally:
-        for layer in layers:
-            del layer.__dict__["forward"]
-
-
-class _FullPrecision:
-    """The forward pass of an LPA layer, outside autocast."""
-
-    def __init__(self, layer: LPA, device: str) -> None:
-        self._layer = layer
-        self._device = device
-
-    def __call__(self, hidden: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
-        with torch.autocast(self._device, enabled=False):
-            return LPA.forward(self._layer, hidden.float(), valid)

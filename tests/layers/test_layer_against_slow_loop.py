@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lpa_export.layers.soft
-from lpa_export.layers import LPA
+from lpa_export.layers import LPA, LPAConfig
 from lpa_export.layers.folding import fold
 
 Make = Callable[..., LPA]
@@ -143,3 +143,15 @@ def test_soft_layer_does_not_depend_on_the_query_block(
     expected = layer(hidden)
     monkeypatch.setattr(lpa_export.layers.soft, "QUERY_BLOCK", block)
     assert (layer(hidden) - expected).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_pulses_compute_in_float32_under_autocast(hard: bool) -> None:
+    torch.manual_seed(0)
+    lpa = LPA(LPAConfig(8, 2))
+    lpa.hard = hard
+    hidden = torch.randn(1, 50, 8).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = lpa(hidden)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, lpa(hidden.float()), rtol=0, atol=0)

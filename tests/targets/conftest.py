@@ -14,7 +14,7 @@ import torch
 from lpa_export.formats.checkpoint import Checkpoint, LPASection
 from lpa_export.formats.text import Vocabulary
 from lpa_export.hosts import lpa_layers, replace_layers
-from lpa_export.layers import LPAConfig
+from lpa_export.layers import LPAConfig, Pulses
 from lpa_export.targets.graph import HardModel
 from lpa_export.targets.onnx.lower import lower
 from lpa_export.targets.onnx.optimise import optimise
@@ -65,7 +65,7 @@ def make_checkpoint(tiny_config: Callable[..., Any]) -> Make:
         return Checkpoint(
             model=model,
             vocabulary=Vocabulary(("<pad>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")),
-            lpa=LPASection(layers, {}, temperature=0.1) if layers else None,
+            lpa=LPASection(layers, Pulses(), temperature=0.1) if layers else None,
             name="tiny",
             sha256="0" * 64,
             do_normalize=do_normalize,

@@ -32,7 +32,7 @@ def save_wav2vec2_base(folder: Path, replaced: Sequence[int]) -> None:
     from lpa_export.formats.checkpoint import LPASection, save_checkpoint
     from lpa_export.formats.text import Vocabulary
     from lpa_export.hosts import replace_layers
-    from lpa_export.layers import LPAConfig
+    from lpa_export.layers import LPAConfig, Pulses
 
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     vocabulary = Vocabulary(("<pad>", "<s>", "</s>", "<unk>", "|", "'", *letters))
@@ -43,7 +43,7 @@ def save_wav2vec2_base(folder: Path, replaced: Sequence[int]) -> None:
     if replaced:
         sizes = (config.hidden_size, config.num_attention_heads)
         replace_layers(model, replaced, LPAConfig(*sizes))
-        section = LPASection(layers=tuple(replaced), pulses={}, temperature=0.1)
+        section = LPASection(layers=tuple(replaced), pulses=Pulses(), temperature=0.1)
     save_checkpoint(folder, model, vocabulary, section)
 
 

@@ -14,7 +14,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 from lpa_export.formats.checkpoint import Checkpoint, LPASection
 from lpa_export.formats.text import Vocabulary
 from lpa_export.hosts import lpa_layers, replace_layers
-from lpa_export.layers import LPAConfig
+from lpa_export.layers import LPAConfig, Pulses
 from lpa_export.measures.arrays import psnr
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.graph import HardModel
@@ -33,7 +33,7 @@ def checkpoint() -> Checkpoint:
     replace_layers(model, REPLACED, LPAConfig(config.hidden_size, config.num_attention_heads))
     for lpa in lpa_layers(model).values():
         lpa.hard = True
-    section = LPASection(REPLACED, {}, temperature=0.1)
+    section = LPASection(REPLACED, Pulses(), temperature=0.1)
     return Checkpoint(model, Vocabulary(TOKENS), section, "base", "0" * 64, do_normalize=True)
 
 

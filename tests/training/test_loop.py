@@ -168,19 +168,6 @@ def test_mixed_precision_trains_and_keeps_weights_in_float32(
     assert losses[-1] < losses[0]
 
 
-def test_pulses_stay_in_float32_under_mixed_precision() -> None:
-    from lpa_export.layers import LPA, LPAConfig
-    from lpa_export.training.workers import in_precision
-
-    torch.manual_seed(0)
-    lpa = LPA(LPAConfig(hidden_size=8, num_heads=2))
-    hidden = torch.randn(1, 50, 8).bfloat16()
-    with in_precision("bf16", lpa):
-        inside = lpa(hidden)
-    torch.testing.assert_close(inside, lpa(hidden.float()), rtol=0, atol=0)
-    assert "forward" not in lpa.__dict__
-
-
 def _spoilt(loss: Callable[..., Any], number: int, spoil: Callable[..., Any]) -> Callable[..., Any]:
     """`loss`, but `spoil` of its terms from call `number` on."""
     calls = [0]

@@ -82,13 +82,13 @@ def test_models_without_a_family_or_with_the_other_anchor_are_drawn(
 ) -> None:
     from lpa_export.formats.checkpoint import LPASection
     from lpa_export.hosts import replace_layers
-    from lpa_export.layers import LPAConfig
+    from lpa_export.layers import LPAConfig, Pulses
     from lpa_export.training.host import CHARACTERS
 
     model = load_checkpoint(tiny_checkpoint(layers=())).model
     replace_layers(model, [1], LPAConfig(32, 2, **pulses))
     folder = save_checkpoint(
-        tmp_path / "model", model, CHARACTERS, LPASection((1,), pulses, temperature=0.2)
+        tmp_path / "model", model, CHARACTERS, LPASection((1,), Pulses(**pulses), temperature=0.2)
     )
     out = tmp_path / "windows"
     audio = load_utterances(None)[1].audio

@@ -151,7 +151,7 @@ def _phases_key(recipe: Recipe) -> str:
     """Names what the phases of single layers depend on, the teacher and the layers left out."""
     content = asdict(recipe)
     replace = {k: v for k, v in content["replace"].items() if k not in JOINT_ONLY}
-    pulses = {name: value for name, value in content["lpa"].items() if name != "layers"}
-    record = {name: content[name] for name in SECTIONS} | {"replace": replace, "lpa": pulses}
+    record = {name: content[name] for name in SECTIONS}
+    record |= {"replace": replace, "lpa": recipe.lpa.shape}
     text = json.dumps(record, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

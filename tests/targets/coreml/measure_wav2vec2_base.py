@@ -62,6 +62,7 @@ def _export(out: str, *buckets: str) -> dict[str, Any]:
     quiet_libraries()
     from lpa_export.formats.recipe import CoremlSettings
     from lpa_export.formats.text import Vocabulary
+    from lpa_export.layers import Pulses
     from lpa_export.targets import Job
     from lpa_export.targets.coreml.target import CoremlTarget
     from lpa_export.targets.golden import golden_clips
@@ -70,7 +71,7 @@ def _export(out: str, *buckets: str) -> dict[str, Any]:
     checkpoint = Checkpoint(
         model=_model(REPLACED),
         vocabulary=Vocabulary(("<pad>", "<s>", "</s>", "<unk>", "|", "'", *letters)),
-        lpa=LPASection(layers=REPLACED, pulses={}, temperature=0.1),
+        lpa=LPASection(layers=REPLACED, pulses=Pulses(), temperature=0.1),
         name="wav2vec2-base",
         sha256="0" * 64,
         do_normalize=True,

@@ -10,7 +10,7 @@ import torch
 from lpa_export.formats.checkpoint import Checkpoint, LPASection
 from lpa_export.hosts import lpa_layers, replace_layers
 from lpa_export.hosts.frames import FrameArithmetic
-from lpa_export.layers import LPAConfig
+from lpa_export.layers import LPAConfig, Pulses
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.executorch.buckets import BucketModel
 from lpa_export.targets.executorch.model import ExactModel
@@ -53,7 +53,7 @@ def test_any_mixture_of_pulse_families_is_right(
         lpa.hard = True
         with torch.no_grad():
             lpa.controls.weight.mul_(4)
-    section = LPASection((0, 1), {}, temperature=0.1)
+    section = LPASection((0, 1), Pulses(), temperature=0.1)
     checkpoint = Checkpoint(
         checkpoint.model.eval(), checkpoint.vocabulary, section, "mixed", "0" * 64, True
     )
