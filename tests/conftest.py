@@ -88,6 +88,97 @@ def tiny_config() -> Callable[..., Any]:
     return make
 
 
+HOST_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "wav2vec2": ("Wav2Vec2", {}),
+    "wav2vec2 pre-norm": (
+        "Wav2Vec2",
+        {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True},
+    ),
+    "wav2vec2 odd kernel": ("Wav2Vec2", {"num_conv_pos_embeddings": 7, "hidden_act": "relu"}),
+    "wav2vec2 add_adapter": ("Wav2Vec2", {"add_adapter": True, "num_adapter_layers": 2}),
+    "wav2vec2 add_adapter projected": (
+        "Wav2Vec2",
+        {"add_adapter": True, "num_adapter_layers": 1, "output_hidden_size": 24},
+    ),
+    "wav2vec2 language adapter": (
+        "Wav2Vec2",
+        {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "adapter_attn_dim": 4},
+    ),
+    "hubert": ("Hubert", {}),
+    "hubert batch norm": ("Hubert", {"conv_pos_batch_norm": True, "feat_proj_layer_norm": False}),
+    "hubert pre-norm": ("Hubert", {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}),
+    "data2vec-audio": (
+        "Data2VecAudio",
+        {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 5, "add_adapter": True},
+    ),
+    "data2vec-audio even kernel": (
+        "Data2VecAudio",
+        {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 4},
+    ),
+    "unispeech": ("UniSpeech", {}),
+    "unispeech pre-norm": ("UniSpeech", {"do_stable_layer_norm": True, "adapter_attn_dim": 4}),
+    "unispeech-sat": ("UniSpeechSat", {}),
+    "unispeech-sat pre-norm": ("UniSpeechSat", {"do_stable_layer_norm": True}),
+    "wavlm": ("WavLM", {"num_buckets": 16, "max_bucket_distance": 20}),
+    "wavlm pre-norm": (
+        "WavLM",
+        {"num_buckets": 16, "max_bucket_distance": 20, "do_stable_layer_norm": True},
+    ),
+}
+"""Name -> (prefix of the classes in transformers, what differs from `tiny_host`'s sizes)."""
+
+
+@pytest.fixture(scope="session", params=HOST_VARIANTS)
+def host_variant(request: pytest.FixtureRequest) -> str:
+    """Each of `HOST_VARIANTS`, one after the other."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_host() -> Callable[..., Any]:
+    """`tiny_host(variant, **changes)`: a CTC model of two layers, width 32, of any host family.
+
+    Random weights at the scale of trained ones: fresh transformers have zero biases, unit norms
+    and layers that add little, where mistakes hide.
+    """
+
+    def make(variant: str, **changes: Any) -> Any:
+        import torch
+        import transformers
+
+        prefix, differing = HOST_VARIANTS[variant]
+        sizes: dict[str, Any] = {
+            "vocab_size": 29,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 48,
+            "conv_dim": (16, 24),
+            "conv_kernel": (400, 3),
+            "conv_stride": (160, 2),
+            "num_conv_pos_embeddings": 8,
+            "num_conv_pos_embedding_groups": 2,
+            "pad_token_id": 0,
+        }
+        config = getattr(transformers, f"{prefix}Config")(**sizes | differing | changes)
+        torch.manual_seed(5)
+        model = getattr(transformers, f"{prefix}ForCTC")(config).eval()
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                if name.endswith("running_var"):
+                    tensor.uniform_(0.5, 2.0)
+                elif name.endswith(("bias", "running_mean", "gru_rel_pos_const")) or "norm" in name:
+                    if tensor.is_floating_point() and "parametrizations" not in name:
+                        tensor.add_(0.2 * torch.randn_like(tensor))
+                elif "rel_attn_embed" in name:
+                    tensor.normal_()
+                elif "encoder.layers" in name and tensor.dim() == 2:
+                    tensor.mul_(8)
+        return model
+
+    return make
+
+
 @pytest.fixture
 def tiny_checkpoint(tmp_path: Path, tiny_config: Callable[..., Any]) -> Callable[..., Path]:
     """`tiny_checkpoint(norm, layers)`: a folder with random weights and LPA in `layers`."""

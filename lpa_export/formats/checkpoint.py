@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,9 @@ from lpa_export.layers.config import Pulses
 
 if TYPE_CHECKING:
     import torch
-    from transformers import Wav2Vec2ForCTC
+    from transformers import PreTrainedModel
 
+    from lpa_export.hosts import Host
     from lpa_export.layers import LPAConfig
 
 __all__ = [
@@ -67,7 +68,7 @@ class Checkpoint:
     replaced.
     """
 
-    model: Wav2Vec2ForCTC
+    model: Any  # a model of transformers with a CTC head, of one of `hosts.HOSTS`
     vocabulary: Vocabulary
     lpa: LPASection | None
     name: str
@@ -81,17 +82,10 @@ class Checkpoint:
 
     @property
     def receptive_field(self) -> int:
-        """Samples that one output frame looks at before the encoder."""
-        return receptive_field(self.model.config.conv_kernel, self.model.config.conv_stride)
+        """The fewest samples that give an output frame."""
+        from lpa_export.hosts.frames import FrameArithmetic
 
-
-def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
-    """Samples under one frame of a stack of convolutions without padding."""
-    field_, hop = 1, 1
-    for kernel, stride in zip(kernels, strides, strict=True):
-        field_ += (kernel - 1) * hop
-        hop *= stride
-    return field_
+        return FrameArithmetic.of(self.model.config).receptive_field
 
 
 def load_checkpoint(source: str | Path | None = None) -> Checkpoint:
@@ -100,12 +94,11 @@ def load_checkpoint(source: str | Path | None = None) -> Checkpoint:
     Raises LpaError when it is missing, corrupt, a pickle, of a newer format, of another
     architecture, or when weights are missing, of the wrong shape, or not finite.
     """
+    from lpa_export.hosts import host_named
+
     folder = _folder(source)
     config = _read_json(folder / CONFIG)
-    if config.get("model_type") != "wav2vec2":
-        raise LpaError(
-            f"{folder / CONFIG}: model_type is {config.get('model_type')!r}, expected 'wav2vec2'"
-        )
+    host = host_named(config.get("model_type"), folder / CONFIG)
     section = _section(config.pop("lpa", None), folder / CONFIG)
     vocabulary = Vocabulary.from_json(folder / VOCABULARY)
     if len(vocabulary) != config.get("vocab_size", 32):
@@ -113,7 +106,7 @@ def load_checkpoint(source: str | Path | None = None) -> Checkpoint:
             f"{folder / VOCABULARY}: {len(vocabulary)} tokens, but {CONFIG} says vocab_size "
             f"{config.get('vocab_size', 32)}"
         )
-    model = _build(config, section, _weights_file(folder))
+    model = _build(host, config, section, _weights_file(folder))
     preprocessor = folder / PREPROCESSOR
     do_normalize = (
         _read_json(preprocessor).get("do_normalize", True) if preprocessor.is_file() else True
@@ -130,7 +123,7 @@ def load_checkpoint(source: str | Path | None = None) -> Checkpoint:
 
 def save_checkpoint(
     folder: Path,
-    model: Wav2Vec2ForCTC,
+    model: PreTrainedModel,
     vocabulary: Vocabulary,
     section: LPASection | None,
     *,
@@ -144,12 +137,15 @@ def save_checkpoint(
     import torch
     from safetensors.torch import save_file
 
-    config = model.config.to_dict() | {"architectures": ["Wav2Vec2ForCTC"]}
+    config = model.config.to_dict() | {"architectures": [type(model).__name__]}
     config["dtype"] = "float16" if half else "float32"
     if section is not None:
         config["lpa"] = asdict(section)
     dtype = torch.float16 if half else torch.float32
-    tensors = {name: t.detach().to(dtype).contiguous() for name, t in model.state_dict().items()}
+    tensors = {
+        name: (t.detach().to(dtype) if t.is_floating_point() else t.detach()).contiguous()
+        for name, t in model.state_dict().items()
+    }
     with new_folder(folder, overwrite=overwrite, proof=CONFIG) as new:
         save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
         _write_json(new / CONFIG, config)
@@ -294,10 +290,11 @@ def _weights_file(folder: Path) -> Path:
     raise LpaError(f"{path}: missing; expected the weights as safetensors")
 
 
-def _build(config: dict[str, Any], section: LPASection | None, weights: Path) -> Wav2Vec2ForCTC:
+def _build(
+    host: Host, config: dict[str, Any], section: LPASection | None, weights: Path
+) -> PreTrainedModel:
     """The model of `config` with the tensors of `weights`, float32, eval, gates hard."""
     import torch
-    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
     from lpa_export.hosts import lpa_layers, replace_layers
 
@@ -309,7 +306,7 @@ def _build(config: dict[str, Any], section: LPASection | None, weights: Path) ->
         )
     try:
         with torch.device("meta"):
-            model = Wav2Vec2ForCTC(Wav2Vec2Config.from_dict(config))
+            model = host.build(host.config(config))
             if section is not None:
                 replace_layers(model, section.layers, _lpa_config(section, model.config))
     except LpaError as error:
@@ -317,7 +314,8 @@ def _build(config: dict[str, Any], section: LPASection | None, weights: Path) ->
     except Exception as error:  # transformers raises many types for a config it cannot build
         reason = " ".join(str(error).split())[:200]
         raise LpaError(f"{weights.with_name(CONFIG)}: describes no model ({reason})") from error
-    tensors = _read_tensors(weights, {n: t.shape for n, t in model.state_dict().items()})
+    optional = f"{host.backbone}.{_OPTIONAL}"
+    tensors = _read_tensors(weights, model.state_dict(), optional)
     model.load_state_dict(tensors, assign=True)
     for lpa in lpa_layers(model).values():
         lpa.hard = True
@@ -338,11 +336,13 @@ def _lpa_config(section: LPASection, host: Any) -> LPAConfig:
 # embedding that only SpecAugment uses: a model without masking has none.
 _RENAMED = {"conv.weight_g": "conv.parametrizations.weight.original0",
             "conv.weight_v": "conv.parametrizations.weight.original1"}  # fmt: skip
-_OPTIONAL = "wav2vec2.masked_spec_embed"
+_OPTIONAL = "masked_spec_embed"
 
 
-def _read_tensors(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
-    """Every tensor the model needs as float32; LpaError names the first that does not fit."""
+def _read_tensors(
+    path: Path, wanted: Mapping[str, torch.Tensor], optional: str
+) -> dict[str, torch.Tensor]:
+    """Every tensor that is wanted, numbers as float32; LpaError names the first that fits not."""
     import torch
     from safetensors import SafetensorError, safe_open
 
@@ -350,31 +350,34 @@ def _read_tensors(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, tor
     try:
         with safe_open(path, framework="pt") as file:
             names = {_current_name(name): name for name in file.keys()}  # noqa: SIM118 - no dict
-            missing = sorted(shapes.keys() - names.keys() - {_OPTIONAL})
+            missing = sorted(wanted.keys() - names.keys() - {optional})
             if missing:
                 raise LpaError(
                     f"{path}: {len(missing)} tensors are missing, the first is {missing[0]}"
                 )
-            if _OPTIONAL not in shapes:
-                names.pop(_OPTIONAL, None)
-            unknown = sorted(names.keys() - shapes.keys())
+            if optional not in wanted:
+                names.pop(optional, None)
+            unknown = sorted(names.keys() - wanted.keys())
             if unknown:
                 raise LpaError(
                     f"{path}: {len(unknown)} tensors belong to no layer, the first is {unknown[0]}"
                 )
             for name in names:
                 found = tuple(file.get_slice(names[name]).get_shape())
-                if found != tuple(shapes[name]):
+                expected = wanted[name]
+                if found != tuple(expected.shape):
                     raise LpaError(
-                        f"{path}: {name} has shape {found}, expected {tuple(shapes[name])}"
+                        f"{path}: {name} has shape {found}, expected {tuple(expected.shape)}"
                     )
-                tensors[name] = file.get_tensor(names[name]).to(torch.float32)
+                # Counters of batch norms stay whole numbers.
+                kind = torch.float32 if expected.is_floating_point() else expected.dtype
+                tensors[name] = file.get_tensor(names[name]).to(kind)
                 if not torch.isfinite(tensors[name]).all():
                     raise LpaError(f"{path}: {name} holds NaN or infinite values")
     except (SafetensorError, OSError) as error:
         raise LpaError(f"{path}: not a readable safetensors file ({error})") from error
-    if _OPTIONAL in shapes and _OPTIONAL not in tensors:
-        tensors[_OPTIONAL] = torch.zeros(shapes[_OPTIONAL])
+    if optional in wanted and optional not in tensors:
+        tensors[optional] = torch.zeros(wanted[optional].shape)
     return tensors
 
 

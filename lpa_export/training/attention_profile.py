@@ -19,8 +19,7 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Attention
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.hosts import encoder_layers
-from lpa_export.hosts.wav2vec2 import valid_frames
+from lpa_export.hosts import encoder_layers, valid_frames
 from lpa_export.training.data import SpeechSet, normalise, pad
 
 __all__ = [

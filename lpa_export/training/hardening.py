@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from transformers import Wav2Vec2ForCTC
 
-from lpa_export.hosts import encoder_layers, lpa_layers
-from lpa_export.hosts.wav2vec2 import valid_frames
+from lpa_export.hosts import encoder_layers, lpa_layers, valid_frames
 from lpa_export.layers.harden import harden
 from lpa_export.measures.arrays import psnr
 from lpa_export.measures.word_errors import count_errors

@@ -21,13 +21,13 @@ from lpa_export.formats.checkpoint import (
     Checkpoint,
     LPASection,
     load_checkpoint,
-    receptive_field,
     save_checkpoint,
 )
 from lpa_export.formats.recipe import Recipe, TeacherSettings, TrainingSettings
 from lpa_export.formats.speech import data_hash
 from lpa_export.formats.text import Vocabulary
 from lpa_export.hosts import encoder_layers, lpa_layers
+from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.layers import LPAConfig, Pulses
 from lpa_export.training.chart import draw_sweep
 from lpa_export.training.data import SpeechSet
@@ -276,7 +276,7 @@ def _save(
 
 
 def _field(model: Wav2Vec2ForCTC) -> int:
-    return receptive_field(model.config.conv_kernel, model.config.conv_stride)
+    return FrameArithmetic.of(model.config).receptive_field
 
 
 # The sections of a recipe that a stage's result depends on: others may change between runs.

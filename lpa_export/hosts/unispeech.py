@@ -1,0 +1,7 @@
+"""UniSpeech: pretrained otherwise than wav2vec2, built alike."""
+
+from lpa_export.hosts.host import Host
+
+__all__ = ["HOST"]
+
+HOST = Host("unispeech", "UniSpeechForCTC", "UniSpeechConfig", backbone="unispeech")
