@@ -102,7 +102,7 @@ class LPA(nn.Module):
         are numbers up to thousands, of which bfloat16 tells 256 apart.
         """
         device = hidden.device.type
-        if torch.is_autocast_enabled(device):
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 return self.forward(hidden.to(self.value.weight.dtype), valid)
         if valid is not None:

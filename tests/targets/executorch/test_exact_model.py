@@ -47,7 +47,8 @@ def test_any_mixture_of_pulse_families_is_right(
 ) -> None:
     checkpoint = make_checkpoint("post", ())
     torch.manual_seed(3)
-    pulses = LPAConfig(32, 2, *counts)
+    aperiodic, periodic, positional = counts
+    pulses = LPAConfig(32, 2, aperiodic=aperiodic, periodic=periodic, positional=positional)
     replace_layers(checkpoint.model, (0, 1), pulses)
     for lpa in lpa_layers(checkpoint.model).values():
         lpa.hard = True
