@@ -10,11 +10,13 @@ import numpy as np
 import onnx
 import pytest
 from lpa_validate.command import main as validate_main
+from msgspec.structs import replace
 from onnx import ModelProto, helper, numpy_helper
 
 from lpa_export.commands.export import main as export_main
-from lpa_export.formats.bundle import write_manifest
+from lpa_export.formats.bundle import open_bundle, write_manifest
 from lpa_export.formats.checkpoint import SHIPPED, load_checkpoint
+from lpa_export.formats.manifest import Manifest
 
 Damage = Callable[[Path], None]
 
@@ -91,20 +93,21 @@ def test_the_bundle_alone_is_enough(bundle: Path, tmp_path: Path) -> None:
     """As on a machine that has no checkpoint: the golden tensors are the reference."""
     alone = tmp_path / "alone"
     shutil.copytree(bundle, alone)
-    _edit_manifest(alone, lambda manifest: manifest["checkpoint"].update(shipped=False))
+    _edit_manifest(alone, _not_shipped)
     code, report = _validate(alone)
     assert code == 0
     assert _check(report, "parity")["details"]["reference"] == "golden"
     assert _check(report, "wer-difference")["status"] == "not_run"
 
 
-def _edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+def _not_shipped(manifest: Manifest) -> Manifest:
+    return replace(manifest, checkpoint=replace(manifest.checkpoint, shipped=False))
+
+
+def _edit_manifest(bundle: Path, edit: Callable[[Manifest], Manifest]) -> None:
     """Change the manifest and make its hashes right again: integrity must not be the witness."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    edit(manifest)
     (bundle / "report.json").unlink(missing_ok=True)
-    (bundle / "manifest.json").unlink()
-    write_manifest(bundle, manifest)
+    write_manifest(bundle, edit(open_bundle(bundle).manifest))
 
 
 def _edit_graph(bundle: Path, edit: Callable[[ModelProto], object]) -> None:
@@ -211,7 +214,7 @@ def test_a_damaged_graph_fails_parity_and_the_layer_is_named(
     copy: Path, damage: Damage, reason: str
 ) -> None:
     damage(copy)
-    _edit_manifest(copy, lambda manifest: None)
+    _edit_manifest(copy, lambda manifest: manifest)
     code, report = _validate(copy, "--checks", "integrity,parity", "--limit", "8")
     assert code == 1
     assert _check(report, "integrity")["status"] == "pass"
@@ -223,7 +226,7 @@ def test_a_swapped_vocabulary_fails_integrity_and_the_transcripts(copy: Path) ->
     a, b = tokens.index("E"), tokens.index("O")
     tokens[a], tokens[b] = tokens[b], tokens[a]
     (copy / "tokens.txt").write_text("\n".join(tokens) + "\n")
-    _edit_manifest(copy, lambda manifest: None)
+    _edit_manifest(copy, lambda manifest: manifest)
     code, report = _validate(copy, "--limit", "8")
     assert code == 1
     assert _check(report, "integrity")["status"] == "fail"

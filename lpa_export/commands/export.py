@@ -35,7 +35,7 @@ class ExportResult:
 
     bundle: Path
     target: str
-    precision: str
+    scheme: str
     model: str
     layers: int
     replaced_layers: tuple[int, ...]
@@ -61,8 +61,8 @@ def export(
 
     `checkpoint`: a folder or hub id, None for the model that ships with the package; `recipe`: a
     YAML file whose gates and target settings hold; `out`: the bundle's folder, by default
-    build/<model>/<target>, with -<backend> and -<precision> behind it where they are not the
-    target's defaults; `precision` or `quantize`: one of the target's precisions; `backend` and
+    build/<model>/<target>, with -<backend> and -<scheme> behind it where they are not the
+    target's defaults; `precision` or `quantize`: one of the target's schemes; `backend` and
     `buckets` (seconds): settings of the targets that have them. With `dry_run` all inputs are
     checked and nothing is written.
 
@@ -70,14 +70,14 @@ def export(
     """
     from lpa_export.targets import load_target
     from lpa_export.targets.assemble import BundleFiles, BundleRequest, write_bundle
-    from lpa_export.targets.settings import chosen_precision, target_settings
+    from lpa_export.targets.settings import chosen_scheme, target_settings
 
     chosen = load_target(target)
     read = _recipe(recipe)
     settings = target_settings(
         target, read, {"backend": backend, "buckets": tuple(buckets) if buckets else None}
     )
-    wanted = chosen_precision(target, chosen, settings, precision=precision, quantize=quantize)
+    wanted = chosen_scheme(target, chosen, settings, precision=precision, quantize=quantize)
     if out is not None:
         _require_writable(Path(out), overwrite)
     announce("loading the checkpoint")
@@ -86,20 +86,20 @@ def export(
         _require_same_layers(read, loaded)
     _require_hard(loaded.lpa, loaded.name, read)
     chosen.check(loaded, settings)
-    variants = (_other_backend(settings), wanted if wanted != chosen.precisions[0] else None)
+    variants = (_other_backend(settings), wanted.name if wanted != chosen.schemes[0] else None)
     folder = Path(out) if out is not None else _default_folder(loaded.name, target, *variants)
     files = BundleFiles({}, ())
     if dry_run:
         _require_writable(folder, overwrite)
     else:
         request = BundleRequest(
-            target, wanted, settings, loaded, checkpoint is None, _gates(read, wanted)
+            target, wanted, settings, loaded, checkpoint is None, _gates(read, wanted.name)
         )
         files = write_bundle(chosen, request, folder, overwrite=overwrite, announce=announce)
     return ExportResult(
         bundle=folder,
         target=target,
-        precision=wanted,
+        scheme=wanted.name,
         model=loaded.name,
         layers=loaded.model.config.num_hidden_layers,
         replaced_layers=tuple(sorted(loaded.replaced)),
@@ -218,7 +218,7 @@ def _summary(result: ExportResult, checkpoint: str | None) -> str:
     lines = [
         f"{'would write' if result.dry_run else 'wrote'} {result.bundle}",
         f"  model      {result.model}, {result.layers} layers, LPA in {replaced}",
-        f"  target     {result.target}, {result.precision}",
+        f"  target     {result.target}, {result.scheme}",
     ]
     if result.dry_run:
         return "\n".join([*lines, "  nothing was written (--dry-run)"])
@@ -301,10 +301,10 @@ def _softest(section: LPASection) -> str:
     )
 
 
-def _gates(recipe: Recipe | None, precision: str) -> Gates:
-    from lpa_export.formats.gates import resolve_gates
+def _gates(recipe: Recipe | None, scheme: str) -> Gates:
+    from lpa_export.formats.schemes import resolve_gates
 
-    return recipe.gates.resolved(precision) if recipe else resolve_gates(precision, {})
+    return recipe.gates.resolved(scheme) if recipe else resolve_gates(scheme, {})
 
 
 def _other_backend(settings: TargetSettings) -> str | None:

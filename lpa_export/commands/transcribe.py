@@ -183,12 +183,12 @@ def _open_bundle(target: str, folder: Path) -> _Recogniser:
     return _Recogniser(
         logits=lambda waveform: runner.run(*pad([waveform]))[0],
         vocabulary=replace(
-            Vocabulary.from_lines(bundle.file("tokens.txt")),
-            blank=manifest["vocabulary"]["blank_id"],
-            word_delimiter=manifest["vocabulary"]["word_delimiter"],
+            Vocabulary.from_lines(bundle.file(manifest.vocabulary.file)),
+            blank=manifest.vocabulary.blank_id,
+            word_delimiter=manifest.vocabulary.word_delimiter or "",
         ),
-        hop=manifest["frames"]["hop"],
-        receptive_field=manifest["frames"]["receptive_field"],
+        hop=manifest.frames.hop,
+        receptive_field=manifest.frames.receptive_field,
         max_samples=runner.max_samples,
     )
 
@@ -197,7 +197,7 @@ def _require_sound(bundle: Bundle, target: str) -> None:
     """Raise LpaError for a bundle of another target or with files that are not as exported."""
     from lpa_export.formats.bundle import damaged_files
 
-    found = bundle.manifest["target"]
+    found = bundle.manifest.target
     if found != target:
         raise LpaError(f"{bundle.path}: a bundle for target {found!r}, expected {target!r}")
     if damaged := damaged_files(bundle):

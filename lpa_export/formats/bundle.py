@@ -5,23 +5,30 @@ so its paths are not trusted: none may lead out of its folder.
 """
 
 import hashlib
-import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.manifest import (
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    as_json,
+    as_type,
+    read_manifest,
+    require_inside,
+)
 
 __all__ = [
     "BUILD",
-    "MANIFEST",
     "REPORT",
-    "SCHEMA_VERSION",
     "Bundle",
     "artifact_digest",
     "artifact_files",
@@ -32,50 +39,39 @@ __all__ = [
     "write_manifest",
 ]
 
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
+Section = TypeVar("Section")
+
 REPORT = "report.json"
 BUILD = Path("build")
 """Where bundles go unless a command says otherwise: build/<model>/<target>."""
 
-_MAX_MANIFEST_BYTES = 16 * 1024 * 1024
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-# What every target's manifest has; what only one target needs, its runner checks.
-_REQUIRED: dict[str, type] = {
-    "artifacts": list,
-    "checkpoint": dict,
-    "files": dict,
-    "frames": dict,
-    "gates": dict,
-    "model": str,
-    "precision": str,
-    "sample_rate": int,
-    "stages": list,
-    "target": str,
-    "vocabulary": dict,
-}
-_JSON_NAMES = {dict: "an object", list: "a list", str: "a string", int: "a whole number"}
-
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its folder, and the manifest as it stands in the file."""
+    """An opened bundle: its folder, and its manifest."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     def file(self, name: str) -> Path:
         """The path of a file of the bundle, ``name`` relative to its folder.
 
         Raises LpaError when ``name`` (or a link it names) leads out of the folder or nowhere.
         """
-        _require_inside(name, self.path / MANIFEST)
+        require_inside(name, self.path / MANIFEST)
         path = self.path / name
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise LpaError(f"{path}: a link out of the bundle; put the file itself there")
         if not path.is_file():
             raise LpaError(f"{path}: missing from the bundle; export it again")
         return path
+
+    def runtime_as(self, kind: type[Section]) -> Section:
+        """The manifest's ``runtime`` as the struct that a target's runner reads it with.
+
+        Raises LpaError when it is not what an export writes.
+        """
+        return as_type(self.manifest.runtime, kind, f"{self.path / MANIFEST}: 'runtime'")
 
 
 @contextmanager
@@ -111,26 +107,24 @@ def new_folder(final: Path | str, *, overwrite: bool, proof: str = MANIFEST) -> 
         raise
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``manifest.json`` into ``folder``; call it last.
 
-    Adds the schema version and ``files``: size and SHA-256 of every file but the manifest.
-    Keys are sorted: the same bundle gives the same bytes.
+    Size and SHA-256 of every other file are put in. The same bundle gives the same bytes.
     """
     files = {
-        name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        name: FileEntry(bytes=path.stat().st_size, sha256=_sha256(path))
         for name, path in _files_of(folder).items()
         if name != MANIFEST
     }
-    complete = {"schema_version": SCHEMA_VERSION, **manifest, "files": files}
-    text = json.dumps(complete, ensure_ascii=False, allow_nan=False, indent=1, sort_keys=True)
-    (folder / MANIFEST).write_text(text + "\n", "utf-8", newline="\n")
+    text = as_json(msgspec.structs.replace(manifest, files=files))
+    (folder / MANIFEST).write_text(text, "utf-8", newline="\n")
 
 
 def open_bundle(path: Path | str) -> Bundle:
     """Open the bundle in folder ``path`` and check the form of its manifest (not its files).
 
-    Raises LpaError for no folder, no or a damaged manifest, a newer schema, and file names that
+    Raises LpaError for no folder, no or a damaged manifest, another schema, and file names that
     lead out of the folder.
     """
     path = Path(path)
@@ -139,9 +133,7 @@ def open_bundle(path: Path | str) -> Bundle:
     place = path / MANIFEST
     if not place.is_file():
         raise LpaError(f"{path}: not a bundle, it has no {MANIFEST}; give a folder of lpa-export")
-    manifest = _read_manifest(place)
-    _require_schema(manifest, place)
-    return Bundle(path, manifest)
+    return Bundle(path, read_manifest(place))
 
 
 def default_bundle(target: str) -> Path:
@@ -159,20 +151,20 @@ def default_bundle(target: str) -> Path:
     return found[0]
 
 
-def artifact_digest(manifest: dict[str, Any], name: str) -> str:
+def artifact_digest(manifest: Manifest, name: str) -> str:
     """SHA-256 of an artifact: a file's own; of a folder, that of its lines "path sha256"."""
     files = artifact_files(manifest, name)
     if name in files:
-        return str(files[name]["sha256"])
-    lines = "".join(f"{path} {entry['sha256']}\n" for path, entry in sorted(files.items()))
+        return files[name].sha256
+    lines = "".join(f"{path} {entry.sha256}\n" for path, entry in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def artifact_files(manifest: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
+def artifact_files(manifest: Manifest, name: str) -> dict[str, FileEntry]:
     """The listed files of an artifact: the file of that name, or all files in that folder."""
     return {
         path: entry
-        for path, entry in manifest["files"].items()
+        for path, entry in manifest.files.items()
         if path == name or path.startswith(f"{name}/")
     }
 
@@ -182,7 +174,7 @@ def damaged_files(bundle: Bundle) -> list[str]:
 
     ``report.json`` is written after export and may be there.
     """
-    listed: dict[str, dict[str, Any]] = bundle.manifest["files"]
+    listed = bundle.manifest.files
     present = _files_of(bundle.path)
     problems = {name: _damage(bundle, name, entry) for name, entry in listed.items()}
     unlisted = present.keys() - listed.keys() - {MANIFEST, REPORT}
@@ -190,21 +182,21 @@ def damaged_files(bundle: Bundle) -> list[str]:
     return [f"{name}: {problem}" for name, problem in sorted(problems.items()) if problem]
 
 
-def _damage(bundle: Bundle, name: str, entry: dict[str, Any]) -> str:
+def _damage(bundle: Bundle, name: str, entry: FileEntry) -> str:
     """What is wrong with a listed file, empty when it is as it was written."""
     try:
         path = bundle.file(name)
         size = path.stat().st_size
-        if size != entry["bytes"]:
-            kind = "truncated" if size < entry["bytes"] else "altered"
-            return f"{kind}, {entry['bytes']} bytes expected, {size} found"
+        if size != entry.bytes:
+            kind = "truncated" if size < entry.bytes else "altered"
+            return f"{kind}, {entry.bytes} bytes expected, {size} found"
         digest = _sha256(path)
     except LpaError:
         return "a link out of the bundle" if (bundle.path / name).exists() else "missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    if digest != entry["sha256"]:
-        return f"altered, SHA-256 {entry['sha256'][:12]} expected, {digest[:12]} found"
+    if digest != entry.sha256:
+        return f"altered, SHA-256 {entry.sha256[:12]} expected, {digest[:12]} found"
     return ""
 
 
@@ -254,54 +246,6 @@ def _put_in_place(temporary: Path, target: Path, final: Path) -> None:
 
 def _not_writable(final: Path, error: OSError) -> LpaError:
     return LpaError(f"{final}: cannot be written ({error.strerror}); give another folder")
-
-
-def _read_manifest(place: Path) -> dict[str, Any]:
-    try:
-        if place.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise LpaError(f"{place}: too large for a manifest; export the bundle again")
-        manifest = json.loads(place.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise LpaError(f"{place}: not JSON ({error}); export the bundle again") from error
-    except OSError as error:
-        raise LpaError(f"{place}: cannot be read ({error.strerror})") from error
-    if not isinstance(manifest, dict):
-        raise LpaError(f"{place}: expected a JSON object; export the bundle again")
-    return manifest
-
-
-def _require_schema(manifest: dict[str, Any], place: Path) -> None:
-    version = manifest.get("schema_version")
-    if type(version) is not int or version < 1:
-        raise LpaError(f"{place}: no 'schema_version', not a manifest of lpa-export")
-    if version > SCHEMA_VERSION:
-        raise LpaError(
-            f"{place}: schema version {version} is newer than {SCHEMA_VERSION}; update lpa-export"
-        )
-    for key, kind in _REQUIRED.items():
-        if type(manifest.get(key)) is not kind:
-            raise LpaError(f"{place}: {key!r} must be {_JSON_NAMES[kind]}; export it again")
-    for name, entry in manifest["files"].items():
-        _require_inside(name, place)
-        if not _is_file_entry(entry):
-            raise LpaError(f"{place}: files: {name!r} needs 'sha256' and 'bytes'; export it again")
-    for name in manifest["artifacts"]:
-        if not isinstance(name, str) or not artifact_files(manifest, name):
-            raise LpaError(f"{place}: artifact {name!r} is not among 'files'; export it again")
-
-
-def _is_file_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    size, digest = entry.get("bytes"), entry.get("sha256")
-    return type(size) is int and isinstance(digest, str) and bool(_SHA256.fullmatch(digest))
-
-
-def _require_inside(name: str, place: Path) -> None:
-    """Refuse names that are absolute, go up, or mean another thing on another system."""
-    parts = PurePosixPath(name).parts
-    if not parts or parts[0] == "/" or ".." in parts or set(name) & set("\\:\0"):
-        raise LpaError(f"{place}: {name!r} does not name a file inside the bundle; do not trust it")
 
 
 def _files_of(folder: Path) -> dict[str, Path]:

@@ -4,19 +4,16 @@ Each section is a frozen dataclass; its fields are the keys the file may have, t
 metadata the values. To add a setting, add a field. Paths start at the recipe's own folder.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from lpa_export.errors import LpaError
-from lpa_export.formats.gates import (
-    GATES,
-    HARDEN_WER_POINTS,
-    REFERENCE_WER_CEILING,
-    Gates,
-    resolve_gates,
-)
+from lpa_export.formats.gates import HARDEN_WER_POINTS, REFERENCE_WER_CEILING, Gates
+from lpa_export.formats.schemes import SCHEMES, resolve_gates
 from lpa_export.formats.strict_yaml import load_strict
 from lpa_export.layers.config import Pulses
 
@@ -300,7 +297,7 @@ class TargetsSettings:
 
 @dataclass(frozen=True)
 class GateOverrides:
-    """Gates of one precision that differ from the defaults; looser ones need a reason."""
+    """Gates of one scheme that differ from the defaults; looser ones need a reason."""
 
     psnr_db: float | None = _bounded(None, min=0.0, max=300.0)
     psnr_flag_db: float | None = _bounded(None, min=0.0, max=300.0)
@@ -318,7 +315,7 @@ class GateOverrides:
 
 @dataclass(frozen=True)
 class GatesSettings:
-    """Overrides by precision; ``reason`` is for what holds for all of them."""
+    """Overrides by scheme; ``reason`` is for what holds for all of them."""
 
     reference_wer_ceiling: float = _bounded(REFERENCE_WER_CEILING, min=0.0, max=100.0)
     reason: str | None = None
@@ -329,19 +326,19 @@ class GatesSettings:
     palette4: GateOverrides = GateOverrides()
 
     def __post_init__(self) -> None:
-        for precision in GATES:
+        for scheme in SCHEMES:
             try:
-                self.resolved(precision)
+                self.resolved(scheme)
             except LpaError as error:
                 raise ValueError(str(error)) from error
 
-    def resolved(self, precision: str) -> Gates:
-        """The gates that hold for ``precision``, defaults included."""
-        overrides = getattr(self, precision, GateOverrides())
+    def resolved(self, scheme: str) -> Gates:
+        """The gates that hold for ``scheme``, defaults included."""
+        overrides = getattr(self, scheme, GateOverrides())
         ceiling = {"reference_wer_ceiling": self.reference_wer_ceiling}
-        common = resolve_gates(precision, ceiling, reason=self.reason)
-        own = resolve_gates(precision, overrides.given(), reason=overrides.reason)
-        return replace(own, reference_wer_ceiling=common.reference_wer_ceiling)
+        common = resolve_gates(scheme, ceiling, reason=self.reason)
+        own = resolve_gates(scheme, overrides.given(), reason=overrides.reason)
+        return msgspec.structs.replace(own, reference_wer_ceiling=common.reference_wer_ceiling)
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ class Runner(Protocol):
         """Logits (valid frames, vocabulary) of each row of ``padded`` (batch, samples)."""
         ...
 
-    def stages(self, waveform: Array) -> dict[str, Array]:
-        """The manifest's stages of one waveform (samples,): name to (frames, width)."""
+    def taps(self, waveform: Array) -> dict[str, Array]:
+        """The manifest's taps of one waveform (samples,): name to (frames, width)."""
         ...
 
 

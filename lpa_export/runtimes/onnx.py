@@ -20,9 +20,6 @@ __all__ = ["OnnxRunner", "artifact_bytes", "open_session", "parsed", "with_outpu
 # Fatal only: what goes wrong reaches the user as an exception of one line, not as a log.
 _QUIET = 4
 
-# Hugging Face's Wav2Vec2FeatureExtractor, for manifests that do not state it.
-_EPSILON = 1e-7
-
 
 class OnnxRunner:
     """``model.onnx`` of a bundle in a CPU session with a fixed number of threads.
@@ -37,7 +34,7 @@ class OnnxRunner:
         self._threads = threads
         self._bytes = artifact_bytes(bundle)
         self._session = open_session(self._bytes, threads=threads)
-        self._require_signature(self._manifest["artifacts"][0])
+        self._require_signature(self._manifest.artifacts[0])
 
     label: Label = "measured"
     max_samples = None
@@ -72,24 +69,20 @@ class OnnxRunner:
             )
         return [row[:count] for row, count in zip(logits, frames.tolist(), strict=True)]
 
-    def stages(self, waveform: Array) -> dict[str, Array]:
-        """The manifest's stages of one waveform (samples,): name to (frames, width).
+    def taps(self, waveform: Array) -> dict[str, Array]:
+        """The manifest's taps of one waveform (samples,): name to (frames, width).
 
-        A stage whose tensor the graph does not have is left out.
+        A tap whose tensor the graph does not have is left out.
         """
-        tensors = {
-            stage["name"]: stage["tensor"]
-            for stage in self._manifest["stages"]
-            if stage["tensor"] in self.values
-        }
+        tensors = {tap.name: tap.tensor for tap in self._manifest.taps if tap.tensor in self.values}
         padded, lengths = pad([waveform])
         found = self._fetch(self._tapped, list(tensors.values()), padded, lengths)
         return {name: values[0] for name, values in zip(tensors, found, strict=True)}
 
     @cached_property
     def _tapped(self) -> onnxruntime.InferenceSession:
-        """A session of a copy of the model that has the stage tensors as outputs."""
-        names = [stage["tensor"] for stage in self._manifest["stages"]]
+        """A session of a copy of the model that has the tap tensors as outputs."""
+        names = [tap.tensor for tap in self._manifest.taps]
         tapped = with_outputs(self.model, [name for name in names if name in self.values])
         return open_session(tapped.SerializeToString(), threads=self._threads)
 
@@ -110,13 +103,13 @@ class OnnxRunner:
             raise ArtifactError(f"the model broke while running: {_one_line(error)}") from error
 
     def _normalised(self, padded: Array, lengths: Sequence[int]) -> Array:
-        normalisation = self._manifest["normalisation"]
-        if normalisation["where"] == "graph" or normalisation["kind"] == "none":
+        normalisation = self._manifest.normalisation
+        if normalisation.where == "graph" or normalisation.kind == "none":
             return padded
         normalised = padded.copy()
         for row, length in zip(normalised, lengths, strict=True):
             speech = row[:length]
-            scale = np.sqrt(speech.var() + normalisation.get("epsilon", _EPSILON))
+            scale = np.sqrt(speech.var() + normalisation.epsilon)
             row[:length] = (speech - speech.mean()) / scale
         return normalised
 
@@ -132,7 +125,7 @@ class OnnxRunner:
 
 def artifact_bytes(bundle: "Bundle") -> bytes:
     """The bundle's ONNX file. Raises ArtifactError when it is missing or cannot be read."""
-    name = bundle.manifest["artifacts"][0]
+    name = bundle.manifest.artifacts[0]
     try:
         return bundle.file(name).read_bytes()
     except (OSError, LpaError) as error:

@@ -18,17 +18,17 @@ from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.hosts import encoder_layers
 
-__all__ = ["TorchReference", "stage_names"]
+__all__ = ["TorchReference", "tap_names"]
 
 
-def stage_names(layers: int) -> tuple[str, ...]:
+def tap_names(layers: int) -> tuple[str, ...]:
     """The places along the model where artifact and reference are compared, in order."""
     encoder = (f"encoder.layers.{index}" for index in range(layers))
     return ("features", "projection", "encoder.embed", *encoder, "logits")
 
 
 class TorchReference:
-    """Logits and stages of a checkpoint, in float32 on the CPU."""
+    """Logits and taps of a checkpoint, in float32 on the CPU."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._model = checkpoint.model
@@ -40,8 +40,8 @@ class TorchReference:
         with torch.inference_mode():
             return self._model(inputs.input_values).logits[0].numpy()
 
-    def stages(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
-        """Stage name -> (frames, width) float32, in the order of `stage_names`."""
+    def taps(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+        """Tap name -> (frames, width) float32, in the order of `tap_names`."""
         seen: dict[str, np.ndarray] = {}
         with self._taps(seen):
             seen["logits"] = self.logits(waveform)
@@ -49,7 +49,7 @@ class TorchReference:
 
     @contextmanager
     def _taps(self, seen: dict[str, np.ndarray]) -> Iterator[None]:
-        """Forward hooks that copy each stage's output while the block runs."""
+        """Forward hooks that copy each tap's output while the block runs."""
         host = self._model.wav2vec2
         places = {
             "features": host.feature_extractor,

@@ -7,17 +7,21 @@ in the table below. Whatever is heavy is imported when the target is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
+    import msgspec
+
     from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.golden import GoldenClip
+    from lpa_export.formats.manifest import Bucket, Normalisation, Port, Tap
     from lpa_export.formats.recipe import TargetSettings
-    from lpa_export.targets.golden import GoldenClip
+    from lpa_export.formats.schemes import Scheme
 
 __all__ = ["Announce", "Job", "Target", "Written", "known_targets", "load_target"]
 
@@ -33,13 +37,13 @@ _TARGETS = {
 
 @dataclass(frozen=True)
 class Job:
-    """What a target is given: the model, the precision, and clips to check its work on.
+    """What a target is given: the model, the scheme, and clips to check its work on.
 
     `settings` is the target's own section of the recipe, flags put in.
     """
 
     checkpoint: Checkpoint
-    precision: str
+    scheme: Scheme
     settings: TargetSettings
     clips: tuple[GoldenClip, ...]
     announce: Announce
@@ -49,29 +53,28 @@ class Job:
 class Written:
     """What a target says about what it wrote; each field stands in the manifest as it is.
 
-    `stages` are {name, kind, tensor}; `normalisation` is {kind, where, epsilon}; `buckets` are
-    seconds, None for any length; `tools` maps the packages that made the artifact to versions.
+    `buckets` ascend, None: any length; `tools` maps the packages that made it to versions.
     """
 
     artifacts: tuple[str, ...]
     lowering: Mapping[str, str]
-    normalisation: Mapping[str, Any]
-    inputs: tuple[Mapping[str, Any], ...]
-    outputs: tuple[Mapping[str, Any], ...]
-    stages: tuple[Mapping[str, str], ...]
-    buckets: tuple[float, ...] | None
+    normalisation: Normalisation
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    taps: tuple[Tap, ...]
+    buckets: tuple[Bucket, ...] | None
     tools: Mapping[str, str]
     usage: str
     """How to run it, in Markdown, for the model card; not part of the manifest."""
-    runtime: Mapping[str, Any] = field(default_factory=dict)
-    """What only this target's runner needs."""
+    runtime: msgspec.Struct | None = None
+    """What only this target's runner needs, as the struct it reads."""
 
 
 class Target(Protocol):
     """One kind of artifact."""
 
-    precisions: tuple[str, ...]
-    """Precisions it can write; the first is the default."""
+    schemes: tuple[Scheme, ...]
+    """Schemes it can write; the first is the default."""
 
     def check(self, checkpoint: Checkpoint, settings: TargetSettings) -> None:
         """Raise LpaError for a model or settings that this target cannot take; quick."""

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from lpa_export import __version__
 from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.bundle import new_folder, write_manifest
 from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.formats.gates import Gates
+from lpa_export.formats.golden import write_golden
+from lpa_export.formats.manifest import (
+    Frames,
+    Manifest,
+    Normaliser,
+    SelfCheck,
+    Source,
+    VocabularyEntry,
+    as_type,
+)
 from lpa_export.formats.recipe import TargetSettings
+from lpa_export.formats.schemes import Scheme
+from lpa_export.formats.text import NORMALISER
 from lpa_export.hosts import encoder_layers
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets import Announce, Job, Target, Written
-from lpa_export.targets.golden import golden_clips, write_golden
+from lpa_export.targets.golden import golden_clips
 from lpa_export.targets.model_card import model_card
 
-__all__ = ["BundleFiles", "BundleRequest", "require_writable", "write_bundle"]
+__all__ = ["TOKENS", "BundleFiles", "BundleRequest", "require_writable", "write_bundle"]
+
+TOKENS = "tokens.txt"
 
 
 @dataclass(frozen=True)
@@ -28,7 +42,7 @@ class BundleRequest:
     """What is to be written. `shipped`: the checkpoint is the one inside this package."""
 
     target_name: str
-    precision: str
+    scheme: Scheme
     settings: TargetSettings
     checkpoint: Checkpoint
     shipped: bool
@@ -77,10 +91,10 @@ def write_bundle(
     with new_folder(folder, overwrite=overwrite) as new:
         announce("running the reference on the golden clips")
         clips = golden_clips(checkpoint)
-        job = Job(checkpoint, request.precision, request.settings, clips, announce)
+        job = Job(checkpoint, request.scheme, request.settings, clips, announce)
         written = target.write(job, new)
         announce("writing the bundle")
-        checkpoint.vocabulary.write_lines(new / "tokens.txt")
+        checkpoint.vocabulary.write_lines(new / TOKENS)
         write_golden(new, clips)
         manifest = _manifest(request, written)
         card = model_card(manifest, written.usage)
@@ -91,33 +105,46 @@ def write_bundle(
     return BundleFiles(sizes, written.artifacts)
 
 
-def _manifest(request: BundleRequest, written: Written) -> dict[str, Any]:
-    checkpoint = request.checkpoint
-    described = asdict(written)
-    del described["usage"]
-    return described | {
-        "target": request.target_name,
-        "model": checkpoint.name,
-        "precision": request.precision,
-        "sample_rate": SAMPLE_RATE,
-        "frames": FrameArithmetic.of(checkpoint.model.config).to_json(),
-        "vocabulary": {
-            "blank_id": checkpoint.vocabulary.blank,
-            "word_delimiter": checkpoint.vocabulary.word_delimiter,
-            "size": len(checkpoint.vocabulary),
-        },
-        "checkpoint": {
-            "name": checkpoint.name,
-            "sha256": checkpoint.sha256,
-            "replaced_layers": sorted(checkpoint.replaced),
-            "layers": len(encoder_layers(checkpoint.model)),
-            "shipped": request.shipped,
-            "wer": dict(checkpoint.lpa.figures) if checkpoint.lpa else {},
-        },
-        "gates": request.gates.to_json(),
-        "tools": {**_sorted(written.tools), "lpa-export": __version__},
-    }
+def _manifest(request: BundleRequest, written: Written) -> Manifest:
+    checkpoint, vocabulary = request.checkpoint, request.checkpoint.vocabulary
+    name, _, version = NORMALISER.partition("/")
+    frames = FrameArithmetic.of(checkpoint.model.config).to_json()
+    return Manifest(
+        target=request.target_name,
+        model=checkpoint.name,
+        scheme=request.scheme,
+        sample_rate=SAMPLE_RATE,
+        frames=as_type(frames, Frames, "frame arithmetic"),
+        normalisation=written.normalisation,
+        vocabulary=VocabularyEntry(
+            size=len(vocabulary),
+            blank_id=vocabulary.blank,
+            word_delimiter=vocabulary.word_delimiter,
+            file=TOKENS,
+        ),
+        normaliser=Normaliser(name=name, version=version),
+        artifacts=written.artifacts,
+        lowering=dict(written.lowering),
+        inputs=written.inputs,
+        outputs=written.outputs,
+        taps=written.taps,
+        buckets=written.buckets,
+        runtime={} if written.runtime is None else msgspec.to_builtins(written.runtime),
+        checkpoint=_source(checkpoint, shipped=request.shipped),
+        gates=request.gates,
+        selfcheck=SelfCheck(status="not_run", reason="compared before it was written"),
+        tools=dict(sorted({**written.tools, "lpa-export": __version__}.items())),
+    )
 
 
-def _sorted(tools: Mapping[str, str]) -> dict[str, str]:
-    return dict(sorted(tools.items()))
+def _source(checkpoint: Checkpoint, *, shipped: bool) -> Source:
+    figures = checkpoint.lpa.figures if checkpoint.lpa else {}
+    return Source(
+        name=checkpoint.name,
+        sha256=checkpoint.sha256,
+        family=checkpoint.model.config.model_type,
+        layers=len(encoder_layers(checkpoint.model)),
+        replaced_layers=tuple(sorted(checkpoint.replaced)),
+        shipped=shipped,
+        figures={name: value for name, value in figures.items() if type(value) in (int, float)},
+    )

@@ -1,48 +1,34 @@
-"""Golden clips: a few demo recordings with what the reference model gives at every stage.
+"""Choosing golden clips: demo recordings that every runtime should hear as the reference does.
 
 They prove a bundle on a machine without torch, and the exporter checks its own work on them.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.audio import Waveform, load_audio, require_frames, write_flac
+from lpa_export.formats.audio import Waveform, load_audio, require_frames
 from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.formats.golden import GoldenClip
 from lpa_export.formats.speech import Utterance, load_utterances
 from lpa_export.formats.text import greedy_text
 from lpa_export.hosts import lpa_layers
 from lpa_export.layers import LPA
 from lpa_export.runtimes.torch import TorchReference
 
-__all__ = ["GoldenClip", "golden_clips", "write_golden"]
+__all__ = ["golden_clips"]
 
 CLIPS = 3
 CANDIDATES = 8
-FOLDER = "golden"
-# Shorter clips say little, longer ones make the stages of a large model weigh many megabytes.
+# Shorter clips say little, longer ones make the taps of a large model weigh many megabytes.
 _SHORTEST_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class GoldenClip:
-    """One recording: `stages` are (frames, width) float32, `transcript` the reference model's."""
-
-    id: str
-    text: str
-    waveform: Waveform
-    stages: Mapping[str, np.ndarray]
-    transcript: str
 
 
 def golden_clips(checkpoint: Checkpoint) -> tuple[GoldenClip, ...]:
@@ -61,10 +47,10 @@ def golden_clips(checkpoint: Checkpoint) -> tuple[GoldenClip, ...]:
         waveform = _as_stored(load_audio(utterance.audio))
         require_frames(waveform, checkpoint.receptive_field, utterance.id)
         with edge_margins(checkpoint) as margins:
-            stages = reference.stages(waveform)
-        _require_finite(stages, checkpoint.name)
-        transcript = greedy_text(stages["logits"], checkpoint.vocabulary)
-        clip = GoldenClip(utterance.id, utterance.text, waveform, stages, transcript)
+            taps = reference.taps(waveform)
+        _require_finite(taps, checkpoint.name)
+        transcript = greedy_text(taps["logits"], checkpoint.vocabulary)
+        clip = GoldenClip(utterance.id, utterance.text, waveform, taps, transcript)
         candidates.append((min(margins, default=math.inf), clip))
     safest = sorted(candidates, key=lambda candidate: -candidate[0])[:CLIPS]
     return tuple(sorted((clip for _, clip in safest), key=lambda clip: clip.id))
@@ -93,37 +79,13 @@ def edge_margins(checkpoint: Checkpoint) -> Iterator[list[float]]:
             handle.remove()
 
 
-def write_golden(folder: Path, clips: Sequence[GoldenClip]) -> None:
-    """Write `golden/` below `folder`: audio, a .npy per stage, and the index."""
-    golden = folder / FOLDER
-    golden.mkdir()
-    index = []
-    for clip in clips:
-        audio = f"{FOLDER}/{clip.id}.flac"
-        write_flac(folder / audio, clip.waveform)
-        stages = {name: f"{FOLDER}/{clip.id}.{name}.npy" for name in clip.stages}
-        for name, values in clip.stages.items():
-            np.save(folder / stages[name], np.ascontiguousarray(values, dtype=np.float32))
-        index.append(
-            {
-                "id": clip.id,
-                "audio": audio,
-                "text": clip.text,
-                "transcript": clip.transcript,
-                "stages": stages,
-            }
-        )
-    text = json.dumps(index, ensure_ascii=False, indent=1, sort_keys=True)
-    (golden / "index.json").write_text(text + "\n", "utf-8", newline="\n")
-
-
 def _shortest(utterances: Sequence[Utterance]) -> list[Utterance]:
     long_enough = [u for u in utterances if (u.duration or 0.0) >= _SHORTEST_SECONDS]
     return sorted(long_enough, key=lambda u: (u.duration, u.id))[:CANDIDATES]
 
 
-def _require_finite(stages: Mapping[str, np.ndarray], model: str) -> None:
-    for name, values in stages.items():
+def _require_finite(taps: Mapping[str, np.ndarray], model: str) -> None:
+    for name, values in taps.items():
         if not np.isfinite(values).all():
             raise LpaError(
                 f"{model}: the model itself gives NaN or infinite values from {name} on; train "

@@ -18,7 +18,7 @@ from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.hosts import LPAAttention, encoder_layers, lpa_layers
 from lpa_export.hosts.frames import frames_after
 from lpa_export.layers.folding import fold
-from lpa_export.runtimes.torch import stage_names
+from lpa_export.runtimes.torch import tap_names
 from lpa_export.targets.rewrites import (
     KeyMaskedAttention,
     MaskedGroupNorm,
@@ -34,7 +34,7 @@ __all__ = [
     "HardModel",
     "example_inputs",
     "require_plain",
-    "stage_kinds",
+    "tap_kinds",
 ]
 
 
@@ -55,13 +55,13 @@ def require_plain(checkpoint: Checkpoint) -> None:
             )
 
 
-def stage_kinds(checkpoint: Checkpoint) -> dict[str, str]:
+def tap_kinds(checkpoint: Checkpoint) -> dict[str, str]:
     """Stage name -> frontend, lpa, attention or head, in the order of the model."""
     kinds = {
         f"encoder.layers.{index}": "lpa" if index in checkpoint.replaced else "attention"
         for index in range(len(encoder_layers(checkpoint.model)))
     } | {"logits": "head"}
-    return {name: kinds.get(name, "frontend") for name in stage_names(len(kinds) - 1)}
+    return {name: kinds.get(name, "frontend") for name in tap_names(len(kinds) - 1)}
 
 
 class HardModel(nn.Module):
@@ -90,7 +90,7 @@ class HardModel(nn.Module):
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of the stage tensors that `forward` returns behind its first two values."""
-        return stage_names(len(self.layers))[:-1]
+        return tap_names(len(self.layers))[:-1]
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """waveform (B, samples) float32 at 16 kHz; lengths (B,) int64, valid samples.

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import msgspec
+
+from lpa_export.formats.manifest import (
+    Bucket,
+    Frames,
+    Manifest,
+    Normalisation,
+    Source,
+    VocabularyEntry,
+)
 
 __all__ = ["model_card"]
 
 
-def model_card(manifest: Mapping[str, Any], usage: str) -> str:
+def model_card(manifest: Manifest, usage: str) -> str:
     """Markdown; `manifest` as it is before the list of files is added."""
-    checkpoint, frames = manifest["checkpoint"], manifest["frames"]
+    checkpoint, frames = manifest.checkpoint, manifest.frames
     facts = {
-        "Model": manifest["model"],
-        "Target": f"{manifest['target']}, {manifest['precision']}",
-        "Artifacts": ", ".join(f"`{name}`" for name in manifest["artifacts"]),
+        "Model": manifest.model,
+        "Target": f"{manifest.target}, {manifest.scheme.name}",
+        "Artifacts": ", ".join(f"`{name}`" for name in manifest.artifacts),
         "Layers": _layers(checkpoint),
-        "Lowering": _pairs(manifest["lowering"]),
-        "Input": f"{manifest['sample_rate']} Hz mono; {_normalisation(manifest['normalisation'])}",
-        "Lengths": _lengths(manifest["buckets"], frames, manifest["sample_rate"]),
-        "Frames": _frames(frames, manifest["sample_rate"]),
-        "Tokens": _tokens(manifest["vocabulary"]),
-        "Checkpoint": f"`{checkpoint['name']}`, SHA-256 `{checkpoint['sha256']}`",
-        "Made with": _pairs(manifest["tools"]),
+        "Lowering": _pairs(manifest.lowering),
+        "Input": f"{manifest.sample_rate} Hz mono; {_normalisation(manifest.normalisation)}",
+        "Lengths": _lengths(manifest.buckets, frames, manifest.sample_rate),
+        "Frames": _frames(frames, manifest.sample_rate),
+        "Tokens": _tokens(manifest.vocabulary),
+        "Checkpoint": f"`{checkpoint.name}`, SHA-256 `{checkpoint.sha256}`",
+        "Made with": _pairs(manifest.tools),
     }
-    lines = [f"# {manifest['model']} for {manifest['target']}", ""]
+    lines = [f"# {manifest.model} for {manifest.target}", ""]
     lines += [
         "A wav2vec2 CTC speech recogniser whose self-attention is replaced, in the layers named "
         "below, by Learnable Pulse Accumulators with hard gates "
@@ -34,57 +45,57 @@ def model_card(manifest: Mapping[str, Any], usage: str) -> str:
     ]
     lines += _table(("", ""), facts)
     lines += _section(
-        "Figures of the checkpoint (WER in percent, PSNR in dB)", _wer(checkpoint["wer"])
+        "Figures of the checkpoint (WER in percent, PSNR in dB)", _wer(checkpoint.figures)
     )
-    gates = {name: _number(value) for name, value in manifest["gates"].items()}
+    gates = {name: _number(value) for name, value in msgspec.structs.asdict(manifest.gates).items()}
     lines += _section("Gates that validation holds it to", _table(("gate", "value"), gates))
     lines += ["", "## Use", "", usage.strip()]
     lines += [
         "",
-        "`golden/` holds a few clips with the reference model's output at every stage; "
+        "`golden/` holds a few clips with the reference model's output at every tap; "
         "`manifest.json` the SHA-256 of every file. Check the bundle with "
-        f"`lpa-validate --target {manifest['target']} --bundle .`; what was measured stands in "
+        f"`lpa-validate --target {manifest.target} --bundle .`; what was measured stands in "
         "`report.json` then.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _layers(checkpoint: Mapping[str, Any]) -> str:
-    replaced = checkpoint["replaced_layers"]
+def _layers(checkpoint: Source) -> str:
+    replaced = checkpoint.replaced_layers
     if not replaced:
-        return f"{checkpoint['layers']}, all self-attention (nothing replaced)"
+        return f"{checkpoint.layers}, all self-attention (nothing replaced)"
     numbers = ", ".join(map(str, replaced))
-    return f"{checkpoint['layers']}, of which {len(replaced)} are LPA: {numbers}"
+    return f"{checkpoint.layers}, of which {len(replaced)} are LPA: {numbers}"
 
 
-def _normalisation(normalisation: Mapping[str, Any]) -> str:
-    if normalisation["kind"] == "none":
+def _normalisation(normalisation: Normalisation) -> str:
+    if normalisation.kind == "none":
         return "taken as it is"
     return (
-        f"zero mean, unit variance per utterance (epsilon {normalisation['epsilon']:g}), done in "
-        f"the {normalisation['where']}"
+        f"zero mean, unit variance per utterance (epsilon {normalisation.epsilon:g}), done in "
+        f"the {normalisation.where}"
     )
 
 
-def _lengths(buckets: list[float] | None, frames: Mapping[str, Any], rate: int) -> str:
+def _lengths(buckets: Sequence[Bucket] | None, frames: Frames, rate: int) -> str:
     if buckets:
-        return "buckets of " + ", ".join(f"{seconds:g}" for seconds in buckets) + " s"
-    shortest = 1000 * frames["receptive_field"] / rate
-    return f"any, from {frames['receptive_field']} samples ({shortest:.0f} ms)"
+        return "buckets of " + ", ".join(f"{bucket.seconds:g}" for bucket in buckets) + " s"
+    shortest = 1000 * frames.receptive_field / rate
+    return f"any, from {frames.receptive_field} samples ({shortest:.0f} ms)"
 
 
-def _frames(frames: Mapping[str, Any], rate: int) -> str:
+def _frames(frames: Frames, rate: int) -> str:
     return (
-        f"one per {frames['hop']} samples ({1000 * frames['hop'] / rate:g} ms); their number is "
-        f"floor((n - kernel) / stride) + 1, repeated for kernels {list(frames['kernels'])} and "
-        f"strides {list(frames['strides'])}"
+        f"one per {frames.hop} samples ({1000 * frames.hop / rate:g} ms); their number is "
+        f"floor((n - kernel) / stride) + 1, repeated for kernels {list(frames.kernels)} and "
+        f"strides {list(frames.strides)}"
     )
 
 
-def _tokens(vocabulary: Mapping[str, Any]) -> str:
+def _tokens(vocabulary: VocabularyEntry) -> str:
     return (
-        f"{vocabulary['size']} (`tokens.txt`, one a line); blank {vocabulary['blank_id']}, words "
-        f"parted by `{vocabulary['word_delimiter']}`"
+        f"{vocabulary.size} (`{vocabulary.file}`, one a line); blank {vocabulary.blank_id}, words "
+        f"parted by `{vocabulary.word_delimiter}`"
     )
 
 

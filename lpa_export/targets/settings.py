@@ -10,9 +10,10 @@ from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
     from lpa_export.formats.recipe import Recipe, TargetSettings
+    from lpa_export.formats.schemes import Scheme
     from lpa_export.targets import Target
 
-__all__ = ["chosen_precision", "settings_of", "target_settings"]
+__all__ = ["chosen_scheme", "settings_of", "target_settings"]
 
 
 def settings_of(target: str) -> frozenset[str]:
@@ -40,15 +41,15 @@ def target_settings(target: str, recipe: Recipe | None, flags: Mapping[str, Any]
         raise LpaError(f"target {target}: {error}") from error
 
 
-def chosen_precision(
+def chosen_scheme(
     name: str,
     target: Target,
     settings: TargetSettings,
     *,
     precision: str | None,
     quantize: str | None,
-) -> str:
-    """The flag's, else the recipe's, else the target's first precision.
+) -> Scheme:
+    """The flag's, else the recipe's, else the target's first scheme.
 
     Raises LpaError for one that the target cannot write, and for two at once.
     """
@@ -57,14 +58,15 @@ def chosen_precision(
             f"--precision {precision} and --quantize {quantize} exclude one another; give one"
         )
     stated = getattr(settings, "quantize", "none")
-    stated = getattr(settings, "precision", target.precisions[0]) if stated == "none" else stated
+    plain = getattr(settings, "precision", target.schemes[0].name)
+    stated = plain if stated == "none" else stated
     flag = "--precision" if precision else "--quantize"
     wanted = precision or quantize or stated
     if wanted == "none":
-        wanted = getattr(settings, "precision", target.precisions[0])
-    if wanted not in target.precisions:
+        wanted = plain
+    known = {scheme.name: scheme for scheme in target.schemes}
+    if wanted not in known:
         raise LpaError(
-            f"{flag} {wanted}: target {name} has no such precision; "
-            f"known: {', '.join(target.precisions)}"
+            f"{flag} {wanted}: target {name} has no such scheme; known: {', '.join(known)}"
         )
-    return wanted
+    return known[wanted]

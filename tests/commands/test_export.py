@@ -19,6 +19,8 @@ from lpa_export.commands.export import export, main
 from lpa_export.formats.audio import load_audio
 from lpa_export.formats.bundle import damaged_files, open_bundle
 from lpa_export.formats.checkpoint import load_checkpoint
+from lpa_export.formats.manifest import Frames, Normalisation, VocabularyEntry
+from lpa_export.formats.schemes import Scheme
 from lpa_export.formats.speech import load_utterances
 from lpa_export.formats.text import greedy_text
 from lpa_export.runtimes.torch import TorchReference
@@ -60,9 +62,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A target that writes a few bytes at once, for tests of what surrounds it."""
 
     def write(_self: OnnxTarget, job: Job, folder: Path) -> Written:
-        (folder / "model.onnx").write_bytes(job.precision.encode())
+        (folder / "model.onnx").write_bytes(job.scheme.name.encode())
         job.announce("writing")
-        return Written(("model.onnx",), {}, {"kind": "none"}, (), (), (), None, {}, "Run it.")
+        plain = Normalisation(kind="none", where="graph")
+        return Written(("model.onnx",), {}, plain, (), (), (), None, {}, "Run it.")
 
     monkeypatch.setattr(OnnxTarget, "write", write)
 
@@ -77,24 +80,23 @@ def test_a_bundle_has_what_an_app_and_the_validator_need(exported: Any) -> None:
     assert {path.name for path in exported.bundle.iterdir()} == {
         *("README.md", "golden", "manifest.json", "model.onnx", "tokens.txt")
     }
-    assert manifest["target"] == "onnx"
-    assert manifest["precision"] == "fp32"
-    assert manifest["normalisation"] == {
-        "kind": "zero_mean_unit_variance",
-        "where": "graph",
-        "epsilon": 1e-7,
-    }
-    assert manifest["frames"] == {
-        "hop": 320,
-        "receptive_field": 720,
-        "kernels": [400, 3],
-        "strides": [160, 2],
-    }
-    assert manifest["vocabulary"] == {"blank_id": 0, "word_delimiter": "|", "size": 29}
-    assert manifest["checkpoint"]["sha256"] == checkpoint.sha256
-    assert manifest["checkpoint"]["replaced_layers"] == [0, 2]
-    assert manifest["checkpoint"]["shipped"] is False
-    assert manifest["gates"]["psnr_db"] == 90.0
+    assert manifest.target == "onnx"
+    assert manifest.scheme == Scheme(
+        name="fp32", compute="fp32", weights="fp32", activations="fp32"
+    )
+    assert manifest.normalisation == Normalisation(
+        kind="zero_mean_unit_variance", where="graph", epsilon=1e-7
+    )
+    assert manifest.frames == Frames(
+        hop=320, receptive_field=720, kernels=(400, 3), strides=(160, 2)
+    )
+    assert manifest.vocabulary == VocabularyEntry(
+        blank_id=0, word_delimiter="|", size=29, file="tokens.txt"
+    )
+    assert manifest.checkpoint.sha256 == checkpoint.sha256
+    assert manifest.checkpoint.replaced_layers == (0, 2)
+    assert manifest.checkpoint.shipped is False
+    assert manifest.gates.psnr_db == 90.0
     assert (exported.bundle / "tokens.txt").read_text().splitlines() == [
         *checkpoint.vocabulary.tokens
     ]
@@ -120,20 +122,20 @@ def test_the_file_alone_tells_a_runtime_what_it_needs(exported: Any) -> None:
     assert [value.name for value in session.get_outputs()] == ["logits", "frame_lengths"]
 
 
-def test_stages_are_values_inside_the_graph(exported: Any) -> None:
+def test_taps_are_values_inside_the_graph(exported: Any) -> None:
     import onnx
 
     graph = onnx.load(exported.bundle / "model.onnx").graph
     inside = {name for node in graph.node for name in node.output}
-    stages = open_bundle(exported.bundle).manifest["stages"]
-    assert [stage["kind"] for stage in stages] == [
+    taps = open_bundle(exported.bundle).manifest.taps
+    assert [tap.kind for tap in taps] == [
         *["frontend"] * 3,
         "lpa",
         "attention",
         "lpa",
         "head",
     ]
-    assert {stage["tensor"] for stage in stages} <= inside
+    assert {tap.tensor for tap in taps} <= inside
 
 
 def test_golden_clips_hold_what_the_reference_gives(exported: Any) -> None:
@@ -141,9 +143,9 @@ def test_golden_clips_hold_what_the_reference_gives(exported: Any) -> None:
     index = json.loads((exported.bundle / "golden" / "index.json").read_text())
     assert len(index) >= 3
     for clip in index:
-        stages = reference.stages(load_audio(exported.bundle / clip["audio"]))
-        for name, file in clip["stages"].items():
-            np.testing.assert_allclose(np.load(exported.bundle / file), stages[name], atol=1e-5)
+        taps = reference.taps(load_audio(exported.bundle / clip["audio"]))
+        for name, file in clip["taps"].items():
+            np.testing.assert_allclose(np.load(exported.bundle / file), taps[name], atol=1e-5)
 
 
 def test_no_file_tells_of_the_machine_that_made_it(exported: Any) -> None:
@@ -182,13 +184,13 @@ def test_two_exports_give_the_same_bytes(exported: Any, tmp_path: Path) -> None:
 
 def test_int8_of_the_shipped_model_is_smaller_and_reads_the_same(tmp_path: Path) -> None:
     result = export(target="onnx", quantize="int8", out=tmp_path / "int8")
-    assert result.precision == "int8"
+    assert result.scheme == "int8"
     checkpoint = load_checkpoint()
     weights = 4 * sum(parameter.numel() for parameter in checkpoint.model.parameters())
     assert result.files.sizes["model.onnx"] <= 0.5 * weights
     manifest = open_bundle(tmp_path / "int8").manifest
-    assert manifest["precision"] == "int8"
-    assert manifest["gates"]["wer_difference_points"] == pytest.approx(0.3)
+    assert manifest.scheme.weights == "int8"
+    assert manifest.gates.wer_difference_points == pytest.approx(0.3)
     reference = TorchReference(checkpoint)
     session = onnxruntime.InferenceSession(tmp_path / "int8" / "model.onnx")
     same = []
@@ -286,16 +288,16 @@ def test_a_crash_in_the_middle_leaves_no_half_bundle_and_keeps_the_older_one(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_recipe_sets_gates_and_precision(here: Path, tiny_checkpoint: Make) -> None:
+def test_a_recipe_sets_gates_and_scheme(here: Path, tiny_checkpoint: Make) -> None:
     (here / "recipe.yaml").write_text(
         RECIPE.format(layers="[0, 2]")
         + "targets: {onnx: {quantize: int8}}\n"
         + "gates: {int8: {wer_difference_points: 0.1}, reference_wer_ceiling: 12}\n"
     )
     result = export(target="onnx", checkpoint=tiny_checkpoint(), recipe="recipe.yaml", out="b")
-    assert result.precision == "int8"
-    gates = open_bundle(here / "b").manifest["gates"]
-    assert (gates["wer_difference_points"], gates["reference_wer_ceiling"]) == (0.1, 12)
+    assert result.scheme == "int8"
+    gates = open_bundle(here / "b").manifest.gates
+    assert (gates.wer_difference_points, gates.reference_wer_ceiling) == (0.1, 12)
 
 
 # Bad input: one line, exit 2, nothing written.
@@ -390,7 +392,7 @@ BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "unknown precision": (
         ("--target", "onnx", "--quantize", "int7"),
-        "--quantize int7: target onnx has no such precision; known: fp32, int8",
+        "--quantize int7: target onnx has no such scheme; known: fp32, int8",
     ),
     "missing recipe": (("--target", "onnx", "--recipe", "no.yaml"), "no.yaml"),
     "unknown key": (

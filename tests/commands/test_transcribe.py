@@ -17,11 +17,12 @@ import soundfile
 
 from lpa_export.commands.transcribe import main, transcribe
 from lpa_export.formats.audio import load_audio, write_flac
-from lpa_export.formats.bundle import open_bundle, write_manifest
+from lpa_export.formats.bundle import open_bundle
 from lpa_export.formats.checkpoint import load_checkpoint
 from lpa_export.formats.speech import load_utterances
 from lpa_export.formats.text import greedy_text
 from lpa_export.runtimes.torch import TorchReference
+from tests.manifests import edit_json, restated
 
 Capture = pytest.CaptureFixture[str]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -186,11 +187,11 @@ def _swapped(bundle: Path) -> None:
 
 
 def _of_another_target(bundle: Path) -> None:
-    write_manifest(bundle, {**open_bundle(bundle).manifest, "target": "coreml"})
+    restated(open_bundle(bundle), target="coreml")
 
 
 def _newer(bundle: Path) -> None:
-    write_manifest(bundle, {**open_bundle(bundle).manifest, "schema_version": 99})
+    edit_json(bundle, schema_version=99)
 
 
 BAD_BUNDLES: dict[str, tuple[Callable[[Path], object], str]] = {

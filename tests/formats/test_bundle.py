@@ -10,27 +10,15 @@ import pytest
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import damaged_files, new_folder, open_bundle, write_manifest
-
-MANIFEST: dict[str, Any] = {
-    "schema_version": 1,
-    "target": "onnx",
-    "model": "tiny",
-    "precision": "fp32",
-    "artifacts": ["model.onnx"],
-    "sample_rate": 16000,
-    "frames": {"hop": 320},
-    "stages": [],
-    "vocabulary": {"blank_id": 0},
-    "checkpoint": {"name": "tiny"},
-    "gates": {"psnr_db": 90.0},
-}
+from lpa_export.formats.manifest import FileEntry
+from tests.manifests import edit_json, stated
 
 
 def fill(folder: Path, content: bytes = b"weights") -> None:
     (folder / "golden").mkdir()
     (folder / "model.onnx").write_bytes(content)
     (folder / "golden" / "a.npy").write_bytes(b"tensor")
-    write_manifest(folder, MANIFEST)
+    write_manifest(folder, stated())
 
 
 def export(final: Path, *, overwrite: bool = False, content: bytes = b"weights") -> Path:
@@ -156,11 +144,10 @@ def test_a_folder_without_write_permission_is_refused(tmp_path: Path) -> None:
 
 def test_the_manifest_lists_every_file_with_size_and_hash(tmp_path: Path) -> None:
     manifest = open_bundle(export(tmp_path / "onnx")).manifest
-    assert manifest["files"] == {
-        "golden/a.npy": {"bytes": 6, "sha256": hashlib.sha256(b"tensor").hexdigest()},
-        "model.onnx": {"bytes": 7, "sha256": hashlib.sha256(b"weights").hexdigest()},
+    assert manifest.files == {
+        "golden/a.npy": FileEntry(bytes=6, sha256=hashlib.sha256(b"tensor").hexdigest()),
+        "model.onnx": FileEntry(bytes=7, sha256=hashlib.sha256(b"weights").hexdigest()),
     }
-    assert {key: manifest[key] for key in MANIFEST} == MANIFEST
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -217,17 +204,29 @@ def test_a_file_of_the_bundle_is_found_and_a_missing_one_named(tmp_path: Path) -
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
-    "newer": ({"schema_version": 2}, "schema version 2 is newer than 1; update lpa-export"),
+    "newer": ({"schema_version": 3}, "schema version 3 is newer than 2; update lpa-export"),
+    "older": ({"schema_version": 1}, "schema version 1 is older than 2; export it again"),
     "no_version": ({"schema_version": None}, "no 'schema_version'"),
     "version_text": ({"schema_version": "1"}, "no 'schema_version'"),
-    "no_target": ({"target": None}, "'target' must be a string"),
-    "rate_text": ({"sample_rate": "16000"}, "'sample_rate' must be a whole number"),
-    "files_list": ({"files": []}, "'files' must be an object"),
-    "no_hash": ({"files": {"model.onnx": {"bytes": 7}}}, "needs 'sha256' and 'bytes'"),
-    "bad_hash": ({"files": {"a": {"bytes": 7, "sha256": "x"}}}, "needs 'sha256' and 'bytes'"),
-    "entry_text": ({"files": {"model.onnx": "x"}}, "needs 'sha256' and 'bytes'"),
+    "no_target": ({"target": None}, r"Expected `str`, got `null` - at `\$.target`"),
+    "rate_text": ({"sample_rate": "16000"}, r"Expected `int`, got `str` - at `\$.sample_rate`"),
+    "rate_bool": ({"sample_rate": True}, r"Expected `int`, got `bool` - at `\$.sample_rate`"),
+    "unknown": ({"smell": 1}, "unknown field `smell`"),
+    "files_list": ({"files": []}, r"Expected `object`, got `array` - at `\$.files`"),
+    "no_hash": ({"files": {"model.onnx": {"bytes": 7}}}, "missing required field `sha256`"),
+    "bad_hash": ({"files": {"a": {"bytes": 7, "sha256": "x"}}}, "matching regex"),
+    "entry_text": ({"files": {"model.onnx": "x"}}, "Expected `object`, got `str`"),
     "unlisted_artifact": ({"artifacts": ["other"]}, "artifact 'other' is not among 'files'"),
-    "artifact_number": ({"artifacts": [{}]}, "is not among 'files'"),
+    "no_artifact": ({"artifacts": []}, "length >= 1"),
+    "hop": (
+        {"frames": {"kernels": [400], "strides": [160], "hop": 100, "receptive_field": 400}},
+        "hop must be the product of the strides, 160",
+    ),
+    "receptive_field": (
+        {"frames": {"kernels": [400], "strides": [160], "hop": 160, "receptive_field": 401}},
+        "receptive_field must be the fewest samples that give a frame",
+    ),
+    "selfcheck": ({"selfcheck": {"status": "not_run"}}, "needs a reason"),
 }
 
 
@@ -235,11 +234,17 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_damaged_manifest_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     changes, problem = CHANGES[name]
     final = export(tmp_path / "onnx")
-    manifest = json.loads((final / "manifest.json").read_text()) | changes
-    (final / "manifest.json").write_text(json.dumps(manifest))
+    edit_json(final, **changes)
     with pytest.raises(LpaError, match=problem) as caught:
         open_bundle(final)
     assert "\n" not in str(caught.value) and "manifest.json" in str(caught.value)
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    place = export(tmp_path / "onnx") / "manifest.json"
+    place.write_text(place.read_text().replace('"epsilon": 0.0', '"epsilon": 0.0, "epsilon": 1'))
+    with pytest.raises(LpaError, match="key 'epsilon' is there twice"):
+        open_bundle(place.parent)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])

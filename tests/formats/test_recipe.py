@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.gates import GATES, resolve_gates
 from lpa_export.formats.recipe import Recipe, TeacherSettings, load_recipe
+from lpa_export.formats.schemes import SCHEMES, resolve_gates
 
 GOOD = """\
 name: tiny
@@ -179,7 +179,7 @@ def test_gates_of_a_recipe_tighten_the_defaults(tmp_path: Path) -> None:
     gates = recipe.gates.resolved("fp32")
     assert (gates.psnr_db, gates.argmax_agreement) == (100.0, 0.999)
     assert gates.reference_wer_ceiling == 25.0
-    assert recipe.gates.resolved("int8").psnr_flag_db == GATES["int8"].psnr_flag_db
+    assert recipe.gates.resolved("int8").psnr_flag_db == SCHEMES["int8"].gates.psnr_flag_db
 
 
 def test_a_looser_gate_needs_its_own_reason(tmp_path: Path) -> None:
@@ -199,12 +199,12 @@ def test_looser_hardening_needs_a_reason(tmp_path: Path) -> None:
 
 
 def test_default_gates_are_the_published_table() -> None:
-    fp32 = GATES["fp32"]
+    fp32, fp16, int8 = (SCHEMES[name].gates for name in ("fp32", "fp16", "int8"))
     assert (fp32.psnr_db, fp32.argmax_agreement, fp32.wer_difference_points) == (90, 0.999, 0)
     assert fp32.padding_psnr_db == 60
-    assert (GATES["int8"].psnr_flag_db, GATES["int8"].wer_difference_points) == (50, 0.3)
-    assert (GATES["fp16"].psnr_db, GATES["fp16"].psnr_flag_db) == (40, 50)
-    with pytest.raises(LpaError, match="unknown precision 'fp8'; known: fp32, fp16, int8"):
+    assert (int8.psnr_flag_db, int8.wer_difference_points) == (50, 0.3)
+    assert (fp16.psnr_db, fp16.psnr_flag_db) == (40, 50)
+    with pytest.raises(LpaError, match="unknown scheme 'fp8'; known: fp32, fp16, int8"):
         resolve_gates("fp8", {})
 
 

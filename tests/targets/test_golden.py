@@ -11,23 +11,24 @@ import torch
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import load_audio
 from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.formats.golden import write_golden
 from lpa_export.hosts import encoder_layers, lpa_layers
 from lpa_export.runtimes.torch import TorchReference
-from lpa_export.targets.golden import edge_margins, golden_clips, write_golden
+from lpa_export.targets.golden import edge_margins, golden_clips
 
 Make = Callable[..., Checkpoint]
 
 
-def test_stored_audio_gives_the_stored_stages(make_checkpoint: Make, tmp_path: Path) -> None:
+def test_stored_audio_gives_the_stored_taps(make_checkpoint: Make, tmp_path: Path) -> None:
     checkpoint = make_checkpoint("pre")
     write_golden(tmp_path, golden_clips(checkpoint))
     index = json.loads((tmp_path / "golden" / "index.json").read_text())
     assert len(index) == 3
     for entry in index:
-        stages = TorchReference(checkpoint).stages(load_audio(tmp_path / entry["audio"]))
-        assert list(stages) == sorted(entry["stages"], key=list(stages).index)
-        for name, file in entry["stages"].items():
-            np.testing.assert_array_equal(np.load(tmp_path / file), stages[name])
+        taps = TorchReference(checkpoint).taps(load_audio(tmp_path / entry["audio"]))
+        assert list(taps) == sorted(entry["taps"], key=list(taps).index)
+        for name, file in entry["taps"].items():
+            np.testing.assert_array_equal(np.load(tmp_path / file), taps[name])
 
 
 def test_the_margin_is_the_distance_of_the_nearest_edge_to_a_whole_frame(
@@ -53,7 +54,7 @@ def test_no_hook_stays_on_the_model(make_checkpoint: Make) -> None:
     assert not any(module._forward_hooks for module in checkpoint.model.modules())
 
 
-def test_a_model_that_gives_nan_is_refused_and_the_stage_named(make_checkpoint: Make) -> None:
+def test_a_model_that_gives_nan_is_refused_and_the_tap_named(make_checkpoint: Make) -> None:
     checkpoint = make_checkpoint("pre")
     with torch.no_grad():
         encoder_layers(checkpoint.model)[1].get_parameter("final_layer_norm.bias")[0] = torch.inf

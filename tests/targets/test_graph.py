@@ -11,8 +11,8 @@ import torch
 from lpa_export.errors import LpaError
 from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.measures.arrays import psnr
-from lpa_export.runtimes.torch import TorchReference, stage_names
-from lpa_export.targets.graph import HardModel, require_plain, stage_kinds
+from lpa_export.runtimes.torch import TorchReference, tap_names
+from lpa_export.targets.graph import HardModel, require_plain, tap_kinds
 
 Make = Callable[..., Checkpoint]
 EQUAL_DB = 110.0
@@ -37,7 +37,7 @@ def test_every_stage_is_that_of_the_reference(
     checkpoint = make_checkpoint(norm, do_normalize=do_normalize)
     waveform = _waveform(19_777)
     found = _run(HardModel(checkpoint), torch.tensor(waveform)[None], [len(waveform)])
-    reference = TorchReference(checkpoint).stages(waveform)
+    reference = TorchReference(checkpoint).taps(waveform)
     for name, expected in reference.items():
         assert psnr(expected, found[name][0].numpy()) > EQUAL_DB, name
 
@@ -84,9 +84,9 @@ def test_a_model_with_nothing_replaced_is_a_model_too(make_checkpoint: Make) -> 
     assert psnr(TorchReference(checkpoint).logits(waveform), found.numpy()) > EQUAL_DB
 
 
-def test_stage_kinds_name_what_replaced_attention(checkpoints: Mapping[str, Checkpoint]) -> None:
-    kinds = stage_kinds(checkpoints["pre"])
-    assert tuple(kinds) == stage_names(3)
+def test_tap_kinds_name_what_replaced_attention(checkpoints: Mapping[str, Checkpoint]) -> None:
+    kinds = tap_kinds(checkpoints["pre"])
+    assert tuple(kinds) == tap_names(3)
     assert [kinds[f"encoder.layers.{i}"] for i in range(3)] == ["lpa", "attention", "lpa"]
     assert (kinds["features"], kinds["logits"]) == ("frontend", "head")
 

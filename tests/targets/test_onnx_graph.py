@@ -10,7 +10,7 @@ import pytest
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.measures.arrays import psnr
 from lpa_export.runtimes.onnx import with_outputs
-from lpa_export.runtimes.torch import TorchReference, stage_names
+from lpa_export.runtimes.torch import TorchReference, tap_names
 from lpa_export.targets.onnx.lower import stage_tensor
 
 Make = Callable[..., Any]
@@ -47,8 +47,8 @@ def test_each_stage_is_there_under_its_name(
     lowered: Make, speech: Make, run_graph: Make, samples: int
 ) -> None:
     made = lowered()
-    expected = TorchReference(made.checkpoint).stages(speech(samples))
-    names = [stage_tensor(stage) for stage in stage_names(3)]
+    expected = TorchReference(made.checkpoint).taps(speech(samples))
+    names = [stage_tensor(stage) for stage in tap_names(3)]
     found = run_graph(made.optimised, [speech(samples)], names, garbage=float("nan"), extra=700)
     for stage, values in expected.items():
         assert psnr(values, found[stage_tensor(stage)][0, : len(values)]) > 80, stage

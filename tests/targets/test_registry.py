@@ -9,9 +9,9 @@ from lpa_export.errors import LpaError
 from lpa_export.targets import known_targets, load_target
 
 
-def test_every_known_target_loads_and_has_a_default_precision() -> None:
+def test_every_known_target_loads_and_has_a_default_scheme() -> None:
     for name in known_targets():
-        assert load_target(name).precisions
+        assert load_target(name).schemes
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones_named() -> None:

@@ -10,8 +10,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.golden import GoldenClip
 from lpa_export.runtimes.torch import TorchReference
-from lpa_export.targets.golden import GoldenClip
 from lpa_export.targets.onnx.verify import require_equal, require_sound
 
 Make = Callable[..., Any]
@@ -20,16 +20,16 @@ Make = Callable[..., Any]
 @pytest.fixture
 def clip(lowered: Make, speech: Make) -> GoldenClip:
     """A second of noise, as the reference hears it."""
-    stages = TorchReference(lowered().checkpoint).stages(speech(17_000))
-    return GoldenClip("noise", "", speech(17_000), stages, "")
+    taps = TorchReference(lowered().checkpoint).taps(speech(17_000))
+    return GoldenClip("noise", "", speech(17_000), taps, "")
 
 
 def _with_logits(clip: GoldenClip, frames: int) -> GoldenClip:
     """The clip with other logits in that many frames."""
-    logits = clip.stages["logits"].copy()
+    logits = clip.taps["logits"].copy()
     logits[5 : 5 + frames] += 1.0
-    stages: Mapping[str, np.ndarray] = {**clip.stages, "logits": logits}
-    return replace(clip, stages=stages)
+    taps: Mapping[str, np.ndarray] = {**clip.taps, "logits": logits}
+    return replace(clip, taps=taps)
 
 
 def test_a_right_graph_passes_in_both_forms(lowered: Make, clip: GoldenClip) -> None:

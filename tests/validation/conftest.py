@@ -18,12 +18,17 @@ import pytest
 from lpa_validate.report import Reference, Report
 from lpa_validate.targets import TARGETS
 from lpa_validate.validate import open_validation, run_checks
+from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 
 from lpa_export.formats.audio import load_audio, write_flac
 from lpa_export.formats.bundle import Bundle, open_bundle, write_manifest
+from lpa_export.formats.golden import GoldenClip, write_golden
+from lpa_export.formats.manifest import Frames, Tap, VocabularyEntry
+from lpa_export.formats.schemes import SCHEMES
 from lpa_export.formats.speech import Utterance, load_utterances
 from lpa_export.formats.text import Vocabulary, greedy_text
+from tests.manifests import CHECKPOINT, stated
 
 RATE, KERNEL, HOP = 16_000, 400, 160
 TOKENS = ("<pad>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -31,15 +36,14 @@ WIDTH = len(TOKENS)
 WINDOW = 5
 SCALE, BLANK_BIAS = 40.0, 3.0
 TEXTS = {"one": "ONE TWO", "city": "NEW YORK CITY", "name": "IT'S JANE", "digits": "SEVEN SIX NINE"}
-CHECKPOINT = "ab" * 32
 
-STAGES = [
-    {"name": "features", "kind": "frontend", "tensor": "stage.features"},
-    {"name": "projection", "kind": "frontend", "tensor": "stage.projection"},
-    {"name": "encoder.layers.0", "kind": "lpa", "tensor": "stage.encoder.layers.0"},
-    {"name": "encoder.layers.1", "kind": "attention", "tensor": "stage.encoder.layers.1"},
-    {"name": "logits", "kind": "head", "tensor": "logits"},
-]
+TAPS = (
+    Tap(name="features", kind="frontend", tensor="stage.features"),
+    Tap(name="projection", kind="frontend", tensor="stage.projection"),
+    Tap(name="encoder.layers.0", kind="lpa", tensor="stage.encoder.layers.0"),
+    Tap(name="encoder.layers.1", kind="attention", tensor="stage.encoder.layers.1"),
+    Tap(name="logits", kind="head", tensor="logits"),
+)
 
 
 def filters() -> np.ndarray[Any, Any]:
@@ -70,9 +74,9 @@ class NumpyModel:
     identity = Reference("torch", "whistle", CHECKPOINT)
 
     def logits(self, waveform: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return self.stages(waveform)["logits"]
+        return self.taps(waveform)["logits"]
 
-    def stages(self, waveform: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    def taps(self, waveform: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
         frames = (len(waveform) - KERNEL) // HOP + 1
         speech, bank = waveform.astype(np.float64), filters().astype(np.float64)
         features = np.array([bank @ speech[t * HOP : t * HOP + KERNEL] for t in range(frames)])
@@ -85,7 +89,7 @@ class NumpyModel:
         logits = attended * SCALE
         logits[:, 0] += BLANK_BIAS
         found = (features, energy, windowed, attended, logits)
-        names = [stage["name"] for stage in STAGES]
+        names = [tap.name for tap in TAPS]
         return {n: values.astype(np.float32) for n, values in zip(names, found, strict=True)}
 
 
@@ -218,46 +222,21 @@ def write_bundle(folder: Path, parts: Parts, speech: list[Utterance]) -> Bundle:
     folder.mkdir(parents=True)
     onnx.save(model(parts), folder / "model.onnx")
     Vocabulary(parts.tokens).write_lines(folder / "tokens.txt")
-    (folder / "golden").mkdir()
-    index = []
+    clips = []
     for utterance in speech[:2]:
         waveform = load_audio(utterance.audio)
-        stages = NumpyModel().stages(waveform)
-        files = {name: f"golden/{utterance.id}.{name}.npy" for name in stages}
-        for name, values in stages.items():
-            np.save(folder / files[name], values)
-        (folder / f"golden/{utterance.id}.flac").write_bytes(utterance.audio.read_bytes())
-        index.append(
-            {
-                "id": utterance.id,
-                "audio": f"golden/{utterance.id}.flac",
-                "text": utterance.text,
-                "transcript": greedy_text(stages["logits"], NumpyModel.vocabulary),
-                "stages": files,
-            }
-        )
-    (folder / "golden" / "index.json").write_text(json.dumps(index))
-    gates = {
-        "psnr_db": 90.0,
-        "argmax_agreement": 0.999,
-        "wer_difference_points": 0.0,
-        "padding_psnr_db": 60.0,
-        "reference_wer_ceiling": 30.0,
-    }
-    manifest = {
-        "target": "onnx",
-        "model": "whistle",
-        "precision": "fp32",
-        "artifacts": ["model.onnx"],
-        "sample_rate": RATE,
-        "normalisation": {"kind": "none", "where": "graph"},
-        "frames": {"hop": HOP, "receptive_field": KERNEL},
-        "stages": STAGES,
-        "vocabulary": {"blank_id": 0, "word_delimiter": "|", "size": WIDTH},
-        "checkpoint": {"name": "whistle", "sha256": CHECKPOINT, "shipped": False},
-        "gates": gates | parts.gates,
-    }
-    write_manifest(folder, manifest | parts.manifest)
+        taps = NumpyModel().taps(waveform)
+        heard = greedy_text(taps["logits"], NumpyModel.vocabulary)
+        clips.append(GoldenClip(utterance.id, utterance.text, waveform, taps, heard))
+    write_golden(folder, clips)
+    manifest = stated(
+        model="whistle",
+        taps=TAPS,
+        vocabulary=VocabularyEntry(size=WIDTH, blank_id=0, word_delimiter="|", file="tokens.txt"),
+        gates=replace(SCHEMES["fp32"].gates, **parts.gates),
+        frames=Frames(kernels=(KERNEL,), strides=(HOP,), hop=HOP, receptive_field=KERNEL),
+    )
+    write_manifest(folder, replace(manifest, **parts.manifest))
     return open_bundle(folder)
 
 

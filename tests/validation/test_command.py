@@ -12,22 +12,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lpa_validate import reference as reference_module
 from lpa_validate.command import main
 from lpa_validate.reference import open_reference
 from lpa_validate.report import Reference
+from msgspec.structs import replace
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.bundle import Bundle, open_bundle, write_manifest
-from lpa_export.runtimes import torch as reference_module
+from lpa_export.formats.bundle import Bundle
+from tests.manifests import edit_json, restated
 
 Make = Callable[..., Bundle]
 
 
 def damaged_manifest(bundle: Bundle, **changes: Any) -> Bundle:
     """The bundle with those manifest entries replaced."""
-    manifest = {**bundle.manifest, **changes}
-    write_manifest(bundle.path, manifest)
-    return open_bundle(bundle.path)
+    edit_json(bundle.path, **changes)
+    return bundle
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -118,10 +119,10 @@ def test_bad_arguments_are_one_line(
     ("changes", "words"),
     [
         ({"target": "coreml"}, "a bundle for target 'coreml', asked for 'onnx'"),
-        ({"frames": {"hop": "160"}}, "'frames.hop' must be of type int"),
-        ({"gates": {"psnr_db": "high"}}, "gates must be numbers"),
-        ({"gates": {"smell": 1.0, "wer_difference_points": 0.0}}, "found smell"),
-        ({"stages": [{"name": "features"}]}, "every stage needs name, kind, tensor"),
+        ({"frames": {"hop": "160"}}, "Expected `int`, got `str` - at `$.frames.hop`"),
+        ({"gates": {"psnr_db": "high"}}, "got `str` - at `$.gates.psnr_db`"),
+        ({"gates": {"smell": 1.0, "wer_difference_points": 0.0}}, "unknown field `smell`"),
+        ({"taps": [{"name": "features"}]}, "missing required field `kind` - at `$.taps[0]`"),
     ],
 )
 def test_a_manifest_of_another_form_is_one_line(
@@ -231,8 +232,8 @@ def loads(sha256: str) -> Callable[[Any], Any]:
 
 
 def made_from(make_bundle: Make, *, shipped: bool) -> Bundle:
-    checkpoint = {"name": "tiny", "sha256": "ab" * 32, "shipped": shipped}
-    return make_bundle(manifest={"checkpoint": checkpoint})
+    bundle = make_bundle()
+    return restated(bundle, checkpoint=replace(bundle.manifest.checkpoint, shipped=shipped))
 
 
 def test_the_shipped_model_is_the_reference_of_a_bundle_made_from_it(

@@ -16,6 +16,7 @@ from lpa_validate.report import Report
 from onnx import TensorProto, helper
 
 from lpa_export.formats.bundle import Bundle
+from lpa_export.formats.manifest import Tap
 
 Make = Callable[..., Bundle]
 Run = Callable[..., Report]
@@ -53,7 +54,7 @@ def test_a_wrong_weight_fails_parity_and_names_the_stage(
     bundle = make_bundle(bank=bank)
     report = run(bundle, "integrity", "parity", reference=reference if with_model else None)
     assert statuses(report) == {"integrity": "pass", "parity": "fail"}
-    assert "first diverging stage: features (frontend)" in report.check("parity").reason
+    assert "first diverging tap: features (frontend)" in report.check("parity").reason
 
 
 def test_a_window_off_by_one_fails_parity_at_its_layer(
@@ -61,9 +62,9 @@ def test_a_window_off_by_one_fails_parity_at_its_layer(
 ) -> None:
     report = run(make_bundle(window_pads=(3, 1)), "integrity", "parity", reference=reference)
     assert statuses(report) == {"integrity": "pass", "parity": "fail"}
-    assert "first diverging stage: encoder.layers.0 (lpa)" in report.check("parity").reason
-    stages = {stage["name"]: stage for stage in report.check("parity").details["stages"]}
-    assert stages["projection"]["psnr_db"] > 90 > stages["encoder.layers.0"]["psnr_db"]
+    assert "first diverging tap: encoder.layers.0 (lpa)" in report.check("parity").reason
+    taps = {tap["name"]: tap for tap in report.check("parity").details["taps"]}
+    assert taps["projection"]["psnr_db"] > 90 > taps["encoder.layers.0"]["psnr_db"]
 
 
 def test_fp16_overflow_fails_parity_and_says_so(
@@ -73,7 +74,7 @@ def test_fp16_overflow_fails_parity_and_says_so(
     parity = report.check("parity")
     assert statuses(report) == {"integrity": "pass", "parity": "fail"}
     assert parity.figure("logits NaN or infinite").failed
-    assert "first diverging stage: projection (frontend)" in parity.reason
+    assert "first diverging tap: projection (frontend)" in parity.reason
     assert "NaN or infinite on" in parity.reason
 
 
@@ -189,8 +190,8 @@ def test_an_op_without_a_kernel_for_its_type_fails_ops_in_the_words_of_the_runti
 
 
 def test_a_missing_stage_tensor_fails_integrity(make_bundle: Make, run: Run) -> None:
-    stage = {"name": "encoder.embed", "kind": "frontend", "tensor": "stage.nowhere"}
-    report = run(make_bundle(manifest={"stages": [stage]}), "integrity")
+    tap = Tap(name="encoder.embed", kind="frontend", tensor="stage.nowhere")
+    report = run(make_bundle(manifest={"taps": (tap,)}), "integrity")
     assert "no tensor 'stage.nowhere'" in report.check("integrity").reason
 
 

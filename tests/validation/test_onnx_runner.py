@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from lpa_validate.checks.golden import golden_clips
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import Bundle
+from lpa_export.formats.golden import read_golden
+from lpa_export.formats.manifest import Normalisation
 from lpa_export.runtimes import ArtifactError, pad
 from lpa_export.runtimes.onnx import OnnxRunner
+from tests.manifests import restated
 
 Make = Callable[..., Bundle]
 
@@ -33,17 +34,17 @@ def test_stages_are_the_manifests_in_order_and_end_in_the_logits(
 ) -> None:
     bundle = make_bundle()
     runner = OnnxRunner(bundle)
-    stages = runner.stages(noise(4_000))
-    assert list(stages) == [stage["name"] for stage in bundle.manifest["stages"]]
-    for name, expected in reference.stages(noise(4_000)).items():
-        np.testing.assert_allclose(stages[name], expected, atol=1e-4)
-    np.testing.assert_array_equal(stages["logits"], runner.run(*pad([noise(4_000)]))[0])
+    taps = runner.taps(noise(4_000))
+    assert list(taps) == [tap.name for tap in bundle.manifest.taps]
+    for name, expected in reference.taps(noise(4_000)).items():
+        np.testing.assert_allclose(taps[name], expected, atol=1e-4)
+    np.testing.assert_array_equal(taps["logits"], runner.run(*pad([noise(4_000)]))[0])
 
 
 def test_normalisation_outside_the_graph_is_over_the_valid_samples(make_bundle: Make) -> None:
     plain = make_bundle()
-    outside = {"kind": "zero_mean_unit_variance", "where": "host", "epsilon": 1e-7}
-    bundle = replace(plain, manifest={**plain.manifest, "normalisation": outside})
+    outside = Normalisation(kind="zero_mean_unit_variance", where="app", epsilon=1e-7)
+    bundle = restated(plain, normalisation=outside)
     waveforms = [noise(4_000), noise(2_500, seed=1)]
     normalised = [(w - w.mean()) / np.sqrt(w.var() + 1e-7) for w in waveforms]
     found = OnnxRunner(bundle).run(*pad(waveforms, extra=700))
@@ -71,13 +72,13 @@ def test_a_graph_that_breaks_while_running_says_so_in_one_line(make_bundle: Make
 
 @pytest.mark.parametrize(
     "index",
-    ["[]", "{}", "no json", '[{"id": "one"}]', '[{"id": 1, "audio": "a", "stages": {}}]', "[1]"],
+    ["[]", "{}", "no json", '[{"id": "one"}]', '[{"id": 1, "audio": "a", "taps": {}}]', "[1]"],
 )
 def test_a_golden_index_of_another_form_is_refused(make_bundle: Make, index: str) -> None:
     bundle = make_bundle()
     (bundle.path / "golden" / "index.json").write_text(index)
     with pytest.raises(LpaError, match=r"golden/index\.json"):
-        golden_clips(bundle)
+        read_golden(bundle)
 
 
 def test_golden_files_outside_the_bundle_are_refused(make_bundle: Make) -> None:
@@ -87,4 +88,4 @@ def test_golden_files_outside_the_bundle_are_refused(make_bundle: Make) -> None:
     index[0]["audio"] = "../../../../../etc/hostname"
     place.write_text(json.dumps(index))
     with pytest.raises(LpaError):
-        golden_clips(bundle)
+        read_golden(bundle)

@@ -7,12 +7,14 @@ import pytest
 from lpa_validate.renderers import RENDERERS, render, render_all
 from lpa_validate.report import Check, Comparison, Data, Figure, Reference, Report, judged, not_run
 
+from lpa_export.formats.schemes import SCHEMES
+
 
 def report(*checks: Check, asked: tuple[str, ...] = ()) -> Report:
     return Report(
         target="onnx",
         model="tiny",
-        precision="fp32",
+        scheme=SCHEMES["fp32"].scheme,
         artifacts={"model.onnx": "ab" * 32},
         artifact_bytes=8_600_000,
         data=Data("demo", "cd" * 32, 4, 10, 7.125),
@@ -135,7 +137,8 @@ def test_github_annotates_by_severity_and_escapes_what_would_end_the_command() -
 
 @pytest.mark.parametrize("form", RENDERERS)
 def test_every_format_renders_a_report_without_data_or_reference(form: str) -> None:
-    bare = Report("onnx", "tiny", "fp32", {}, 0, None, None, "lpa-basic/1", {}, (PASSED,))
+    fp32 = SCHEMES["fp32"].scheme
+    bare = Report("onnx", "tiny", fp32, {}, 0, None, None, "lpa-basic/1", {}, (PASSED,))
     assert render(bare, form).endswith("\n")
 
 
@@ -145,7 +148,7 @@ def test_reports_of_several_targets_end_in_one_table() -> None:
     pair = [(report(good), ""), (report(judged("parity", [emulated]), FAILED), "careful")]
     head, first, second = render_all(pair, "text").splitlines()[-3:]
     assert head.split() == [
-        *("target", "precision", "size", "WER", "difference", "PSNR", "argmax", "how", "verdict")
+        *("target", "scheme", "size", "WER", "difference", "PSNR", "argmax", "how", "verdict")
     ]
     assert first.split() == [
         *("onnx", "fp32", "8.6", "MB", "-", "-", "120.5", "dB", "-", "measured", "pass")

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lpa_validate.reference import open_reference
+from msgspec.structs import replace
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import Bundle
 from lpa_export.formats.text import Vocabulary
+from tests.manifests import restated
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +45,14 @@ def test_a_checkpoint_gives_logits_and_stages_in_order(
 ) -> None:
     from lpa_export.formats.checkpoint import load_checkpoint
 
-    stated = {"name": "tiny", "sha256": load_checkpoint(checkpoint).sha256, "shipped": False}
-    model, problem = open_reference(make_bundle(manifest={"checkpoint": stated}), checkpoint)
+    sha256 = load_checkpoint(checkpoint).sha256
+    bundle = make_bundle()
+    source = replace(bundle.manifest.checkpoint, sha256=sha256)
+    model, problem = open_reference(restated(bundle, checkpoint=source), checkpoint)
     assert model is not None, problem
-    assert model.identity.sha256 == stated["sha256"]
+    assert model.identity.sha256 == sha256
     waveform = np.random.default_rng(0).normal(0, 0.1, 3_200).astype(np.float32)
-    stages = model.stages(waveform)
+    stages = model.taps(waveform)
     assert list(stages) == [
         "features",
         "projection",

@@ -85,8 +85,8 @@ class Validation:
         the artifact takes.
         """
         manifest = self.bundle.manifest
-        waveform = load_audio(utterance.audio, sample_rate=manifest["sample_rate"])
-        require_frames(waveform, manifest["frames"]["receptive_field"], utterance.audio.name)
+        waveform = load_audio(utterance.audio, sample_rate=manifest.sample_rate)
+        require_frames(waveform, manifest.frames.receptive_field, utterance.audio.name)
         longest = self.runner.max_samples if self.runner else None
         if longest is not None:
             require_within(waveform, longest, str(utterance.audio))

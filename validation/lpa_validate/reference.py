@@ -32,8 +32,8 @@ class ReferenceModel(Protocol):
         """(frames, vocabulary) of one waveform (samples,)."""
         ...
 
-    def stages(self, waveform: Array) -> dict[str, Array]:
-        """Stage name to (frames, width) of one waveform (samples,)."""
+    def taps(self, waveform: Array) -> dict[str, Array]:
+        """Tap name to (frames, width) of one waveform (samples,)."""
         ...
 
 
@@ -50,8 +50,8 @@ class TorchModel:
     def logits(self, waveform: Array) -> Array:
         return self._reference.logits(waveform)
 
-    def stages(self, waveform: Array) -> dict[str, Array]:
-        return self._reference.stages(waveform)
+    def taps(self, waveform: Array) -> dict[str, Array]:
+        return self._reference.taps(waveform)
 
 
 def open_reference(
@@ -66,10 +66,10 @@ def open_reference(
     if the bundle was made from it. ``load`` replaces ``load_checkpoint``.
     Raises LpaError when a named checkpoint cannot be loaded or is not the bundle's.
     """
-    made_from = bundle.manifest["checkpoint"]
-    if checkpoint is None and not made_from.get("shipped"):
+    made_from = bundle.manifest.checkpoint
+    if checkpoint is None and not made_from.shipped:
         return None, (
-            f"no torch reference: the bundle comes from {made_from['name']!r}, which does not "
+            f"no torch reference: the bundle comes from {made_from.name!r}, which does not "
             "ship with the package; give it with --checkpoint"
         )
     try:
@@ -82,11 +82,11 @@ def open_reference(
         if checkpoint is not None:
             raise
         return None, f"no torch reference: {error}"
-    if loaded.sha256 == made_from["sha256"]:
+    if loaded.sha256 == made_from.sha256:
         return TorchModel(loaded), ""
     found = (
-        f"the bundle was made from {made_from['name']!r} with sha256 "
-        f"{made_from['sha256'][:12]}, found {loaded.sha256[:12]}"
+        f"the bundle was made from {made_from.name!r} with sha256 "
+        f"{made_from.sha256[:12]}, found {loaded.sha256[:12]}"
     )
     if checkpoint is not None:
         raise LpaError(f"{checkpoint}: {found}; give the checkpoint the bundle was made from")

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+import msgspec
+
+from lpa_export.formats.schemes import Scheme
 from lpa_export.runtimes import Label
 
 __all__ = [
@@ -93,7 +96,7 @@ class Figure:
 class Check:
     """One check: its verdict, the figures it rests on, why it failed or could not run.
 
-    ``details`` holds tables for the reader (changed utterances, stages, ops): JSON values only.
+    ``details`` holds tables for the reader (changed utterances, taps, ops): JSON values only.
     """
 
     name: str
@@ -130,7 +133,7 @@ def gated(
     unit: str = "",
     flag: bool = False,
 ) -> Figure:
-    """A figure whose gate may not exist for this precision (None): then it is not judged."""
+    """A figure whose gate may not exist for this scheme (None): then it is not judged."""
     return Figure(name, value, unit, gate, None if gate is None else comparison, flag=flag)
 
 
@@ -205,7 +208,7 @@ class Report:
 
     target: str
     model: str
-    precision: str
+    scheme: Scheme
     artifacts: Mapping[str, str]
     artifact_bytes: int
     data: Data | None
@@ -246,7 +249,7 @@ class Report:
             "schema_version": self.schema_version,
             "target": self.target,
             "model": self.model,
-            "precision": self.precision,
+            "scheme": msgspec.to_builtins(self.scheme),
             "verdict": self.verdict,
             "artifacts": dict(self.artifacts),
             "artifact_bytes": self.artifact_bytes,

@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import machine, python_version, system
-from typing import Any
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import (
@@ -16,7 +15,7 @@ from lpa_export.formats.bundle import (
     default_bundle,
     open_bundle,
 )
-from lpa_export.formats.gates import Gates
+from lpa_export.formats.manifest import MANIFEST
 from lpa_export.formats.speech import Utterance, data_hash, load_utterances
 from lpa_export.formats.text import NORMALISER, Vocabulary, normalise_text
 from lpa_export.runtimes import ArtifactError, Label, Runner
@@ -28,19 +27,6 @@ from lpa_validate.targets import Target, resolve, target_named
 
 __all__ = ["parse_checks", "run_checks", "validate"]
 
-# Where the manifest keeps what validation reads, beyond what every bundle is checked for.
-_MANIFEST: dict[str, tuple[type, ...]] = {
-    "checkpoint.name": (str,),
-    "checkpoint.sha256": (str,),
-    "frames.hop": (int,),
-    "frames.receptive_field": (int,),
-    "normalisation.kind": (str,),
-    "normalisation.where": (str,),
-    "vocabulary.blank_id": (int,),
-    "vocabulary.size": (int,),
-    "vocabulary.word_delimiter": (str,),
-}
-_STAGE = ("name", "kind", "tensor")
 # Figures of the reference and of the data: those are measured, whatever runs the artifact.
 _NOT_THE_ARTIFACTS = (", reference", "compared")
 _TOOLS = (
@@ -68,7 +54,7 @@ def validate(
     started = time.monotonic()
     chosen = target_named(target)
     opened = open_bundle(bundle or default_bundle(target))
-    _require_manifest(opened, target)
+    _require_target(opened, target)
     names = _names(chosen, target, checks)
     utterances: list[Utterance] = []
     reference: ReferenceModel | None = None
@@ -108,7 +94,7 @@ def open_validation(
 ) -> Validation:
     """Everything the checks need; an artifact that does not open leaves ``runner`` None.
 
-    Raises LpaError for gates that cannot be read and a runtime that is missing.
+    Raises LpaError for a runtime that is missing.
     """
     runner_class = target.runner_class()
     runner: Runner | None = None
@@ -121,7 +107,7 @@ def open_validation(
         problem = str(error)
     return Validation(
         bundle=bundle,
-        gates=_gates(bundle),
+        gates=bundle.manifest.gates,
         tokens=tokens,
         runner=runner,
         runner_problem=problem,
@@ -148,13 +134,13 @@ def run_checks(
             checks += _run(name, resolve(path), validation)
     manifest = validation.bundle.manifest
     return Report(
-        target=manifest["target"],
-        model=manifest["model"],
-        precision=manifest["precision"],
-        artifacts={name: artifact_digest(manifest, name) for name in manifest["artifacts"]},
+        target=manifest.target,
+        model=manifest.model,
+        scheme=manifest.scheme,
+        artifacts={name: artifact_digest(manifest, name) for name in manifest.artifacts},
         artifact_bytes=sum(
-            entry["bytes"]
-            for name in manifest["artifacts"]
+            entry.bytes
+            for name in manifest.artifacts
             for entry in artifact_files(manifest, name).values()
         ),
         data=None if data is None else _data(data, validation),
@@ -172,8 +158,8 @@ def _identity(validation: Validation, names: Sequence[str]) -> Reference | None:
         return validation.reference.identity
     if "parity" not in names:
         return None
-    made_from = validation.bundle.manifest["checkpoint"]
-    return Reference("golden", made_from["name"], made_from["sha256"])
+    made_from = validation.bundle.manifest.checkpoint
+    return Reference("golden", made_from.name, made_from.sha256)
 
 
 def parse_checks(text: str | None) -> list[str] | None:
@@ -231,48 +217,20 @@ def _names(chosen: Target, target: str, checks: Sequence[str] | None) -> list[st
     return known if checks is None else list(checks)
 
 
-def _require_manifest(bundle: Bundle, target: str) -> None:
-    manifest, place = bundle.manifest, bundle.path / "manifest.json"
-    if manifest["target"] != target:
+def _require_target(bundle: Bundle, target: str) -> None:
+    found = bundle.manifest.target
+    if found != target:
         raise LpaError(
-            f"{place}: a bundle for target {manifest['target']!r}, asked for {target!r}; "
+            f"{bundle.path / MANIFEST}: a bundle for target {found!r}, asked for {target!r}; "
             "name the matching --target or --bundle"
         )
-    if not manifest["artifacts"]:
-        raise LpaError(f"{place}: no artifact listed; export the bundle again")
-    for path, kinds in _MANIFEST.items():
-        section, _, key = path.partition(".")
-        value = manifest.get(section)
-        if not isinstance(value, dict) or type(value.get(key)) not in kinds:
-            raise LpaError(
-                f"{place}: {path!r} must be of type {kinds[0].__name__}; export the bundle again"
-            )
-    for stage in manifest["stages"]:
-        if not isinstance(stage, dict) or not all(isinstance(stage.get(k), str) for k in _STAGE):
-            raise LpaError(f"{place}: every stage needs {', '.join(_STAGE)}; export it again")
-
-
-def _gates(bundle: Bundle) -> Gates:
-    """The gates the bundle was exported with; one that the manifest leaves out is none."""
-    stated: dict[str, Any] = bundle.manifest["gates"]
-    known = [field.name for field in fields(Gates)]
-    unknown = sorted(stated.keys() - set(known))
-    wrong = [k for k, v in stated.items() if v is not None and type(v) not in (int, float)]
-    required = [k for k in ("wer_difference_points",) if stated.get(k) is None]
-    if unknown or wrong or required:
-        raise LpaError(
-            f"{bundle.path / 'manifest.json'}: gates must be numbers named {', '.join(known)}; "
-            f"found {', '.join([*unknown, *wrong, *required])}; export the bundle again"
-        )
-    values: dict[str, Any] = {name: stated.get(name) for name in known}
-    return Gates(**values)
 
 
 def _vocabulary(bundle: Bundle) -> Vocabulary:
     """tokens.txt as an app reads it, with the manifest's blank and word delimiter."""
-    stated = bundle.manifest["vocabulary"]
-    tokens = Vocabulary.from_lines(bundle.file("tokens.txt")).tokens
-    return Vocabulary(tokens, blank=stated["blank_id"], word_delimiter=stated["word_delimiter"])
+    stated = bundle.manifest.vocabulary
+    tokens = Vocabulary.from_lines(bundle.file(stated.file)).tokens
+    return Vocabulary(tokens, blank=stated.blank_id, word_delimiter=stated.word_delimiter or "")
 
 
 def _data_name(data: str | Path | None) -> str:
@@ -294,7 +252,7 @@ def _seconds(validation: Validation) -> float | None:
     """Seconds of audio: as read where the data was transcribed, else as the data states it."""
     if "evaluated" in vars(validation):
         samples = sum(item.samples for item in validation.evaluated)
-        return float(samples / validation.bundle.manifest["sample_rate"])
+        return float(samples / validation.bundle.manifest.sample_rate)
     stated = [utterance.duration for utterance in validation.utterances]
     return None if None in stated else sum(filter(None, stated))
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
+from lpa_export.errors import LpaError
+from lpa_export.formats.manifest import MANIFEST
 from lpa_export.runtimes import THREADS, Array, ArtifactError, Label
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from lpa_export.runtimes.coreml import Arithmetic, Evaluator, Package
     from lpa_export.runtimes.coreml.monitor import Monitor
 
-__all__ = ["CoremlRunner", "Step", "coreml_steps"]
+__all__ = ["CoremlRunner", "CoremlRuntime", "Place", "Step", "coreml_steps"]
 
 
 @dataclass(frozen=True)
@@ -39,37 +42,59 @@ class Step:
         return f"{self.package}/{self.function}"
 
 
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A function of a package of the bundle."""
+
+    package: str
+    function: str
+
+
+class CoremlRuntime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The manifest's ``runtime``: the programs, an encoder per bucket.
+
+    Without a ``frontend`` the encoders take waveforms of exactly their bucket's samples.
+    """
+
+    deployment_target: str
+    layout: str
+    frontend: Place | None
+    encoders: tuple[Place, ...]
+
+
 def coreml_steps(bundle: Bundle) -> tuple[Step | None, tuple[Step, ...]]:
     """Front end (None: the encoders take waveforms) and encoders by ascending bucket.
 
-    Raises ArtifactError when the manifest does not say what a runner needs.
+    Raises LpaError when the manifest does not say what a runner needs.
     """
-    runtime: Any = bundle.manifest.get("runtime")
-    try:
-        frontend = None if runtime["frontend"] is None else _step(bundle, runtime["frontend"])
-        encoders = tuple(_step(bundle, entry) for entry in runtime["encoders"])
-        buckets = [encoder.frames or 0 for encoder in encoders]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"manifest.json: 'runtime' is not that of Core ML ({error})") from error
-    if not buckets or 0 in buckets or buckets != sorted(set(buckets)):
-        raise ArtifactError(f"manifest.json: encoders must ascend in frames, found {buckets}")
-    return frontend, encoders
-
-
-def _step(bundle: Bundle, entry: Mapping[str, Any]) -> Step:
-    package, function = entry["package"], entry["function"]
-    if package not in bundle.manifest["artifacts"] or not isinstance(function, str):
-        raise ValueError(f"{package!r} is no artifact")
-    frames = entry.get("frames")
-    return Step(
-        package, function, int(entry["max_samples"]), None if frames is None else int(frames)
+    runtime, buckets = bundle.runtime_as(CoremlRuntime), bundle.manifest.buckets or ()
+    frames = [bucket.frames for bucket in buckets]
+    if not frames or frames != sorted(set(frames)) or len(frames) != len(runtime.encoders):
+        raise LpaError(
+            f"{bundle.path / MANIFEST}: 'runtime' needs an encoder per bucket, and buckets that "
+            "ascend; export the bundle again"
+        )
+    encoders = tuple(
+        _step(bundle, place, bucket.samples, bucket.frames)
+        for place, bucket in zip(runtime.encoders, buckets, strict=True)
     )
+    if runtime.frontend is None:
+        return None, encoders
+    return _step(bundle, runtime.frontend, buckets[-1].samples, None), encoders
+
+
+def _step(bundle: Bundle, place: Place, max_samples: int, frames: int | None) -> Step:
+    if place.package not in bundle.manifest.artifacts:
+        raise LpaError(
+            f"{bundle.path / MANIFEST}: 'runtime' names {place.package!r}, which is no artifact; "
+            "export the bundle again"
+        )
+    return Step(place.package, place.function, max_samples, frames)
 
 
 class CoremlRunner:
-    """The packages of a bundle, evaluated in float16 as the bundle's precision asks, or float32.
+    """The packages of a bundle, evaluated in float16 as the bundle's scheme asks, or float32.
 
-    ``arithmetic`` takes the place of the one that belongs to the precision. Raises ArtifactError
+    ``arithmetic`` takes the place of the one that belongs to the scheme. Raises ArtifactError
     for packages that do not open or do not hold the functions of the manifest.
     """
 
@@ -90,10 +115,10 @@ class CoremlRunner:
         self._threads = threads
         self._frontend, self._encoders = coreml_steps(bundle)
         self._packages = packages or {
-            name: load_package(bundle.path / name) for name in bundle.manifest["artifacts"]
+            name: load_package(bundle.path / name) for name in bundle.manifest.artifacts
         }
-        default = Arithmetic.FP32 if bundle.manifest["precision"] == "fp32" else Arithmetic.FP16
-        self._arithmetic = arithmetic or default
+        exact = bundle.manifest.scheme.compute == "fp32"
+        self._arithmetic = arithmetic or (Arithmetic.FP32 if exact else Arithmetic.FP16)
         self._evaluators = {step.place: self._evaluator(step) for step in self.steps}
 
     @property
@@ -147,9 +172,9 @@ class CoremlRunner:
         """Logits of one waveform in the encoder of so many frames, padding full of ``garbage``."""
         return self._logits(waveform, bucket=bucket, garbage=garbage)
 
-    def stages(self, waveform: Array) -> dict[str, Array]:
-        """The manifest's stages of one waveform (samples,): name to (frames, width)."""
-        wanted = {s["name"]: s["tensor"] for s in self._manifest["stages"]}
+    def taps(self, waveform: Array) -> dict[str, Array]:
+        """The manifest's taps of one waveform (samples,): name to (frames, width)."""
+        wanted = {tap.name: tap.tensor for tap in self._manifest.taps}
         present = self.values
         found: dict[str, Array] = {}
         taps = frozenset(wanted.values()) & present
@@ -195,7 +220,7 @@ class CoremlRunner:
             encoder = self._encoder(frames, bucket)
             given = _in_bucket(projected, encoder.frames or 0, garbage)
         else:
-            frames = self._frames(len(waveform))
+            frames = self._manifest.frames.count(len(waveform))
             encoder = self._encoder(frames, bucket)
             row = np.full((1, encoder.max_samples), garbage, np.float32)
             row[0, : len(waveform)] = waveform
@@ -223,12 +248,6 @@ class CoremlRunner:
             if encoder.frames == bucket or (bucket is None and (encoder.frames or 0) >= frames):
                 return encoder
         raise ArtifactError(f"no bucket for {frames} frames, the largest has {self.buckets[-1]}")
-
-    def _frames(self, samples: int) -> int:
-        from lpa_export.hosts.frames import FrameArithmetic
-
-        stated = self._manifest["frames"]
-        return FrameArithmetic(tuple(stated["kernels"]), tuple(stated["strides"])).frames(samples)
 
 
 def _in_bucket(projected: Array, bucket: int, garbage: float) -> dict[str, Array]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.manifest import Bucket
 from lpa_export.runtimes import THREADS, Array, ArtifactError, Label, Runner
 from lpa_export.runtimes.executorch.process import Worker
 from lpa_export.runtimes.executorch.program import Program, constant_methods, read_program
-from lpa_export.runtimes.executorch.section import Bucket, file_of, runtime_of
+from lpa_export.runtimes.executorch.section import file_of, runtime_of
 
 if TYPE_CHECKING:
     from lpa_export.formats.bundle import Bundle
@@ -42,6 +43,7 @@ class ExecutorchRunner:
     def __init__(self, bundle: "Bundle", *, threads: int = THREADS) -> None:
         self._manifest = bundle.manifest
         self.runtime = runtime_of(bundle)
+        self._buckets = bundle.manifest.buckets or ()
         self.path = file_of(bundle, self.runtime.program)
         self.program: Program = read_program(self.path)
         for method in self.runtime.methods:
@@ -64,7 +66,7 @@ class ExecutorchRunner:
     @property
     def buckets(self) -> tuple[int, ...]:
         """Frames of each bucket, ascending; none for a program that takes exact lengths."""
-        return tuple(bucket.frames for bucket in self.runtime.buckets)
+        return tuple(bucket.frames for bucket in self._buckets)
 
     @cached_property
     def metadata(self) -> Mapping[str, str]:
@@ -73,9 +75,9 @@ class ExecutorchRunner:
 
     @cached_property
     def values(self) -> frozenset[str]:
-        """Names of the stage tensors that the program can put out."""
-        tensors = [stage["tensor"] for stage in self._manifest["stages"]]
-        method = self.runtime.stages_method
+        """Names of the tap tensors that the program can put out."""
+        tensors = [tap.tensor for tap in self._manifest.taps]
+        method = self.runtime.taps_method
         if method is None:
             return frozenset({"logits"})
         found = len(self.program.method(method).outputs)
@@ -92,24 +94,22 @@ class ExecutorchRunner:
     def run_in(self, waveform: Array, bucket: int, *, garbage: float = 0.0) -> Array:
         """Logits (valid frames, vocabulary) of one waveform (samples,) in the bucket of so many
         frames, what is padded filled with ``garbage``."""
-        chosen = next(item for item in self.runtime.buckets if item.frames == bucket)
+        chosen = next(item for item in self._buckets if item.frames == bucket)
         return self._in_bucket(waveform, chosen, garbage)
 
-    def stages(self, waveform: Array) -> dict[str, Array]:
-        """The manifest's stages of one waveform (samples,): name to (frames, width).
+    def taps(self, waveform: Array) -> dict[str, Array]:
+        """The manifest's taps of one waveform (samples,): name to (frames, width).
 
         Logits alone where the program has no method that puts out the others.
         """
-        names = [stage["name"] for stage in self._manifest["stages"]]
-        method = self.runtime.stages_method
+        names = [tap.name for tap in self._manifest.taps]
+        method = self.runtime.taps_method
         if method is None:
             return {"logits": self._logits(waveform)} if "logits" in names else {}
         self._require_length(len(waveform))
         found = self._call(method, [waveform[None]])
         if len(found) != len(names):
-            raise ArtifactError(
-                f"{method} gives {len(found)} stages, the manifest has {len(names)}"
-            )
+            raise ArtifactError(f"{method} gives {len(found)} taps, the manifest has {len(names)}")
         return {name: _first(values) for name, values in zip(names, found, strict=True)}
 
     def _stated(self, method: str) -> str:
@@ -120,20 +120,21 @@ class ExecutorchRunner:
 
     def _logits(self, waveform: Array) -> Array:
         self._require_length(len(waveform))
-        if self.runtime.method is None:
-            return self._in_bucket(waveform, self.runtime.bucket_for(len(waveform)), 0.0)
-        return _first(self._call(self.runtime.method, [waveform[None]])[0])
+        for bucket in self._buckets:
+            if len(waveform) <= bucket.samples:
+                return self._in_bucket(waveform, bucket, 0.0)
+        return _first(self._call(self.runtime.methods[0], [waveform[None]])[0])
 
     def _in_bucket(self, waveform: Array, bucket: Bucket, garbage: float) -> Array:
         self._require_length(len(waveform))
-        frames = self._manifest["frames"]
-        valid = (len(waveform) - frames["receptive_field"]) // frames["hop"] + 1
+        valid = self._manifest.frames.count(len(waveform))
         padded = np.full((1, bucket.samples), garbage, np.float32)
         padded[0, : len(waveform)] = waveform
-        lengths = np.array([len(waveform)], self.runtime.length_type)
-        logits = _first(self._call(bucket.method, [padded, lengths])[0])
+        lengths = np.array([len(waveform)], self._manifest.inputs[1].dtype)
+        method = self.runtime.methods[self._buckets.index(bucket)]
+        logits = _first(self._call(method, [padded, lengths])[0])
         if len(logits) < valid:
-            raise ArtifactError(f"{bucket.method} gives {len(logits)} frames of {valid}")
+            raise ArtifactError(f"{method} gives {len(logits)} frames of {valid}")
         return logits[:valid]
 
     def _call(
@@ -153,7 +154,7 @@ class ExecutorchRunner:
     def _require_length(self, samples: int) -> None:
         low, high = self.runtime.min_samples, self.runtime.max_samples
         if not low <= samples <= high:
-            rate = self._manifest["sample_rate"]
+            rate = self._manifest.sample_rate
             raise LpaError(
                 f"audio of {samples / rate:.3f} s: the artifact takes {low / rate:.3f} to "
                 f"{high / rate:.3f} s; give other audio, or export with another longest bucket"

@@ -1,72 +1,60 @@
 """The manifest's section ``runtime``: how an ExecuTorch program wants to be called."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.manifest import MANIFEST, Bucket, Port
 from lpa_export.runtimes import ArtifactError
 
 if TYPE_CHECKING:
     from lpa_export.formats.bundle import Bundle
 
-__all__ = ["Bucket", "Runtime", "file_of", "runtime_of"]
+__all__ = ["ExecutorchRuntime", "file_of", "method_for", "runtime_of"]
 
 _LENGTH_TYPES = ("int32", "int64")
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """A method for waveforms of up to ``samples``, which takes them padded to exactly that."""
+class ExecutorchRuntime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """As it stands in the manifest.
 
-    method: str
-    samples: int
-    frames: int
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What the runner needs to know.
-
-    A dynamic program has one ``method`` for every length, and perhaps one that puts out the
-    manifest's stages; else ``buckets`` has a method per length, ascending, which takes the number
-    of valid samples as ``length_type``.
+    ``methods`` turn a waveform into logits: one for every length, or one per bucket of the
+    manifest, which takes the number of valid samples too. ``taps_method`` puts out all taps, in
+    the manifest's order. ``delegates`` counts the parts that each backend took; ``lowering`` says
+    how LPA layers are written.
     """
 
     backend: str
     program: str
     bundled: str | None
     delegation: str
-    method: str | None
-    stages_method: str | None
+    delegates: dict[str, int]
+    lowering: str
+    methods: tuple[str, ...]
+    taps_method: str | None
     min_samples: int
     max_samples: int
-    buckets: tuple[Bucket, ...]
-    length_type: str
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """The methods that turn a waveform into logits."""
-        if self.method is not None:
-            return (self.method,)
-        return tuple(bucket.method for bucket in self.buckets)
-
-    def bucket_for(self, samples: int) -> Bucket:
-        """The smallest bucket that a waveform of so many samples fits into."""
-        return next(bucket for bucket in self.buckets if samples <= bucket.samples)
 
 
-def runtime_of(bundle: "Bundle") -> Runtime:
-    """The section as the runner reads it. Raises LpaError when it is not what an export writes."""
-    section = bundle.manifest.get("runtime")
-    try:
-        return _runtime(section if isinstance(section, dict) else {})
-    except (KeyError, TypeError, ValueError) as error:
+def runtime_of(bundle: "Bundle") -> ExecutorchRuntime:
+    """The section. Raises LpaError when it is not what an export writes."""
+    runtime, manifest = bundle.runtime_as(ExecutorchRuntime), bundle.manifest
+    problem = _problem(runtime, manifest.buckets or (), manifest.inputs)
+    if problem:
         raise LpaError(
-            f"{bundle.path / 'manifest.json'}: 'runtime' must say how the program is called "
-            f"({type(error).__name__}: {error}); export the bundle again"
-        ) from error
+            f"{bundle.path / MANIFEST}: 'runtime' must say how the program is called ({problem}); "
+            "export the bundle again"
+        )
+    return runtime
+
+
+def method_for(runtime: ExecutorchRuntime, buckets: Sequence[Bucket], samples: int) -> str:
+    """The method that a waveform of so many samples goes to: in buckets the smallest it fits."""
+    fitting = (i for i, bucket in enumerate(buckets) if samples <= bucket.samples)
+    return runtime.methods[next(fitting, -1)]
 
 
 def file_of(bundle: "Bundle", name: str) -> Path:
@@ -77,42 +65,15 @@ def file_of(bundle: "Bundle", name: str) -> Path:
         raise ArtifactError(f"{name} cannot be read ({error})") from error
 
 
-def _runtime(section: Mapping[str, Any]) -> Runtime:
-    dynamic = _typed(section, "dynamic", bool)
-    buckets = () if dynamic else tuple(map(_bucket, section["buckets"]))
-    if not dynamic and not buckets:
-        raise ValueError("no bucket")
-    if list(buckets) != sorted(buckets, key=lambda bucket: bucket.samples):
-        raise ValueError("buckets must ascend")
-    inputs = section["inputs"]
-    length_type = "" if dynamic else str(inputs[1]["dtype"])
-    if not dynamic and length_type not in _LENGTH_TYPES:
-        raise ValueError(f"lengths of type {length_type!r}")
-    return Runtime(
-        backend=_typed(section, "backend", str),
-        program=_typed(section, "program", str),
-        bundled=_optional(section, "bundled"),
-        delegation=_typed(section, "delegation", str),
-        method=_typed(section, "method", str) if dynamic else None,
-        stages_method=_optional(section, "stages_method") if dynamic else None,
-        min_samples=_typed(section, "min_samples", int),
-        max_samples=_typed(section, "max_samples", int) if dynamic else buckets[-1].samples,
-        buckets=buckets,
-        length_type=length_type,
-    )
-
-
-def _bucket(entry: Mapping[str, Any]) -> Bucket:
-    samples, frames = _typed(entry, "samples", int), _typed(entry, "frames", int)
-    return Bucket(_typed(entry, "method", str), samples, frames)
-
-
-def _typed(section: Mapping[str, Any], key: str, kind: type) -> Any:
-    if type(section[key]) is not kind:
-        raise TypeError(f"{key!r} must be of type {kind.__name__}")
-    return section[key]
-
-
-def _optional(section: Mapping[str, Any], key: str) -> str | None:
-    found: str | None = None if section.get(key) is None else _typed(section, key, str)
-    return found
+def _problem(runtime: ExecutorchRuntime, buckets: Sequence[Bucket], inputs: Sequence[Port]) -> str:
+    """What does not fit together, empty when all does."""
+    samples = [bucket.samples for bucket in buckets]
+    if len(runtime.methods) != (len(buckets) or 1):
+        return f"{len(runtime.methods)} methods for {len(buckets)} buckets"
+    if samples != sorted(set(samples)):
+        return "buckets must ascend"
+    if buckets and runtime.max_samples != samples[-1]:
+        return f"max_samples {runtime.max_samples}, the longest bucket has {samples[-1]}"
+    if buckets and (len(inputs) != 2 or inputs[1].dtype not in _LENGTH_TYPES):
+        return f"bucketed programs take lengths of type {' or '.join(_LENGTH_TYPES)}"
+    return ""

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lpa_export.formats import manifest
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.formats.bundle import SCHEMA_VERSION
+from lpa_export.formats.manifest import METADATA_SCHEMA, Normalisation, Port, Tap
 from lpa_export.hosts.frames import FrameArithmetic
+from lpa_export.runtimes.coreml.runner import CoremlRuntime, Place
 from lpa_export.targets import Written
 from lpa_export.targets.coreml.buckets import Bucket
 from lpa_export.targets.coreml.programs import stage_tensor
 from lpa_export.targets.coreml.rewrites import REWRITES_OF
 from lpa_export.targets.coreml.usage import usage
-from lpa_export.targets.graph import stage_kinds
+from lpa_export.targets.graph import tap_kinds
 from lpa_export.targets.rewrites import NORMALISATION_EPSILON
 
 if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint
     from lpa_export.formats.recipe import CoremlSettings
+    from lpa_export.formats.schemes import Scheme
 
 __all__ = ["FRONT_END", "MAIN", "describe", "metadata", "package_of", "runtime"]
 
@@ -50,96 +53,79 @@ def metadata(checkpoint: Checkpoint, precision: str) -> dict[str, str]:
         "blank_id": str(vocabulary.blank),
         "word_delimiter": vocabulary.word_delimiter,
         "vocabulary": json.dumps(vocabulary.tokens, ensure_ascii=False),
-        "normalisation": _normalisation(checkpoint)["kind"],
+        "normalisation": _normalisation(checkpoint).kind,
         "model": checkpoint.name,
         "precision": precision,
-        "lpa_bundle_schema": str(SCHEMA_VERSION),
+        "lpa_bundle_schema": str(METADATA_SCHEMA),
     }
 
 
-def runtime(buckets: Sequence[Bucket], settings: CoremlSettings) -> dict[str, Any]:
+def runtime(buckets: Sequence[Bucket], settings: CoremlSettings) -> CoremlRuntime:
     """Where a runner finds the programs, encoders ascending."""
-    front_end = {
-        "package": FRONT_END,
-        "function": MAIN,
-        "max_samples": max(bucket.max_samples for bucket in buckets),
-    }
+    split = settings.layout == "split"
     places = [package_of(bucket, settings) for bucket in buckets]
-    return {
-        "deployment_target": settings.deployment_target,
-        "layout": settings.layout,
-        "frontend": front_end if settings.layout == "split" else None,
-        "encoders": [
-            {
-                "package": package,
-                "function": function,
-                "frames": bucket.frames,
-                "seconds": bucket.seconds,
-                "max_samples": bucket.max_samples,
-            }
-            for bucket, (package, function) in zip(buckets, places, strict=True)
-        ],
-    }
+    return CoremlRuntime(
+        deployment_target=settings.deployment_target,
+        layout=settings.layout,
+        frontend=Place(package=FRONT_END, function=MAIN) if split else None,
+        encoders=tuple(Place(package=package, function=name) for package, name in places),
+    )
 
 
 def describe(
-    checkpoint: Checkpoint, buckets: Sequence[Bucket], settings: CoremlSettings, precision: str
+    checkpoint: Checkpoint, buckets: Sequence[Bucket], settings: CoremlSettings, scheme: Scheme
 ) -> Written:
     """All that stands in the manifest, and how to use the packages."""
     places = runtime(buckets, settings)
-    packages = [place["package"] for place in places["encoders"]]
-    if places["frontend"]:
+    packages = [place.package for place in places.encoders]
+    if places.frontend:
         packages.insert(0, FRONT_END)
-    config = checkpoint.model.config
-    dtype = "float32" if precision == "fp32" else "float16"
-    frames = ["frames"] if settings.layout == "split" else []
+    width = checkpoint.model.config.hidden_size
+    dtype = "float32" if scheme.compute == "fp32" else "float16"
+    logits = (1, len(checkpoint.vocabulary), 1, "bucket frames")
+    projected = Port(name="projected", dtype=dtype, shape=(1, width, 1, "frames"))
+    stated = tuple(
+        manifest.Bucket(frames=b.frames, samples=b.max_samples, seconds=b.seconds) for b in buckets
+    )
     return Written(
         artifacts=tuple(dict.fromkeys(packages)),
         lowering=_lowering(checkpoint, settings),
         normalisation=_normalisation(checkpoint),
-        inputs=_inputs(settings, dtype, config.hidden_size),
+        inputs=_inputs(settings, dtype, width),
         outputs=(
-            *(
-                {"name": "projected", "dtype": dtype, "shape": [1, config.hidden_size, 1, name]}
-                for name in frames
-            ),
-            {
-                "name": "logits",
-                "dtype": dtype,
-                "shape": [1, len(checkpoint.vocabulary), 1, "bucket frames"],
-            },
+            *((projected,) if places.frontend else ()),
+            Port(name="logits", dtype=dtype, shape=logits),
         ),
-        stages=tuple(
-            {
-                "name": name,
-                "kind": kind,
-                "tensor": stage_tensor(name, settings.layout),
-                "where": _stage_place(name, settings),
-            }
-            for name, kind in stage_kinds(checkpoint).items()
+        taps=tuple(
+            Tap(
+                name=name,
+                kind=kind,
+                tensor=stage_tensor(name, settings.layout),
+                where=_tap_place(name, settings),
+            )
+            for name, kind in tap_kinds(checkpoint).items()
         ),
-        buckets=settings.buckets,
+        buckets=stated,
         tools={name: version(name) for name in _TOOLS},
-        usage=usage(settings, places),
+        usage=usage(settings, stated, places.encoders[0]),
         runtime=places,
     )
 
 
-def _stage_place(stage: str, settings: CoremlSettings) -> str:
-    return "frontend" if settings.layout == "split" and stage in _IN_FRONT_END else "encoder"
+def _tap_place(tap: str, settings: CoremlSettings) -> str:
+    return "frontend" if settings.layout == "split" and tap in _IN_FRONT_END else "encoder"
 
 
-def _inputs(settings: CoremlSettings, dtype: str, width: int) -> tuple[Mapping[str, Any], ...]:
-    waveform = {"name": "waveform", "dtype": "float32"}
+def _inputs(settings: CoremlSettings, dtype: str, width: int) -> tuple[Port, ...]:
     if settings.layout == "whole":
         return (
-            waveform | {"shape": [1, "bucket samples"]},
-            {"name": "samples", "dtype": "float32", "shape": [1]},
+            Port(name="waveform", dtype="float32", shape=(1, "bucket samples")),
+            Port(name="samples", dtype="float32", shape=(1,)),
         )
     return (
-        waveform | {"shape": [1, "samples"]},
-        {"name": "projected", "dtype": dtype, "shape": [1, width, 1, "bucket frames"]},
-        {"name": "mask", "dtype": dtype, "shape": [1, 1, 1, "bucket frames"]},
+        Port(name="waveform", dtype="float32", shape=(1, "samples")),
+        Port(name="projected", dtype=dtype, shape=(1, width, 1, "bucket frames")),
+        Port(name="mask", dtype=dtype, shape=(1, 1, 1, "bucket frames")),
     )
 
 
@@ -153,11 +139,9 @@ def _lowering(checkpoint: Checkpoint, settings: CoremlSettings) -> dict[str, str
     return (windows if checkpoint.replaced else {}) | {"rewrites": rewrites}
 
 
-def _normalisation(checkpoint: Checkpoint) -> dict[str, Any]:
+def _normalisation(checkpoint: Checkpoint) -> Normalisation:
     if not checkpoint.do_normalize:
-        return {"kind": "none", "where": "graph", "epsilon": 0.0}
-    return {
-        "kind": "zero_mean_unit_variance",
-        "where": "graph",
-        "epsilon": NORMALISATION_EPSILON,
-    }
+        return Normalisation(kind="none", where="graph")
+    return Normalisation(
+        kind="zero_mean_unit_variance", where="graph", epsilon=NORMALISATION_EPSILON
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lpa_export.hosts import encoder_layers
-from lpa_export.runtimes.torch import stage_names
+from lpa_export.runtimes.torch import tap_names
 from lpa_export.targets.coreml.buckets import Bucket
 from lpa_export.targets.coreml.convert import Input, Program, convert
 from lpa_export.targets.coreml.encoder import Encoder
@@ -80,5 +80,5 @@ def whole_program(
 
 
 def _encoder_outputs(checkpoint: Checkpoint) -> list[str]:
-    names = stage_names(len(encoder_layers(checkpoint.model)))
+    names = tap_names(len(encoder_layers(checkpoint.model)))
     return ["logits", *(stage_tensor(stage, "split") for stage in names[2:-1])]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpa_export.formats.recipe import CoremlSettings
+from lpa_export.formats.schemes import scheme_named
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets import Job, Written
 from lpa_export.targets.coreml.buckets import Bucket, make_buckets
@@ -33,7 +34,13 @@ class CoremlTarget:
     palettes. iOS 17: a package per bucket, and one palette per tensor.
     """
 
-    precisions = ("fp16", "fp32", "int8", "palette6", "palette4")
+    schemes = (
+        scheme_named("fp16"),
+        scheme_named("fp32"),
+        scheme_named("int8", compute="fp16", activations="fp16"),
+        scheme_named("palette6"),
+        scheme_named("palette4"),
+    )
 
     def check(self, checkpoint: Checkpoint, settings: TargetSettings) -> None:
         """Raise LpaError for a wav2vec2 with adapters, and for buckets that make no programs."""
@@ -49,14 +56,17 @@ class CoremlTarget:
         """
         checkpoint, settings = job.checkpoint, job.settings
         assert isinstance(settings, CoremlSettings)
-        buckets = _buckets(checkpoint, settings, half=job.precision != "fp32")
+        buckets = _buckets(checkpoint, settings, half=job.scheme.compute != "fp32")
         arithmetic = FrameArithmetic.of(checkpoint.model.config)
         job.announce("comparing the rewritten model with the reference")
         front_end = FrontEnd(checkpoint)
         require_frames(front_end, arithmetic)
         require_equal(checkpoint, job.clips)
         packing = Packing(
-            folder, settings.deployment_target, job.precision, metadata(checkpoint, job.precision)
+            folder,
+            settings.deployment_target,
+            job.scheme.name,
+            metadata(checkpoint, job.scheme.name),
         )
         if settings.layout == "split":
             job.announce("converting the front end")
@@ -74,7 +84,7 @@ class CoremlTarget:
             packing.finish(package, ("logits",))
         text = json.dumps(packing.scopes, indent=1, sort_keys=True)
         (folder / SCOPES).write_text(text + "\n", "utf-8", newline="\n")
-        return describe(checkpoint, buckets, settings, job.precision)
+        return describe(checkpoint, buckets, settings, job.scheme)
 
 
 def _buckets(checkpoint: Checkpoint, settings: CoremlSettings, *, half: bool) -> tuple[Bucket, ...]:

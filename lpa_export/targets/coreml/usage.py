@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lpa_export.formats.manifest import Bucket
     from lpa_export.formats.recipe import CoremlSettings
+    from lpa_export.runtimes.coreml.runner import Place
 
 __all__ = ["usage"]
 
 
-def usage(settings: CoremlSettings, runtime: Mapping[str, Any]) -> str:
-    """`runtime`: the manifest's entry of that name."""
-    places: list[Mapping[str, Any]] = runtime["encoders"]
-    first = places[0]
+def usage(settings: CoremlSettings, buckets: Sequence[Bucket], first: Place) -> str:
+    """`first`: the program of the first bucket."""
     names = {
-        "package": first["package"].removesuffix(".mlpackage"),
-        "frames": first["frames"],
-        "samples": first["max_samples"],
-        "function": _function(settings, first["function"]),
+        "package": first.package.removesuffix(".mlpackage"),
+        "frames": buckets[0].frames,
+        "samples": buckets[0].samples,
+        "function": _function(settings, first.function),
     }
     swift = _SWIFT[settings.layout] % names
-    lengths = ", ".join(f"{place['frames']} ({place['seconds']:g} s)" for place in places)
+    lengths = ", ".join(f"{bucket.frames} ({bucket.seconds:g} s)" for bucket in buckets)
     return (
         f"Programs for {settings.deployment_target} and later, of {lengths} frames. Take the "
         "smallest that holds the clip; frames behind the valid ones mean nothing. Copy outputs "

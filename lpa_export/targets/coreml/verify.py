@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.golden import GoldenClip
 from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic
 from lpa_export.measures.arrays import psnr
-from lpa_export.runtimes.torch import stage_names
+from lpa_export.runtimes.torch import tap_names
 from lpa_export.targets.coreml.encoder import Encoder, Padding
 from lpa_export.targets.coreml.frontend import FrontEnd
 from lpa_export.targets.coreml.limits import BLOCK
-from lpa_export.targets.golden import GoldenClip
 
 if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint
@@ -47,13 +47,13 @@ def require_equal(checkpoint: Checkpoint, clips: Sequence[GoldenClip]) -> None:
     In float32 and before any conversion: at least `SELF_CHECK_DB` on every clip, the worst
     `FLIPPED_SHARE` of its frames left out. Clips are padded, and must not hear it.
     """
-    frames = max(len(clip.stages["logits"]) for clip in clips) + 1
+    frames = max(len(clip.taps["logits"]) for clip in clips) + 1
     front_end = FrontEnd(checkpoint)
     encoder = Encoder(checkpoint, -(-frames // BLOCK) * BLOCK)
     for clip in clips:
         with torch.inference_mode():
             found = _run(front_end, encoder, clip)
-        for stage, expected in clip.stages.items():
+        for stage, expected in clip.taps.items():
             level = _level(expected, found[stage])
             if not level >= SELF_CHECK_DB:
                 raise LpaError(
@@ -65,19 +65,19 @@ def require_equal(checkpoint: Checkpoint, clips: Sequence[GoldenClip]) -> None:
 
 def _run(front_end: FrontEnd, encoder: Encoder, clip: GoldenClip) -> Mapping[str, np.ndarray]:
     """Each stage (frames, width), computed from the reference's stage before it."""
-    frames = len(clip.stages["logits"])
+    frames = len(clip.taps["logits"])
     size = encoder.ramp.shape[-1]
     mask = torch.zeros(1, 1, 1, size)
     mask[..., :frames] = 1.0
     padding = Padding.of(mask, encoder)
-    given = {stage: _padded(values, size) for stage, values in clip.stages.items()}
+    given = {stage: _padded(values, size) for stage, values in clip.taps.items()}
     _, features = front_end(torch.from_numpy(clip.waveform)[None])
     found = {
         "features": features,
         "projection": front_end.project(given["features"]),
         "encoder.embed": encoder.embed(given["projection"], mask),
     }
-    names = stage_names(len(encoder.layers))
+    names = tap_names(len(encoder.layers))
     before = "encoder.embed"
     for stage, layer in zip(names[3:-1], encoder.layers, strict=True):
         found[stage] = layer(given[before], padding)

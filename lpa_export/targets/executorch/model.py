@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.hosts import LPAAttention
 from lpa_export.hosts.frames import FrameArithmetic
-from lpa_export.runtimes.torch import stage_names
+from lpa_export.runtimes.torch import tap_names
 from lpa_export.targets.executorch.parts import (
     Attention,
     FeatureLayer,
@@ -67,7 +67,7 @@ class ExactModel(nn.Module):
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of what `run` returns, in its order."""
-        return stage_names(len(self.layers))
+        return tap_names(len(self.layers))
 
     def forward(self, waveform: Tensor) -> Tensor:
         """(1, samples) -> (1, frames, V)."""

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.manifest import Bucket, Normalisation, Port, Tap
 from lpa_export.formats.recipe import ExecutorchSettings, TargetSettings
+from lpa_export.formats.schemes import Scheme, scheme_named
 from lpa_export.hosts.frames import FrameArithmetic
+from lpa_export.runtimes.executorch.section import ExecutorchRuntime
 from lpa_export.targets import Job, Written
 from lpa_export.targets.executorch.backends import Backend, load_backend
-from lpa_export.targets.graph import require_plain, stage_kinds
+from lpa_export.targets.graph import require_plain, tap_kinds
 from lpa_export.targets.rewrites import NORMALISATION_EPSILON
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ _LOWERINGS = {"prefix_sum": "prefix_sum_gather", "local_dense_mask": "local_dens
 class ExecutorchTarget:
     """`model.pte` for one utterance at a time: any length, or a method per bucket."""
 
-    precisions: tuple[str, ...] = ("fp32", "int8")
+    schemes: tuple[Scheme, ...] = (scheme_named("fp32"), scheme_named("int8"))
 
     def check(self, checkpoint: Checkpoint, settings: TargetSettings) -> None:
         """Raise LpaError for adapters, a missing package, and settings that do not go together."""
@@ -94,15 +97,15 @@ def _methods(job: Job, settings: ExecutorchSettings, backend: Backend) -> Method
     from lpa_export.targets.executorch.programs import any_length, buckets
 
     if lowering(settings, backend) == "prefix_sum":
-        if backend.name != "xnnpack" and job.precision != "fp32":
+        if backend.name != "xnnpack" and job.scheme.name != "fp32":
             raise LpaError(
-                f"backend {backend.name}: {job.precision} is there for xnnpack only; "
+                f"backend {backend.name}: {job.scheme.name} is there for xnnpack only; "
                 "leave out --quantize"
             )
-        return any_length(job.checkpoint, settings, job.precision)
-    if job.precision != "fp32":
+        return any_length(job.checkpoint, settings, job.scheme.name)
+    if job.scheme.name != "fp32":
         raise LpaError(
-            f"{job.precision} is there for backend xnnpack with lowering prefix_sum only; "
+            f"{job.scheme.name} is there for backend xnnpack with lowering prefix_sum only; "
             "leave out --quantize"
         )
     return buckets(job.checkpoint, settings)
@@ -123,8 +126,8 @@ def _verify(job: Job, methods: Methods, lowered: Lowered, folder: Path) -> None:
     if methods.buckets:
         require_equal_in_buckets(place, methods.buckets, clips)
         return
-    expected = {clip.id: clip.stages["logits"] for clip in clips}
-    if job.precision == "fp32":
+    expected = {clip.id: clip.taps["logits"] for clip in clips}
+    if job.scheme.name == "fp32":
         require_equal(place, job.checkpoint, clips)
     else:
         expected = require_sound(place, clips)
@@ -152,45 +155,43 @@ def _describe(
     methods: Methods,
     lowered: Lowered,
 ) -> Written:
+    from lpa_export.targets.executorch.programs import STAGES
+
     chosen = lowering(settings, backend)
-    kinds = stage_kinds(checkpoint)
-    staged = "stages" in methods.programs
+    kinds = tap_kinds(checkpoint)
+    tapped = STAGES in methods.programs
     bundled = backend.runs_here and not methods.buckets
-    waveform = {"name": "waveform", "dtype": "float32", "shape": [1, "samples"]}
-    lengths = {"name": "lengths", "dtype": "int32", "shape": [1]}
-    inputs = (waveform, lengths) if methods.buckets else (waveform,)
-    stages = kinds if staged else {"logits": kinds["logits"]}
+    waveform = Port(name="waveform", dtype="float32", shape=(1, "samples"))
+    lengths = Port(name="lengths", dtype="int32", shape=(1,))
+    logits = (1, "frames", len(checkpoint.vocabulary))
+    taps = kinds if tapped else {"logits": kinds["logits"]}
     return Written(
         artifacts=(PROGRAM,),
         lowering=_families(checkpoint, _LOWERINGS[chosen]),
         normalisation=_normalisation(checkpoint),
-        inputs=inputs,
-        outputs=(
-            {
-                "name": "logits",
-                "dtype": "float32",
-                "shape": [1, "frames", len(checkpoint.vocabulary)],
-            },
+        inputs=(waveform, lengths) if methods.buckets else (waveform,),
+        outputs=(Port(name="logits", dtype="float32", shape=logits),),
+        taps=tuple(Tap(name=name, kind=kind, tensor=name) for name, kind in taps.items()),
+        buckets=None
+        if methods.buckets is None
+        else tuple(
+            Bucket(frames=bucket.frames, samples=bucket.samples, seconds=bucket.seconds)
+            for bucket in methods.buckets
         ),
-        stages=tuple({"name": n, "kind": kind, "tensor": n} for n, kind in stages.items()),
-        buckets=tuple(bucket.seconds for bucket in methods.buckets) if methods.buckets else None,
         tools={name: version(name) for name in _TOOLS},
         usage=_BUCKETS if methods.buckets else _USAGE,
-        runtime={
-            "backend": backend.name,
-            "program": PROGRAM,
-            "bundled": BUNDLED if bundled else None,
-            "dynamic": methods.buckets is None,
-            "min_samples": methods.min_samples,
-            "max_samples": methods.max_samples,
-            "method": None if methods.buckets else methods.main,
-            "stages_method": "stages" if staged else None,
-            "inputs": list(inputs),
-            "lowering": chosen,
-            "buckets": [vars(bucket) for bucket in methods.buckets] if methods.buckets else None,
-            "delegation": DELEGATION,
-            "delegates": lowered.subgraphs,
-        },
+        runtime=ExecutorchRuntime(
+            backend=backend.name,
+            program=PROGRAM,
+            bundled=BUNDLED if bundled else None,
+            delegation=DELEGATION,
+            delegates=lowered.subgraphs,
+            lowering=chosen,
+            methods=tuple(bucket.method for bucket in methods.buckets or ()) or (methods.main,),
+            taps_method=STAGES if tapped else None,
+            min_samples=methods.min_samples,
+            max_samples=methods.max_samples,
+        ),
     )
 
 
@@ -199,14 +200,12 @@ def _families(checkpoint: Checkpoint, name: str) -> Mapping[str, str]:
     return dict.fromkeys(families, name)
 
 
-def _normalisation(checkpoint: Checkpoint) -> dict[str, Any]:
+def _normalisation(checkpoint: Checkpoint) -> Normalisation:
     if not checkpoint.do_normalize:
-        return {"kind": "none", "where": "graph", "epsilon": 0.0}
-    return {
-        "kind": "zero_mean_unit_variance",
-        "where": "graph",
-        "epsilon": NORMALISATION_EPSILON,
-    }
+        return Normalisation(kind="none", where="graph")
+    return Normalisation(
+        kind="zero_mean_unit_variance", where="graph", epsilon=NORMALISATION_EPSILON
+    )
 
 
 _USAGE = """\
@@ -223,7 +222,8 @@ print("".join(tokens[i] for i in ids if i != 0).replace("|", " "))
 ```
 """
 _BUCKETS = """\
-`model.pte` has a method per bucket (`runtime.buckets` in `manifest.json`). Take the shortest that
+`model.pte` has a method per bucket (`runtime.methods` in `manifest.json`,
+in the order of `buckets`). Take the shortest that
 holds the utterance, pad the waveform with zeros to its `samples`, and give the number of valid
 samples as `lengths`, (1,) int32. Frames behind those of the valid samples mean nothing.
 """

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.formats.golden import GoldenClip
 from lpa_export.hosts import encoder_layers
 from lpa_export.measures.arrays import psnr
-from lpa_export.runtimes.torch import stage_names
+from lpa_export.runtimes.torch import tap_names
 from lpa_export.targets.executorch.programs import FORWARD, STAGES, Bucket
-from lpa_export.targets.golden import GoldenClip
 
 __all__ = ["require_equal", "require_equal_in_buckets", "require_sound", "run_program"]
 
@@ -82,9 +82,9 @@ def require_equal(program: Path, checkpoint: Checkpoint, clips: Sequence[GoldenC
     found = run_program(program, STAGES, {clip.id: [clip.waveform[None]] for clip in clips})
     steps = _steps(checkpoint)
     for clip in clips:
-        values = dict(zip(clip.stages, found[clip.id], strict=True))
+        values = dict(zip(clip.taps, found[clip.id], strict=True))
         first, *others = values
-        _require_near(clip.id, first, clip.stages[first], values[first][0])
+        _require_near(clip.id, first, clip.taps[first], values[first][0])
         for stage, before in zip(others, values, strict=False):
             with torch.inference_mode():
                 expected = steps[stage](torch.from_numpy(values[before]))
@@ -103,7 +103,7 @@ def require_equal_in_buckets(
             program, bucket.method, {c.id: bucket.inputs(c.waveform) for c in fitting}
         )
         for clip in fitting:
-            expected = clip.stages["logits"]
+            expected = clip.taps["logits"]
             _require_near(clip.id, "logits", expected, found[clip.id][0][0, : len(expected)])
 
 
@@ -115,7 +115,7 @@ def require_sound(program: Path, clips: Sequence[GoldenClip]) -> dict[str, np.nd
     found = run_program(program, FORWARD, {clip.id: [clip.waveform[None]] for clip in clips})
     logits = {clip.id: found[clip.id][0][0] for clip in clips}
     for clip in clips:
-        values, expected = logits[clip.id], clip.stages["logits"]
+        values, expected = logits[clip.id], clip.taps["logits"]
         if values.shape != expected.shape or not np.isfinite(values).all():
             raise LpaError(
                 f"the quantised program is broken: logits of clip {clip.id} must be finite and of "
@@ -147,7 +147,7 @@ def _steps(checkpoint: Checkpoint) -> dict[str, Callable[[Tensor], Tensor]]:
 
     layers = [through(layer) for layer in encoder_layers(model)]
     steps = [lambda features: host.feature_projection(features)[0], embed, *layers, head]
-    return dict(zip(stage_names(len(layers))[1:], steps, strict=True))
+    return dict(zip(tap_names(len(layers))[1:], steps, strict=True))
 
 
 def _require_near(clip: str, stage: str, expected: np.ndarray, found: np.ndarray) -> None:

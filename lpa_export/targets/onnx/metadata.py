@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.formats.bundle import SCHEMA_VERSION
+from lpa_export.formats.manifest import METADATA_SCHEMA
 from lpa_export.hosts.frames import FrameArithmetic
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def add_metadata(
         "normalisation": normalisation,
         "model": checkpoint.name,
         "precision": precision,
-        "lpa_bundle_schema": str(SCHEMA_VERSION),
+        "lpa_bundle_schema": str(METADATA_SCHEMA),
     }
     del model.metadata_props[:]
     for key in sorted(entries):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lpa_export.formats.manifest import Normalisation, Port, Tap
+from lpa_export.formats.schemes import scheme_named
 from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic
 from lpa_export.targets import Job, Written
-from lpa_export.targets.graph import HardModel, require_plain, stage_kinds
+from lpa_export.targets.graph import HardModel, require_plain, tap_kinds
 from lpa_export.targets.onnx.lower import OUTPUTS, lower, stage_tensor
 from lpa_export.targets.onnx.metadata import add_metadata
 from lpa_export.targets.onnx.optimise import optimise
@@ -36,7 +38,7 @@ _TOOLS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 class OnnxTarget:
     """`model.onnx` for ONNX Runtime, any batch and any length."""
 
-    precisions = ("fp32", "int8")
+    schemes = (scheme_named("fp32"), scheme_named("int8"))
 
     def check(self, checkpoint: Checkpoint, settings: TargetSettings) -> None:
         """Raise LpaError for a wav2vec2 with adapters."""
@@ -56,12 +58,12 @@ class OnnxTarget:
         job.announce("comparing the graph with the model")
         require_equal(graph, job.clips)
         hide_stages(graph)
-        if job.precision == "int8":
+        if job.scheme.weights == "int8":
             job.announce("quantising the weights")
             graph = quantise(graph, folder)
             require_sound(graph, job.clips)
         normalisation = _normalisation(checkpoint)
-        add_metadata(graph, checkpoint, normalisation["kind"], job.precision)
+        add_metadata(graph, checkpoint, normalisation.kind, job.scheme.name)
         (folder / ARTIFACT).write_bytes(graph.SerializeToString(deterministic=True))
         return _describe(checkpoint, normalisation)
 
@@ -73,36 +75,34 @@ def hide_stages(graph: onnx.ModelProto) -> None:
     graph.graph.output.extend(outputs)
 
 
-def _normalisation(checkpoint: Checkpoint) -> dict[str, Any]:
+def _normalisation(checkpoint: Checkpoint) -> Normalisation:
     if not checkpoint.do_normalize:
-        return {"kind": "none", "where": "graph", "epsilon": 0.0}
-    return {
-        "kind": "zero_mean_unit_variance",
-        "where": "graph",
-        "epsilon": NORMALISATION_EPSILON,
-    }
+        return Normalisation(kind="none", where="graph")
+    return Normalisation(
+        kind="zero_mean_unit_variance", where="graph", epsilon=NORMALISATION_EPSILON
+    )
 
 
-def _describe(checkpoint: Checkpoint, normalisation: dict[str, Any]) -> Written:
+def _describe(checkpoint: Checkpoint, normalisation: Normalisation) -> Written:
     return Written(
         artifacts=(ARTIFACT,),
         lowering=LOWERING if checkpoint.replaced else {},
         normalisation=normalisation,
         inputs=(
-            {"name": "waveform", "dtype": "float32", "shape": ["batch", "samples"]},
-            {"name": "lengths", "dtype": "int64", "shape": ["batch"]},
+            Port(name="waveform", dtype="float32", shape=("batch", "samples")),
+            Port(name="lengths", dtype="int64", shape=("batch",)),
         ),
         outputs=(
-            {
-                "name": "logits",
-                "dtype": "float32",
-                "shape": ["batch", "frames", len(checkpoint.vocabulary)],
-            },
-            {"name": "frame_lengths", "dtype": "int64", "shape": ["batch"]},
+            Port(
+                name="logits",
+                dtype="float32",
+                shape=("batch", "frames", len(checkpoint.vocabulary)),
+            ),
+            Port(name="frame_lengths", dtype="int64", shape=("batch",)),
         ),
-        stages=tuple(
-            {"name": name, "kind": kind, "tensor": stage_tensor(name)}
-            for name, kind in stage_kinds(checkpoint).items()
+        taps=tuple(
+            Tap(name=name, kind=kind, tensor=stage_tensor(name))
+            for name, kind in tap_kinds(checkpoint).items()
         ),
         buckets=None,
         tools={name: version(name) for name in _TOOLS},

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.golden import GoldenClip
 from lpa_export.measures.arrays import psnr
-from lpa_export.targets.golden import GoldenClip
 from lpa_export.targets.onnx.lower import stage_tensor
 from lpa_export.targets.onnx.session import open_session, run_clip
 
@@ -38,10 +38,10 @@ def require_equal(model: onnx.ModelProto, clips: Sequence[GoldenClip]) -> None:
     names = [output.name for output in model.graph.output]
     session = open_session(_taken_apart(model), threads=1)
     for clip in clips:
-        given = {_given(stage_tensor(stage)): values for stage, values in clip.stages.items()}
+        given = {_given(stage_tensor(stage)): values for stage, values in clip.taps.items()}
         del given[_given("logits")]
         found = run_clip(session, names, clip.waveform, given)
-        for stage, expected in clip.stages.items():
+        for stage, expected in clip.taps.items():
             level = _level(expected, found[stage_tensor(stage)])
             if not level >= SELF_CHECK_DB:
                 raise LpaError(
@@ -59,7 +59,7 @@ def require_sound(model: onnx.ModelProto, clips: Sequence[GoldenClip]) -> None:
     session = open_session(model, threads=1)
     for clip in clips:
         logits = run_clip(session, ["logits"], clip.waveform)["logits"]
-        expected = clip.stages["logits"]
+        expected = clip.taps["logits"]
         if logits.shape != expected.shape or not np.isfinite(logits).all():
             raise LpaError(
                 f"the quantised graph is broken: logits of clip {clip.id} must be finite and of "

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.formats.golden import GoldenClip
 from lpa_export.formats.recipe import CoremlSettings
+from lpa_export.formats.schemes import scheme_named
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets import Job, Written
 from lpa_export.targets.coreml.target import CoremlTarget
-from lpa_export.targets.golden import GoldenClip
 
 Make = Callable[..., Any]
 SHORT, LONG = 1.2, 2.4
@@ -42,18 +43,22 @@ def golden(speech: Make) -> Callable[[Checkpoint], tuple[GoldenClip, ...]]:
 
     def make(checkpoint: Checkpoint) -> tuple[GoldenClip, ...]:
         waveform = speech(14_400)
-        return (GoldenClip("clip", "", waveform, TorchReference(checkpoint).stages(waveform), ""),)
+        return (GoldenClip("clip", "", waveform, TorchReference(checkpoint).taps(waveform), ""),)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def write_coreml(golden: Make) -> Callable[..., Exported]:
-    """`write_coreml(checkpoint, folder, precision, **settings)`: the target's own files."""
+    """`write_coreml(checkpoint, folder, scheme, **settings)`: the target's own files."""
 
-    def write(checkpoint: Checkpoint, folder: Path, precision: str, **settings: Any) -> Exported:
+    def write(checkpoint: Checkpoint, folder: Path, scheme: str, **settings: Any) -> Exported:
         job = Job(
-            checkpoint, precision, CoremlSettings(**settings), golden(checkpoint), lambda _: None
+            checkpoint,
+            scheme_named(scheme),
+            CoremlSettings(**settings),
+            golden(checkpoint),
+            lambda _: None,
         )
         return Exported(checkpoint, folder, CoremlTarget().write(job, folder))
 
@@ -64,16 +69,16 @@ def write_coreml(golden: Make) -> Callable[..., Exported]:
 def exported(
     make_checkpoint: Make, write_coreml: Make, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Exported]:
-    """`exported(norm, precision, **settings)`: such a bundle, made at the first call."""
+    """`exported(norm, scheme, **settings)`: such a bundle, made at the first call."""
 
     @functools.cache
-    def made(norm: str, precision: str, settings: tuple[tuple[str, Any], ...]) -> Exported:
+    def made(norm: str, scheme: str, settings: tuple[tuple[str, Any], ...]) -> Exported:
         folder = tmp_path_factory.mktemp("coreml")
-        result: Exported = write_coreml(make_checkpoint(norm), folder, precision, **dict(settings))
+        result: Exported = write_coreml(make_checkpoint(norm), folder, scheme, **dict(settings))
         return result
 
-    def make(norm: str = "pre", precision: str = "fp16", **settings: Any) -> Exported:
-        return made(norm, precision, tuple(sorted(({"buckets": (SHORT, LONG)} | settings).items())))
+    def make(norm: str = "pre", scheme: str = "fp16", **settings: Any) -> Exported:
+        return made(norm, scheme, tuple(sorted(({"buckets": (SHORT, LONG)} | settings).items())))
 
     return make
 

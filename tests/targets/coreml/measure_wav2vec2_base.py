@@ -23,6 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lpa_export.formats.schemes import scheme_named
+
 REPLACED = (0, 1, 2, 3, 4, 5, 6, 7)
 PLAIN_SECONDS = 10.0
 
@@ -81,7 +83,11 @@ def _export(out: str, *buckets: str) -> dict[str, Any]:
     steps: list[tuple[str, float]] = []
     started = time.monotonic(), time.process_time()
     job = Job(
-        checkpoint, "fp16", settings, clips, lambda step: steps.append((step, time.monotonic()))
+        checkpoint,
+        scheme_named("fp16"),
+        settings,
+        clips,
+        lambda step: steps.append((step, time.monotonic())),
     )
     written = CoremlTarget().write(job, Path(out))
     ended = time.monotonic()

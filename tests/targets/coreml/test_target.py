@@ -47,13 +47,13 @@ def _run_split(
     made: Any, waveform: np.ndarray, arithmetic: Arithmetic, taps: tuple[str, ...] = ()
 ) -> dict[str, np.ndarray]:
     """Outputs and taps of the smallest bucket, valid frames only, (frames, width)."""
-    place = made.written.runtime["encoders"][0]
+    place = made.written.runtime.encoders[0]
     front_end = Evaluator(
         load_package(made.folder / "frontend.mlpackage"), function="main", arithmetic=arithmetic
     )
     encoder = Evaluator(
-        load_package(made.folder / place["package"]),
-        function=place["function"],
+        load_package(made.folder / place.package),
+        function=place.function,
         arithmetic=arithmetic,
     )
     projected = front_end.run({"waveform": waveform[None]})["projected"]
@@ -69,18 +69,18 @@ def _run_split(
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_the_programs_compute_the_model(exported: Make, speech: Make, norm: str) -> None:
     made, waveform = exported(norm), speech(15_000)
-    expected = TorchReference(made.checkpoint).stages(waveform)
-    encoder_stages = [s for s in made.written.stages if s["where"] == "encoder"]
-    taps = tuple(stage["tensor"] for stage in encoder_stages)
+    expected = TorchReference(made.checkpoint).taps(waveform)
+    encoder_stages = [tap for tap in made.written.taps if tap.where == "encoder"]
+    taps = tuple(stage.tensor for stage in encoder_stages)
     found = _run_split(made, waveform, Arithmetic.FP32, taps)
     for stage in encoder_stages:
         # Weights are float16, and may move an edge.
-        assert psnr(expected[stage["name"]], found[stage["tensor"]]) > 35, stage["name"]
+        assert psnr(expected[stage.name], found[stage.tensor]) > 35, stage.name
     assert (found["logits"].argmax(1) == expected["logits"].argmax(1)).mean() > 0.95
 
 
 def test_float32_programs_are_equal_to_the_model(exported: Make, speech: Make) -> None:
-    made = exported(precision="fp32", buckets=(1.2,), deployment_target="iOS17")
+    made = exported(scheme="fp32", buckets=(1.2,), deployment_target="iOS17")
     waveform = speech(15_000)
     logits = _run_split(made, waveform, Arithmetic.FP32)["logits"]
     assert psnr(TorchReference(made.checkpoint).logits(waveform), logits) > 70
@@ -88,13 +88,13 @@ def test_float32_programs_are_equal_to_the_model(exported: Make, speech: Make) -
 
 def test_whole_programs_are_equal_to_the_model(exported: Make, speech: Make) -> None:
     made = exported("post", "fp32", buckets=(1.2,), layout="whole")
-    (place,) = made.written.runtime["encoders"]
+    (place,) = made.written.runtime.encoders
     evaluator = Evaluator(
-        load_package(made.folder / place["package"]),
-        function=place["function"],
+        load_package(made.folder / place.package),
+        function=place.function,
         arithmetic=Arithmetic.FP32,
     )
-    waveform = np.zeros((1, place["max_samples"]), np.float32)
+    waveform = np.zeros((1, made.written.buckets[0].samples), np.float32)
     waveform[0, :9_001] = speech(9_001)
     samples = np.array([9_001], np.float32)
     logits = evaluator.run({"waveform": waveform, "samples": samples})["logits"]
@@ -141,7 +141,7 @@ def test_inputs_and_outputs_are_those_of_the_manifest(exported: Make) -> None:
         "waveform",
         "projected",
     ]
-    assert made.written.runtime["frontend"]["max_samples"] == (
+    assert made.written.buckets[-1].samples == (
         front_end.input[0].type.multiArrayType.shapeRange.sizeRanges[1].upperBound
     )
     encoder = made.specification("encoder.mlpackage").description
@@ -158,9 +158,9 @@ def test_stages_are_values_of_the_programs_under_their_names(exported: Make) -> 
         "frontend": _values(made.folder / "frontend.mlpackage", "main"),
         "encoder": _values(made.folder / "encoder.mlpackage", FUNCTIONS[1]),
     }
-    assert len(made.written.stages) == 7
-    for stage in made.written.stages:
-        assert stage["tensor"] in values[stage["where"]], stage["name"]
+    assert len(made.written.taps) == 7
+    for stage in made.written.taps:
+        assert stage.tensor in values[stage.where], stage.name
 
 
 def _values(package: Path, function: str) -> set[str]:
@@ -222,16 +222,16 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("precision", ["fp16", "palette4"])
-def test_functions_share_their_weights(exported: Make, precision: str) -> None:
-    both = _weights(exported(precision=precision).folder / "encoder.mlpackage")
-    one = _weights(exported(precision=precision, buckets=(1.2,)).folder / "encoder.mlpackage")
+@pytest.mark.parametrize("scheme", ["fp16", "palette4"])
+def test_functions_share_their_weights(exported: Make, scheme: str) -> None:
+    both = _weights(exported(scheme=scheme).folder / "encoder.mlpackage")
+    one = _weights(exported(scheme=scheme, buckets=(1.2,)).folder / "encoder.mlpackage")
     # What the second has of its own are its stored masks.
     assert both < 1.5 * one
 
 
 @pytest.mark.parametrize(
-    ("precision", "target", "kind"),
+    ("scheme", "target", "kind"),
     [
         ("int8", "iOS18", "constexpr_blockwise_shift_scale"),
         ("palette4", "iOS18", "constexpr_lut_to_dense"),
@@ -239,27 +239,27 @@ def test_functions_share_their_weights(exported: Make, precision: str) -> None:
     ],
 )
 def test_only_weights_of_convolutions_are_compressed(
-    exported: Make, precision: str, target: str, kind: str
+    exported: Make, scheme: str, target: str, kind: str
 ) -> None:
-    made = exported(precision=precision, deployment_target=target, buckets=(1.2,))
-    (place,) = made.written.runtime["encoders"]
-    package = load_package(made.folder / place["package"])
-    operations = package.functions[place["function"]].operations
+    made = exported(scheme=scheme, deployment_target=target, buckets=(1.2,))
+    (place,) = made.written.runtime.encoders
+    package = load_package(made.folder / place.package)
+    operations = package.functions[place.function].operations
     compressed = [op for op in operations if op.op_type == kind]
     assert compressed
     for op in compressed:
         (user,) = op.outputs[0].child_ops
         assert user.op_type == "conv" and user.weight is op.outputs[0]
     scopes = json.loads((made.folder / SCOPES).read_text("utf-8"))
-    path = scopes[f"{place['package']}/{place['function']}"]
+    path = scopes[f"{place.package}/{place.function}"]
     users = {path[op.outputs[0].child_ops[0].outputs[0].name] for op in compressed}
     assert not any(name.endswith(("head", "controls", "edges")) for name in users)
 
 
 def test_ios17_has_a_package_per_bucket(exported: Make) -> None:
-    made = exported(precision="palette4", deployment_target="iOS17", buckets=(1.2,))
+    made = exported(scheme="palette4", deployment_target="iOS17", buckets=(1.2,))
     assert made.written.artifacts == ("frontend.mlpackage", "encoder_64.mlpackage")
-    assert made.written.runtime["encoders"][0]["function"] == "main"
+    assert made.written.runtime.encoders[0].function == "main"
     assert not made.specification("encoder_64.mlpackage").description.functions
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.formats.golden import GoldenClip
 from lpa_export.formats.recipe import ExecutorchSettings
+from lpa_export.formats.schemes import scheme_named
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets import Job, Written
 from lpa_export.targets.executorch.target import ExecutorchTarget
-from lpa_export.targets.golden import GoldenClip
 
 Make = Callable[..., Any]
 
@@ -30,15 +31,21 @@ class Exported:
 
 @pytest.fixture(scope="session")
 def job(speech: Make) -> Make:
-    """`job(checkpoint, precision, **settings)`: an export with two clips of noise."""
+    """`job(checkpoint, scheme, **settings)`: an export with two clips of noise."""
 
-    def make(checkpoint: Checkpoint, precision: str = "fp32", **settings: Any) -> Job:
+    def make(checkpoint: Checkpoint, scheme: str = "fp32", **settings: Any) -> Job:
         reference = TorchReference(checkpoint)
         clips = tuple(
-            GoldenClip(name, "", waveform, reference.stages(waveform), "")
+            GoldenClip(name, "", waveform, reference.taps(waveform), "")
             for name, waveform in (("short", speech(9_000, 1)), ("long", speech(17_000)))
         )
-        return Job(checkpoint, precision, ExecutorchSettings(**settings), clips, lambda step: None)
+        return Job(
+            checkpoint,
+            scheme_named(scheme),
+            ExecutorchSettings(**settings),
+            clips,
+            lambda step: None,
+        )
 
     return make
 
@@ -47,24 +54,24 @@ def job(speech: Make) -> Make:
 def exported(
     make_checkpoint: Make, job: Make, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Exported]:
-    """`exported(backend, precision, norm, buckets)`: such a bundle, made at the first call."""
+    """`exported(backend, scheme, norm, buckets)`: such a bundle, made at the first call."""
 
     @functools.cache
-    def made(backend: str, precision: str, norm: str, buckets: tuple[float, ...]) -> Exported:
+    def made(backend: str, scheme: str, norm: str, buckets: tuple[float, ...]) -> Exported:
         # Only XNNPACK is cut differently beside attention.
         layers = 2 if backend == "xnnpack" else 1
         checkpoint = make_checkpoint(norm, (0,), num_hidden_layers=layers)
-        folder = tmp_path_factory.mktemp(f"{backend}-{precision}")
-        request = job(checkpoint, precision, backend=backend, buckets=buckets)
+        folder = tmp_path_factory.mktemp(f"{backend}-{scheme}")
+        request = job(checkpoint, scheme, backend=backend, buckets=buckets)
         return Exported(checkpoint, folder, ExecutorchTarget().write(request, folder))
 
     def make(
         backend: str = "xnnpack",
-        precision: str = "fp32",
+        scheme: str = "fp32",
         norm: str = "post",
         buckets: tuple[float, ...] = (12.0,),
     ) -> Exported:
-        return made(backend, precision, norm, buckets)
+        return made(backend, scheme, norm, buckets)
 
     return make
 

@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lpa_export.formats.schemes import scheme_named
+
 SECONDS = (5.0, 10.0, 30.0)
 REPETITIONS = 4
 FOLDER = "build/lowerings"
@@ -84,7 +86,7 @@ def _export(checkpoint: str, lowering: str, out: str) -> dict[str, Any]:
     settings = ExecutorchSettings(lowering=lowering, buckets=SECONDS)  # type: ignore[arg-type]
     clips = golden_clips(loaded)
     started = time.process_time()
-    job = Job(loaded, "fp32", settings, clips, lambda step: None)
+    job = Job(loaded, scheme_named("fp32"), settings, clips, lambda step: None)
     written = ExecutorchTarget().write(job, Path(out))
     spent = time.process_time() - started
     described = json.loads((Path(out) / "delegation.json").read_text("utf-8"))

@@ -11,6 +11,7 @@ import pytest
 from lpa_export.errors import LpaError
 from lpa_export.formats.recipe import ExecutorchSettings
 from lpa_export.hosts.frames import FrameArithmetic
+from lpa_export.runtimes.executorch.section import ExecutorchRuntime
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.executorch.programs import any_length
 from lpa_export.targets.executorch.target import ExecutorchTarget
@@ -23,14 +24,14 @@ def test_core_ml_is_written_here_with_a_method_per_bucket(exported: Make) -> Non
     made = exported("coreml", "fp32", "pre", (1.0, 2.0))
     runtime = made.written.runtime
     frames = FrameArithmetic.of(made.checkpoint.model.config)
-    assert runtime["dynamic"] is False
-    assert [bucket["frames"] for bucket in runtime["buckets"]] == [
+    assert [bucket.frames for bucket in made.written.buckets] == [
         frames.frames(16_000),
         frames.frames(32_000),
     ]
-    assert runtime["delegates"]["CoreMLBackend"] >= 1
+    assert len(runtime.methods) == 2
+    assert runtime.delegates["CoreMLBackend"] >= 1
     assert (made.folder / "model.pte").stat().st_size > 100_000
-    assert made.written.buckets == (1.0, 2.0)
+    assert [bucket.seconds for bucket in made.written.buckets] == [1.0, 2.0]
 
 
 def test_core_ml_takes_all_products_and_convolutions(exported: Make) -> None:
@@ -45,7 +46,7 @@ def test_other_accelerators_are_written_here_too(
     exported: Make, backend: str, delegate: str
 ) -> None:
     made = exported(backend, "fp32", "pre", (1.0,))
-    assert made.written.runtime["delegates"][f"{delegate}Backend"] >= 1
+    assert made.written.runtime.delegates[f"{delegate}Backend"] >= 1
 
 
 def test_a_bucket_in_the_runtime_gives_the_references_logits(
@@ -54,11 +55,12 @@ def test_a_bucket_in_the_runtime_gives_the_references_logits(
     checkpoint = make_checkpoint("post", (0,), num_hidden_layers=1)
     settings = {"lowering": "local_dense_mask", "buckets": (1.5,)}
     written = ExecutorchTarget().write(job(checkpoint, **settings), tmp_path)
-    (bucket,) = written.runtime["buckets"]
-    padded = np.zeros((1, bucket["samples"]), np.float32)
+    assert written.buckets and isinstance(written.runtime, ExecutorchRuntime)
+    (bucket,), (method,) = written.buckets, written.runtime.methods
+    padded = np.zeros((1, bucket.samples), np.float32)
     padded[0, :9_001] = noise(9_001)
     inputs = [padded, np.array([9_001], np.int32)]
-    found = run_program(tmp_path / "model.pte", bucket["method"], {"clip": inputs})["clip"][0][0]
+    found = run_program(tmp_path / "model.pte", method, {"clip": inputs})["clip"][0][0]
     expected = TorchReference(checkpoint).logits(padded[0, :9_001])
     np.testing.assert_allclose(found[: len(expected)], expected, atol=2e-4)
 

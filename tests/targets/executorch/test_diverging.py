@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from lpa_validate.command import main as validate_main
 
-from lpa_export.formats.bundle import write_manifest
-from lpa_export.formats.gates import GATES
+from lpa_export.formats.bundle import open_bundle
 from lpa_export.formats.recipe import ExecutorchSettings
+from lpa_export.formats.schemes import SCHEMES
 from lpa_export.targets.assemble import BundleRequest, write_bundle
 from lpa_export.targets.executorch.target import ExecutorchTarget
+from tests.manifests import restated
 
 Make = Callable[..., Any]
 
@@ -30,23 +31,22 @@ def bundle(make_checkpoint: Make, tmp_path_factory: pytest.TempPathFactory) -> t
     """A checkpoint of two layers, and its bundle."""
     checkpoint = make_checkpoint("post", (0,), num_hidden_layers=2)
     folder = tmp_path_factory.mktemp("diverging") / "bundle"
-    settings = ExecutorchSettings(backend="portable")
-    request = BundleRequest("executorch", "fp32", settings, checkpoint, False, GATES["fp32"])
+    settings, spec = ExecutorchSettings(backend="portable"), SCHEMES["fp32"]
+    request = BundleRequest("executorch", spec.scheme, settings, checkpoint, False, spec.gates)
     write_bundle(ExecutorchTarget(), request, folder, overwrite=False, announce=lambda step: None)
     return checkpoint, folder
 
 
-def test_the_layer_whose_weights_are_wrong_is_the_first_diverging_stage(
+def test_the_layer_whose_weights_are_wrong_is_the_first_diverging_tap(
     bundle: tuple[Any, Path],
 ) -> None:
     checkpoint, folder = bundle
-    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     layer = checkpoint.model.wav2vec2.encoder.layers[1]
     _spoil(folder / "model.pte", layer.feed_forward.output_dense.weight.detach().numpy())
-    write_manifest(folder, manifest)
+    restated(open_bundle(folder))
     arguments = ["--target", "executorch", "--bundle", str(folder), "--checks", "parity"]
     assert validate_main(arguments) == 1
     report = json.loads((folder / "report.json").read_text("utf-8"))
     (parity,) = report["checks"]
     assert parity["status"] == "fail"
-    assert "first diverging stage: encoder.layers.1 (" in parity["reason"]
+    assert "first diverging tap: encoder.layers.1 (" in parity["reason"]

@@ -33,7 +33,7 @@ def test_every_stage_is_the_references(
     checkpoint = make_checkpoint(norm, (0, 2))
     arithmetic = FrameArithmetic.of(checkpoint.model.config)
     waveform = noise(arithmetic.receptive_field + (frames - 1) * arithmetic.hop + 7)
-    expected = TorchReference(checkpoint).stages(waveform)
+    expected = TorchReference(checkpoint).taps(waveform)
     found = _stages(checkpoint, waveform)
     assert list(found) == list(expected)
     for name in expected:

@@ -28,7 +28,7 @@ def test_every_length_gives_the_references_logits(
     exported: Make, noise: Make, backend: str
 ) -> None:
     made = exported(backend)
-    shortest = made.written.runtime["min_samples"]
+    shortest = made.written.runtime.min_samples
     lengths = (shortest, shortest + 319, shortest + 320, 12 * 16_000, 33_333, 16_000)
     waveforms = {str(samples): noise(samples) for samples in lengths}
     found = run_program(
@@ -48,8 +48,8 @@ def test_the_second_method_gives_every_stage_and_costs_no_second_copy_of_the_wei
     made = exported()
     waveform = noise(16_000)
     values = run_program(made.folder / "model.pte", "stages", {"clip": [waveform[None]]})["clip"]
-    expected = TorchReference(made.checkpoint).stages(waveform)
-    assert [stage["name"] for stage in made.written.stages] == list(expected)
+    expected = TorchReference(made.checkpoint).taps(waveform)
+    assert [tap.name for tap in made.written.taps] == list(expected)
     for (name, stage), value in zip(expected.items(), values, strict=True):
         np.testing.assert_allclose(value[0], stage, atol=1e-4 * np.abs(stage).max(), err_msg=name)
     weights = sum(node["weight_bytes"] for node in _nodes(made))
@@ -65,7 +65,7 @@ def test_all_products_and_convolutions_are_delegated(exported: Make) -> None:
 
 def test_each_lpa_layer_costs_one_cut_and_nothing_else_does(exported: Make) -> None:
     # One of two layers is LPA.
-    assert exported().written.runtime["delegates"] == {"XnnpackBackend": 2}
+    assert exported().written.runtime.delegates == {"XnnpackBackend": 2}
 
 
 def test_what_stays_outside_is_windows_prefix_sums_and_the_norm_of_the_waveform(

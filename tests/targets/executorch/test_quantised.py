@@ -12,7 +12,7 @@ Make = Callable[..., Any]
 
 
 def test_logits_are_finite_and_near_at_every_length(exported: Make, noise: Make) -> None:
-    made = exported(precision="int8")
+    made = exported(scheme="int8")
     waveforms = {str(samples): noise(samples) for samples in (1_040, 16_000, 40_001)}
     found = run_program(
         made.folder / "model.pte",
@@ -25,7 +25,7 @@ def test_logits_are_finite_and_near_at_every_length(exported: Make, noise: Make)
 
 
 def test_large_weights_are_int8_and_delegated(exported: Make) -> None:
-    made = exported(precision="int8")
+    made = exported(scheme="int8")
     described = json.loads((made.folder / "delegation.json").read_text("utf-8"))
     nodes = described["methods"]["forward"]["nodes"]
     assert not [node for node in nodes if node["macs"] and node["delegate"] is None]
@@ -36,7 +36,7 @@ def test_large_weights_are_int8_and_delegated(exported: Make) -> None:
     assert (made.folder / "model.pte").stat().st_size < floats.stat().st_size
 
 
-def test_the_manifest_offers_no_stages(exported: Make) -> None:
-    written = exported(precision="int8").written
-    assert written.runtime["stages_method"] is None
-    assert [stage["name"] for stage in written.stages] == ["logits"]
+def test_the_manifest_offers_the_logits_alone(exported: Make) -> None:
+    written = exported(scheme="int8").written
+    assert written.runtime.taps_method is None
+    assert [tap.name for tap in written.taps] == ["logits"]

@@ -21,7 +21,7 @@ Make = Callable[..., Any]
 def test_the_registry_gives_the_target() -> None:
     target = load_target("executorch")
     assert isinstance(target, ExecutorchTarget)
-    assert target.precisions[0] == "fp32"
+    assert target.schemes[0].name == "fp32"
 
 
 @pytest.mark.parametrize("name", known_backends())

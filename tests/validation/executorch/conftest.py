@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from torch.export import Dim, export
 
 from lpa_export.formats.bundle import Bundle, open_bundle, write_manifest
+from lpa_export.formats.manifest import Bucket, Frames, Manifest, Port, Tap, VocabularyEntry
+from lpa_export.formats.schemes import SCHEMES
 from lpa_export.runtimes import Array
 from lpa_export.runtimes.executorch.process import Worker
+from tests.manifests import stated
 
 KERNEL, HOP, WIDTH, VOCABULARY = 400, 160, 6, 5
 MOST = 16_000
@@ -34,10 +37,10 @@ METADATA = {
     "hop": HOP,
     "receptive_field": KERNEL,
 }
-STAGES = [
-    {"name": "features", "kind": "frontend", "tensor": "stage.features"},
-    {"name": "logits", "kind": "head", "tensor": "logits"},
-]
+TAPS = (
+    Tap(name="features", kind="frontend", tensor="stage.features"),
+    Tap(name="logits", kind="head", tensor="logits"),
+)
 
 
 class Recogniser(nn.Module):
@@ -232,30 +235,20 @@ def runtime(**changes: Any) -> dict[str, Any]:
         "backend": "xnnpack",
         "program": "model.pte",
         "bundled": None,
-        "dynamic": True,
+        "delegation": "delegation.json",
+        "delegates": {"XnnpackBackend": 1},
+        "lowering": "prefix_sum",
+        "methods": ["forward"],
+        "taps_method": "stages",
         "min_samples": KERNEL,
         "max_samples": MOST,
-        "method": "forward",
-        "inputs": [{"name": "waveform", "dtype": "float32", "shape": [1, "samples"]}],
-        "stages_method": "stages",
-        "buckets": None,
-        "delegation": "delegation.json",
     } | changes
 
 
 def in_buckets(*samples: int, **changes: Any) -> dict[str, Any]:
-    """The section for a program with one method per length."""
-    return runtime(
-        dynamic=False,
-        method=None,
-        stages_method=None,
-        inputs=[{"name": "waveform"}, {"name": "lengths", "dtype": "int32"}],
-        buckets=[
-            {"method": f"bucket_{n}", "samples": n, "frames": (n - KERNEL) // HOP + 1}
-            for n in samples
-        ],
-        **changes,
-    )
+    """The section for a program with one method per length, which its name says."""
+    methods = [f"bucket_{n}" for n in samples]
+    return runtime(methods=methods, taps_method=None, max_samples=samples[-1], **changes)
 
 
 @pytest.fixture
@@ -267,7 +260,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Bundle]:
         section: dict[str, Any] | None = None,
         *,
         delegation: Any = None,
-        precision: str = "fp32",
+        scheme: str = "fp32",
         files: dict[str, bytes] | None = None,
         name: str = "bundle",
     ) -> Bundle:
@@ -279,30 +272,31 @@ def make_bundle(tmp_path: Path) -> Callable[..., Bundle]:
         for path, content in (files or {}).items():
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_bytes(content)
-        write_manifest(folder, _manifest(runtime() if section is None else section, precision))
+        write_manifest(folder, _manifest(runtime() if section is None else section, scheme))
         return open_bundle(folder)
 
     return make
 
 
-def _manifest(section: dict[str, Any], precision: str) -> dict[str, Any]:
-    return {
-        "artifacts": ["model.pte"],
-        "checkpoint": {"name": "small", "sha256": "ab" * 32, "shipped": False},
-        "frames": {"hop": HOP, "receptive_field": KERNEL},
-        "gates": {
-            "psnr_db": 90.0,
-            "psnr_flag_db": None,
-            "argmax_agreement": 0.999,
-            "padding_psnr_db": 60.0,
-            "wer_difference_points": 0.0,
-        },
-        "model": "small",
-        "normalisation": {"kind": "none", "where": "graph"},
-        "precision": precision,
-        "runtime": section,
-        "sample_rate": 16_000,
-        "stages": STAGES,
-        "target": "executorch",
-        "vocabulary": {"blank_id": 0, "size": len(TOKENS), "word_delimiter": "|"},
-    }
+def _manifest(section: dict[str, Any], scheme: str) -> Manifest:
+    waveform = Port(name="waveform", dtype="float32", shape=(1, "samples"))
+    lengths = Port(name="lengths", dtype="int32", shape=(1,))
+    buckets = [int(m.removeprefix("bucket_")) for m in section["methods"] if "bucket" in m]
+    return stated(
+        scheme,
+        artifacts=("model.pte",),
+        target="executorch",
+        model="small",
+        frames=Frames(kernels=(KERNEL,), strides=(HOP,), hop=HOP, receptive_field=KERNEL),
+        gates=SCHEMES["fp32"].gates,
+        inputs=(waveform, lengths) if buckets else (waveform,),
+        buckets=tuple(
+            Bucket(frames=(n - KERNEL) // HOP + 1, samples=n, seconds=n / 16_000) for n in buckets
+        )
+        or None,
+        runtime=section,
+        taps=TAPS,
+        vocabulary=VocabularyEntry(
+            size=len(TOKENS), blank_id=0, word_delimiter="|", file="tokens.txt"
+        ),
+    )

@@ -117,7 +117,7 @@ def test_without_executorch_validating_gives_the_line_to_install_it(
     [
         (("--backend", "ethos"), "unknown ExecuTorch backend 'ethos'"),
         (("--backend", "mlx"), "build executorch 1.4.1 from source"),
-        (("--quantize", "int8-weights"), "has no such precision; known: fp32, int8"),
+        (("--quantize", "int8-weights"), "has no such scheme; known: fp32, int8"),
     ],
 )
 def test_an_export_that_cannot_be_is_one_line(

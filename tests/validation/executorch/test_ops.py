@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from lpa_validate.checks.executorch_ops import check_ops
 from lpa_validate.checks.replay import check_replay
 from lpa_validate.evaluation import Validation
 from lpa_validate.renderers.executorch import lines
 from lpa_validate.report import Check
+from msgspec.structs import replace
 
 from lpa_export.formats.bundle import Bundle
-from lpa_export.formats.gates import Gates
 from lpa_export.runtimes import ArtifactError, executorch
 from lpa_export.runtimes.executorch.process import Worker
 
@@ -55,7 +56,7 @@ def statement(*nodes: Any, method: str = "forward", **changes: Any) -> dict[str,
 def opened(bundle: Bundle, **gates: Any) -> Validation:
     return Validation(
         bundle=bundle,
-        gates=Gates(**{**bundle.manifest["gates"], **gates}),
+        gates=replace(bundle.manifest.gates, **gates),
         tokens=None,
         runner=None,
         runner_problem="not opened here",
@@ -151,7 +152,7 @@ def test_a_statement_that_the_program_belies_fails(
 
 
 @pytest.mark.parametrize(
-    ("precision", "backend", "status"),
+    ("scheme", "backend", "status"),
     [
         ("fp32", "xnnpack", "fail"),
         ("int8", "xnnpack", "fail"),
@@ -159,14 +160,14 @@ def test_a_statement_that_the_program_belies_fails(
     ],
 )
 def test_a_linear_layer_outside_fails_where_xnnpack_has_to_take_all(
-    programs: Programs, make_bundle: Make, precision: str, backend: str, status: str
+    programs: Programs, make_bundle: Make, scheme: str, backend: str, status: str
 ) -> None:
     left_out = {**LINEAR, "delegate": None, "name": "second", "macs": LINEAR["macs"]}
     bundle = make_bundle(
         programs.summed,
         runtime(backend=backend),
         delegation=statement(LINEAR, left_out, CUMSUM),
-        precision=precision,
+        scheme=scheme,
     )
     ops = ops_of(bundle)
     failed = {figure.name for figure in ops.figures if figure.failed}
@@ -215,19 +216,21 @@ def test_a_missing_statement_is_an_artifact_error(
 
 def golden(name: str, logits: Any) -> dict[str, bytes]:
     """The files of one golden clip, as an export writes them."""
-    stream = io.BytesIO()
+    stream, audio = io.BytesIO(), io.BytesIO()
     np.save(stream, logits)
+    soundfile.write(audio, np.zeros(4_000), 16_000, format="FLAC")
     index = [
         {
             "id": name,
             "audio": f"golden/{name}.flac",
             "transcript": "A",
-            "stages": {"logits": f"golden/{name}.npy"},
+            "text": "A",
+            "taps": {"logits": f"golden/{name}.npy"},
         }
     ]
     return {
         "golden/index.json": json.dumps(index).encode(),
-        f"golden/{name}.flac": b"unread",
+        f"golden/{name}.flac": audio.getvalue(),
         f"golden/{name}.npy": stream.getvalue(),
     }
 

@@ -33,7 +33,7 @@ def test_stages_come_from_their_own_method_in_the_manifests_order(
     programs: Programs, make_bundle: Make
 ) -> None:
     runner = ExecutorchRunner(make_bundle(programs.dynamic))
-    found = runner.stages(noise(4_000))
+    found = runner.taps(noise(4_000))
     assert runner.values == {"stage.features", "logits"}
     assert list(found) == ["features", "logits"]
     weights = programs.model.filters.weight.detach().numpy()[:, 0, 0].astype(np.float64)
@@ -119,8 +119,8 @@ def test_without_executorch_the_line_to_install_it_is_given(
     [
         {"dynamic": 1},
         {"min_samples": "none"},
-        {"dynamic": False, "buckets": []},
-        {"dynamic": False, "buckets": [{"method": "forward"}]},
+        {"methods": ()},
+        {"methods": ("forward", "forward")},
         {"program": None},
     ],
 )
@@ -135,7 +135,7 @@ def test_a_manifest_that_does_not_say_how_to_call_the_program_is_refused(
 def test_a_method_that_the_program_does_not_have_is_named(
     programs: Programs, make_bundle: Make
 ) -> None:
-    bundle = make_bundle(programs.dynamic, runtime(method="backward"))
+    bundle = make_bundle(programs.dynamic, runtime(methods=("backward",)))
     with pytest.raises(ArtifactError, match=r"no method 'backward'.*forward"):
         ExecutorchRunner(bundle)
 

@@ -27,7 +27,9 @@ from lpa_validate.rules.neural_engine.as_text import lines
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import Bundle, open_bundle, write_manifest
 from lpa_export.formats.gates import Gates
+from lpa_export.formats.manifest import Bucket
 from lpa_export.runtimes import ArtifactError
+from tests.manifests import stated
 
 WIDTH = 32
 MAX_SAMPLES = 1279
@@ -108,11 +110,11 @@ def validated(packages: Path, tmp_path: Path) -> Validated:
 
     def made(
         extra: str = "none",
-        precision: str = "fp16",
+        scheme: str = "fp16",
         scopes: str | None = json.dumps(SCOPES),
         placement: Placement | None = None,
     ) -> Validation:
-        bundle = bundle_of(packages, tmp_path / f"bundle-{extra}", extra, precision, scopes)
+        bundle = bundle_of(packages, tmp_path / f"bundle-{extra}", extra, scheme, scopes)
         return Validation(
             bundle=bundle,
             gates=Gates(50.0, None, 0.99, 0.1, 60.0),
@@ -129,38 +131,30 @@ def validated(packages: Path, tmp_path: Path) -> Validated:
     return made
 
 
-def bundle_of(
-    packages: Path, folder: Path, extra: str, precision: str, scopes: str | None
-) -> Bundle:
+def bundle_of(packages: Path, folder: Path, extra: str, scheme: str, scopes: str | None) -> Bundle:
     folder.mkdir()
     shutil.copytree(packages / "frontend.mlpackage", folder / "frontend.mlpackage")
     shutil.copytree(packages / f"encoder-{extra}.mlpackage", folder / "encoder.mlpackage")
     if scopes is not None:
         (folder / "scopes.json").write_text(scopes)
-    part: dict[str, Any] = {"package": "encoder.mlpackage", "seconds": 1.0, "max_samples": 1279}
-    manifest = {
-        "artifacts": ["frontend.mlpackage", "encoder.mlpackage"],
-        "checkpoint": {},
-        "frames": {},
-        "gates": {},
-        "model": "tiny",
-        "precision": precision,
-        "sample_rate": 16_000,
-        "stages": [],
-        "target": "coreml",
-        "vocabulary": {},
-        "runtime": {
+    manifest = stated(
+        scheme,
+        artifacts=("frontend.mlpackage", "encoder.mlpackage"),
+        target="coreml",
+        buckets=tuple(
+            Bucket(frames=frames, samples=MAX_SAMPLES - 256 + frames, seconds=0.07)
+            for frames in (64, 256)
+        ),
+        runtime={
+            "deployment_target": "iOS18",
             "layout": "split",
-            "frontend": {
-                "package": "frontend.mlpackage",
-                "function": "main",
-                "max_samples": MAX_SAMPLES,
-            },
+            "frontend": {"package": "frontend.mlpackage", "function": "main"},
             "encoders": [
-                {**part, "function": f"frames_{frames}", "frames": frames} for frames in (64, 256)
+                {"package": "encoder.mlpackage", "function": f"frames_{frames}"}
+                for frames in (64, 256)
             ],
         },
-    }
+    )
     write_manifest(folder, manifest)
     return open_bundle(folder)
 
@@ -221,7 +215,7 @@ def test_the_gate_holds_for_encoders_that_are_meant_for_the_neural_engine(
 def test_an_fp32_bundle_is_counted_but_not_judged_by_the_neural_engine(
     validated: Validated,
 ) -> None:
-    check = only(check_ops(validated(precision="fp32")))
+    check = only(check_ops(validated(scheme="fp32")))
     assert check.figure("encoders: MACs free of fatal").gate is None
 
 

@@ -84,7 +84,7 @@ def opened_packages(validation: Validation) -> Mapping[str, Package]:
     if isinstance(validation.runner, CoremlRunner):
         return validation.runner.packages
     bundle = validation.bundle
-    return {name: load_package(bundle.path / name) for name in bundle.manifest["artifacts"]}
+    return {name: load_package(bundle.path / name) for name in bundle.manifest.artifacts}
 
 
 def examined_steps(validation: Validation, packages: Mapping[str, Package]) -> list[Examined]:
@@ -123,7 +123,7 @@ def _largest(feature: Feature, step: Step) -> tuple[int, ...]:
 
 def _is_gated(validation: Validation, frontend: Sequence[Examined]) -> bool:
     """Whether the encoders are meant for the Neural Engine: not in fp32, not with a front end."""
-    return bool(frontend) and validation.bundle.manifest["precision"] != "fp32"
+    return bool(frontend) and validation.bundle.manifest.scheme.compute != "fp32"
 
 
 def _figures(what: str, examined: Sequence[Examined], *, gated: bool = False) -> list[Figure]:
@@ -212,7 +212,7 @@ def _scopes(validation: Validation) -> Scopes:
     Raises ArtifactError for a file of another form.
     """
     bundle = validation.bundle
-    if SCOPES not in bundle.manifest["files"]:
+    if SCOPES not in bundle.manifest.files:
         return {}
     try:
         scopes = json.loads(bundle.file(SCOPES).read_text("utf-8"))

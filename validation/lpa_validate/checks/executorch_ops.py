@@ -20,7 +20,7 @@ from lpa_export.runtimes.executorch.program import (
     read_program,
 )
 from lpa_export.runtimes.executorch.runner import worker_of
-from lpa_export.runtimes.executorch.section import Runtime, file_of, runtime_of
+from lpa_export.runtimes.executorch.section import file_of, method_for, runtime_of
 from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, gated, judged
 from lpa_validate.rules.executorch.delegation import (
@@ -47,7 +47,9 @@ def check_ops(validation: Validation) -> list[Check]:
     runtime = runtime_of(bundle)
     path = file_of(bundle, runtime.program)
     program = read_program(path)
-    method = program.method(_method_name(runtime, bundle.manifest["sample_rate"]))
+    samples = min(round(SECONDS * bundle.manifest.sample_rate), runtime.max_samples)
+    buckets = bundle.manifest.buckets or ()
+    method = program.method(method_for(runtime, buckets, samples))
     statements = read_delegation(file_of(bundle, runtime.delegation))
     if method.name not in statements:
         raise ArtifactError(f"{runtime.delegation} says nothing of method {method.name!r}")
@@ -61,7 +63,7 @@ def check_ops(validation: Validation) -> list[Check]:
         for name, statement in statements.items()
         for line in disagreements(statement, program.method(name))
     ]
-    # XNNPACK has to take all linear layers and convolutions, whatever the precision.
+    # XNNPACK has to take all linear layers and convolutions, whatever the scheme.
     whole = runtime.backend == "xnnpack"
     figures = [
         *_stated_figures(stated, whole),
@@ -71,7 +73,7 @@ def check_ops(validation: Validation) -> list[Check]:
     ]
     details: dict[str, Any] = {
         "method": method.name,
-        "counted_on": _counted_on(runtime, stated),
+        "counted_on": "the length of the bucket" if buckets else f"{stated.seconds:g} s of audio",
         "outside": outside(stated.nodes),
         "kernels": dict(sorted(method.kernels.items(), key=lambda item: -item[1])),
         "missing_kernels": missing,
@@ -83,19 +85,6 @@ def check_ops(validation: Validation) -> list[Check]:
     }
     reason = "; ".join([*missing, *differences])
     return [judged("ops", figures, reason=reason, details=details)]
-
-
-def _method_name(runtime: Runtime, sample_rate: int) -> str:
-    """The method that a clip of ``SECONDS`` is given to, else the longest there is."""
-    if runtime.method is not None:
-        return runtime.method
-    return runtime.bucket_for(min(round(SECONDS * sample_rate), runtime.max_samples)).method
-
-
-def _counted_on(runtime: Runtime, stated: Delegation) -> str:
-    if runtime.method is None:
-        return "the length of the bucket"
-    return f"{stated.seconds:g} s of audio"
 
 
 def _stated_figures(stated: Delegation, whole: bool) -> list[Figure]:

@@ -1,34 +1,33 @@
 """Is this the bundle that was exported, and do its parts agree with one another?"""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from lpa_export.formats.bundle import damaged_files
+from lpa_export.formats.manifest import Manifest
 from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, judged
 
 __all__ = ["check_integrity"]
 
-Manifest = Mapping[str, Any]
-
 # Metadata key -> (how its text is read, what the manifest and tokens.txt say it must be).
 _METADATA: dict[str, tuple[Callable[[str], Any], Callable[[Manifest, list[str]], Any]]] = {
     "vocabulary": (json.loads, lambda manifest, tokens: tokens),
-    "blank_id": (int, lambda manifest, tokens: manifest["vocabulary"]["blank_id"]),
-    "word_delimiter": (str, lambda manifest, tokens: manifest["vocabulary"]["word_delimiter"]),
-    "sample_rate": (int, lambda manifest, tokens: manifest["sample_rate"]),
-    "hop": (int, lambda manifest, tokens: manifest["frames"]["hop"]),
-    "receptive_field": (int, lambda manifest, tokens: manifest["frames"]["receptive_field"]),
+    "blank_id": (int, lambda manifest, tokens: manifest.vocabulary.blank_id),
+    "word_delimiter": (str, lambda manifest, tokens: manifest.vocabulary.word_delimiter or ""),
+    "sample_rate": (int, lambda manifest, tokens: manifest.sample_rate),
+    "hop": (int, lambda manifest, tokens: manifest.frames.hop),
+    "receptive_field": (int, lambda manifest, tokens: manifest.frames.receptive_field),
 }
 
 
 def check_integrity(validation: Validation) -> list[Check]:
-    """Hashes and sizes of all files, the artifact's own metadata, its stage tensors."""
+    """Hashes and sizes of all files, the artifact's own metadata, its tap tensors."""
     damaged = damaged_files(validation.bundle)
     opened = validation.runner is not None
     disagreements = _disagreements(validation) if opened else []
-    missing = _missing_stages(validation) if opened else []
+    missing = _missing_taps(validation) if opened else []
     figures = [
         Figure("damaged files", len(damaged), gate=0, comparison="=="),
         Figure("artifact opens", int(opened), gate=1, comparison="=="),
@@ -36,7 +35,7 @@ def check_integrity(validation: Validation) -> list[Check]:
     if opened:
         figures += [
             Figure("metadata that disagrees", len(disagreements), gate=0, comparison="=="),
-            Figure("missing stage tensors", len(missing), gate=0, comparison="=="),
+            Figure("missing tap tensors", len(missing), gate=0, comparison="=="),
         ]
     problems = [*damaged, *disagreements, *missing]
     if not opened:
@@ -62,7 +61,7 @@ def _disagreements(validation: Validation) -> list[str]:
         else:
             if found != wanted:
                 lines.append(f"metadata {key!r}: {_difference(found, wanted)}")
-    size = manifest["vocabulary"]["size"]
+    size = manifest.vocabulary.size
     if size != len(tokens):
         lines.append(f"tokens.txt has {len(tokens)} tokens, the manifest says {size}")
     return lines
@@ -77,10 +76,10 @@ def _difference(found: Any, wanted: Any) -> str:
     return f"{str(found)[:60]!r} in the artifact, {str(wanted)[:60]!r} in the bundle"
 
 
-def _missing_stages(validation: Validation) -> list[str]:
+def _missing_taps(validation: Validation) -> list[str]:
     values = validation.artifact.values
     return [
-        f"stage {stage['name']!r}: no tensor {stage['tensor']!r} in the artifact"
-        for stage in validation.bundle.manifest["stages"]
-        if stage["tensor"] not in values
+        f"tap {tap.name!r}: no tensor {tap.tensor!r} in the artifact"
+        for tap in validation.bundle.manifest.taps
+        if tap.tensor not in values
     ]

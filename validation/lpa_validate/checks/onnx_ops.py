@@ -38,7 +38,7 @@ def check_ops(validation: Validation) -> list[Check]:
     if validation.runner is None:
         return [_refused(model, missing, validation.runner_problem)]
     elsewhere = _not_on_cpu(model)
-    samples = round(SECONDS * validation.bundle.manifest["sample_rate"])
+    samples = round(SECONDS * validation.bundle.manifest.sample_rate)
     graph = _concrete(model, samples)
     providers = all_providers()
     covered = [coverage(graph.nodes, provider) for provider in providers]

@@ -59,14 +59,14 @@ def check_padding(validation: Validation) -> list[Check]:
         return check_buckets(validation, validation.artifact)
     clips = spread_clips(validation)
     longer = clips[-1]
-    rate = validation.bundle.manifest["sample_rate"]
+    rate = validation.bundle.manifest.sample_rate
     gate = validation.gates.padding_psnr_db
     alone = [validation.artifact.run(*pad([clip]))[0] for clip in clips]
     figures, tables = [], []
     for name, padded in PADDINGS.items():
         found = [_first(validation, padded(clip, longer, rate), clip, longer) for clip in clips]
         agreement, psnr, problem = worst_agreement(alone, found)
-        # Where the precision has no gate here, padding moves the quantisation range: remark it.
+        # Where the scheme has no gate here, padding moves the quantisation range: remark it.
         figures += [
             Figure(f"argmax, {name}", agreement, gate=1.0, comparison=">=", flag=gate is None),
             gated(f"PSNR, {name}", psnr, gate, ">=", unit="dB"),

@@ -1,36 +1,37 @@
 """Does the artifact compute what the original computes?
 
 Against the torch model on the data where the checkpoint is at hand, else against the golden
-tensors in the bundle. When it does not, the first stage that parts from the reference is named.
+tensors in the bundle. When it does not, the first tap that parts from the reference is named.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.gates import Gates
+from lpa_export.formats.golden import read_golden
 from lpa_export.formats.speech import Utterance
 from lpa_export.measures.arrays import argmax_agreement, max_difference, non_finite, psnr_db
 from lpa_export.runtimes import Array, pad
-from lpa_validate.checks.golden import golden_clips
-from lpa_validate.checks.stages import StageComparison, compare_stages, first_diverging
+from lpa_validate.checks.taps import TapComparison, compare_taps, first_diverging
 from lpa_validate.evaluation import Validation, transcript
 from lpa_validate.report import Check, Figure, gated, judged
 
 __all__ = ["check_parity"]
 
+Value = TypeVar("Value")
 
-# A stage below this is broken in any precision; for bundles without a PSNR gate of their own.
+# A tap below this is broken in any scheme; for bundles without a PSNR gate of their own.
 _DIVERGES_DB = 40.0
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """One utterance from both models. The callables give its waveform and reference stages."""
+    """One utterance from both models. The callables give its waveform and reference taps."""
 
     id: str
     found: Array
@@ -38,7 +39,7 @@ class _Pair:
     transcript: str
     reference_transcript: str
     waveform: Callable[[], Array]
-    reference_stages: Callable[[], Mapping[str, Array]]
+    reference_taps: Callable[[], Mapping[str, Array]]
 
 
 def check_parity(validation: Validation) -> list[Check]:
@@ -55,21 +56,21 @@ def check_parity(validation: Validation) -> list[Check]:
     figures = [Figure("utterances of another shape", len(shapes), gate=0, comparison="==")]
     figures += _figures(validation, same) if same else []
     worst = shapes[0] if shapes else min(same, key=_psnr_order)
-    stages = compare_stages(
-        validation.bundle.manifest["stages"],
-        validation.artifact.stages(worst.waveform()),
-        worst.reference_stages(),
+    taps = compare_taps(
+        validation.bundle.manifest.taps,
+        validation.artifact.taps(worst.waveform()),
+        worst.reference_taps(),
     )
     failed = any(figure.failed for figure in figures)
     return [
         judged(
             "parity",
             figures,
-            reason=_reason(validation, figures, worst, stages) if failed else "",
+            reason=_reason(validation, figures, worst, taps) if failed else "",
             details={
                 "reference": "torch" if validation.reference is not None else "golden",
                 "worst_utterance": worst.id,
-                "stages": [stage.to_json() for stage in stages],
+                "taps": [tap.to_json() for tap in taps],
                 "changed": [
                     {
                         "id": pair.id,
@@ -89,7 +90,7 @@ def _figures(validation: Validation, pairs: Sequence[_Pair]) -> list[Figure]:
     found = np.concatenate([pair.found for pair in pairs])
     expected = np.concatenate([pair.expected for pair in pairs])
     changed = sum(pair.transcript != pair.reference_transcript for pair in pairs)
-    # Words may differ only where the precision's gate on WER leaves room for it.
+    # Words may differ only where the scheme's gate on WER leaves room for it.
     exact = gates.wer_difference_points == 0
     return [
         Figure("utterances compared", len(pairs)),
@@ -122,9 +123,9 @@ def _reason(
     validation: Validation,
     figures: Sequence[Figure],
     worst: _Pair,
-    stages: Sequence[StageComparison],
+    taps: Sequence[TapComparison],
 ) -> str:
-    """What failed in one sentence, and the first stage where the worst utterance parts."""
+    """What failed in one sentence, and the first tap where the worst utterance parts."""
     what = "; ".join(
         f"{figure.name} {_short(figure.value)} (must be {figure.comparison} {figure.gate})"
         for figure in figures
@@ -132,16 +133,16 @@ def _reason(
     )
     gates = validation.gates
     limit = gates.psnr_db or gates.psnr_flag_db or _DIVERGES_DB
-    first = first_diverging(stages, limit)
+    first = first_diverging(taps, limit)
     if first is None:
-        return f"{what}; no single stage of {worst.id!r} is beyond the gate"
+        return f"{what}; no single tap of {worst.id!r} is beyond the gate"
     if first.non_finite:
         how = f"{first.non_finite} values are NaN or infinite"
     elif first.shape != first.reference_shape:
         how = f"shape {first.shape}, the reference has {first.reference_shape}"
     else:
         how = f"PSNR {first.psnr_db:.1f} dB"
-    return f"{what}; first diverging stage: {first.name} ({first.kind}), {how} on {worst.id!r}"
+    return f"{what}; first diverging tap: {first.name} ({first.kind}), {how} on {worst.id!r}"
 
 
 def _short(value: Any) -> str:
@@ -161,22 +162,26 @@ def _pairs_with_model(validation: Validation) -> list[_Pair]:
                 item.transcript,
                 item.reference_transcript,
                 partial(validation.waveform, utterance),
-                partial(_reference_stages, validation, utterance),
+                partial(_reference_taps, validation, utterance),
             )
         )
     return pairs
 
 
-def _reference_stages(validation: Validation, utterance: Utterance) -> Mapping[str, Array]:
+def _reference_taps(validation: Validation, utterance: Utterance) -> Mapping[str, Array]:
     assert validation.reference is not None
-    return validation.reference.stages(validation.waveform(utterance))
+    return validation.reference.taps(validation.waveform(utterance))
+
+
+def _always(value: Value) -> Callable[[], Value]:
+    return lambda: value
 
 
 def _pairs_with_golden(validation: Validation) -> list[_Pair]:
     pairs = []
-    for clip in golden_clips(validation.bundle):
-        found = validation.artifact.run(*pad([clip.waveform()]))[0]
-        expected = clip.stages()["logits"]
+    for clip in read_golden(validation.bundle):
+        found = validation.artifact.run(*pad([clip.waveform]))[0]
+        expected = clip.taps["logits"]
         pairs.append(
             _Pair(
                 clip.id,
@@ -184,8 +189,8 @@ def _pairs_with_golden(validation: Validation) -> list[_Pair]:
                 expected,
                 transcript(found, validation.vocabulary),
                 clip.transcript,
-                clip.waveform,
-                clip.stages,
+                _always(clip.waveform),
+                _always(clip.taps),
             )
         )
     return pairs

@@ -30,7 +30,7 @@ def check_precision(validation: Validation) -> list[Check]:
 
     runner = validation.artifact
     assert isinstance(runner, CoremlRunner)
-    if validation.bundle.manifest["precision"] == "fp32":
+    if validation.bundle.manifest.scheme.compute == "fp32":
         return [not_run("precision", "the bundle computes in fp32 already")]
     exact = runner.computing(Arithmetic.FP32)
     evaluated = validation.evaluated

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lpa_export.formats.golden import read_golden
 from lpa_export.runtimes import ArtifactError
 from lpa_export.runtimes.executorch.flatbuffer import Buffer
 from lpa_export.runtimes.executorch.runner import worker_of
 from lpa_export.runtimes.executorch.section import file_of, runtime_of
-from lpa_validate.checks.golden import golden_clips
 from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, judged, not_run
 
@@ -34,7 +34,7 @@ def check_replay(validation: Validation) -> list[Check]:
     suites, same = _contents(path, file_of(validation.bundle, runtime.program))
     gate = validation.gates.psnr_db or validation.gates.psnr_flag_db
     if gate is None:
-        return [not_run("replay", "the precision has no PSNR gate to compare by")]
+        return [not_run("replay", "the scheme has no PSNR gate to compare by")]
     tolerance = _tolerance(validation, gate)
     problems: list[str] = []
     worker = worker_of(validation.runner)
@@ -72,6 +72,6 @@ def _contents(path: Path, program: Path) -> tuple[dict[str, int], bool]:
 
 def _tolerance(validation: Validation, gate_db: float) -> float:
     """The absolute tolerance that goes with a PSNR gate, for the golden logits' peak."""
-    logits = [clip.stages()["logits"] for clip in golden_clips(validation.bundle)]
+    logits = [clip.taps["logits"] for clip in read_golden(validation.bundle)]
     peak = max(float(np.abs(values).max()) for values in logits)
     return float(_MAX_RMS * peak * 10 ** (-gate_db / 20))

@@ -13,7 +13,7 @@ __all__ = ["render_github"]
 
 def render_github(report: Report, note: str = "") -> str:
     """::error for what failed, ::warning for what was not run or flagged, ::notice for the rest."""
-    title = f"{report.model} {report.target} {report.precision}"
+    title = f"{report.model} {report.target} {report.scheme.name}"
     lines = [line for check in report.checks for line in _annotations(check, title)]
     if note:
         lines.append(_command("warning", title, note))

@@ -18,7 +18,7 @@ _COLUMNS = (
 
 def render_summary(reports: Sequence[Report]) -> str:
     """A table of the reports' main figures, as text; "-" where a figure was not run."""
-    head = ("target", "precision", "size", *(title for title, _, _ in _COLUMNS), "how", "verdict")
+    head = ("target", "scheme", "size", *(title for title, _, _ in _COLUMNS), "how", "verdict")
     rows = [head, *(_row(report) for report in reports)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = [
@@ -33,7 +33,7 @@ def _row(report: Report) -> tuple[str, ...]:
     labels = sorted({label for _, label in figures if label})
     return (
         report.target,
-        report.precision,
+        report.scheme.name,
         f"{report.artifact_bytes / 1e6:.1f} MB",
         *(value for value, _ in figures),
         "+".join(labels) or "-",

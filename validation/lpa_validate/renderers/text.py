@@ -60,7 +60,7 @@ def figure_value(figure: Figure) -> str:
 
 
 def _header(report: Report) -> Iterator[str]:
-    yield f"{report.model} for {report.target}, {report.precision}"
+    yield f"{report.model} for {report.target}, {report.scheme.name}"
     if report.data is not None:
         data = report.data
         length = "" if data.seconds is None else f", {data.seconds:.1f} s"
@@ -94,7 +94,7 @@ def _figure_line(figure: Figure) -> str:
 
 
 def _details(details: Mapping[str, Any]) -> Iterator[str]:
-    yield from _rows(f"stages of {details.get('worst_utterance')}", _stages(details))
+    yield from _rows(f"taps of {details.get('worst_utterance')}", _taps(details))
     yield from _rows("changed transcripts", _changed(details))
     yield from _rows("findings", list(details.get("findings", ())))
     for title, key in _LISTS.items():
@@ -118,10 +118,10 @@ def _rows(title: str, rows: list[str]) -> Iterator[str]:
         yield f"    and {len(rows) - _LINES} more in report.json"
 
 
-def _stages(details: Mapping[str, Any]) -> list[str]:
+def _taps(details: Mapping[str, Any]) -> list[str]:
     return [
-        f"{stage['name']:<28}{stage['kind']:<12}{_number(stage['psnr_db'])} dB"
-        for stage in details.get("stages", ())
+        f"{tap['name']:<28}{tap['kind']:<12}{_number(tap['psnr_db'])} dB"
+        for tap in details.get("taps", ())
     ]
 
 

@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lpa_export.formats.manifest import Tap
 from lpa_export.measures.arrays import max_difference, non_finite, psnr_db
 from lpa_export.runtimes import Array
 
-__all__ = ["StageComparison", "compare_stages", "first_diverging"]
+__all__ = ["TapComparison", "compare_taps", "first_diverging"]
 
 
 @dataclass(frozen=True)
-class StageComparison:
-    """One stage of one utterance; ``psnr_db`` is NaN where the two cannot be compared."""
+class TapComparison:
+    """One tap of one utterance; ``psnr_db`` is NaN where the two cannot be compared."""
 
     name: str
     kind: str
@@ -23,30 +24,29 @@ class StageComparison:
     reference_shape: tuple[int, ...]
 
     def diverges(self, gate_db: float) -> bool:
-        """Whether this stage is not the reference's within ``gate_db``. NaN diverges."""
+        """Whether this tap is not the reference's within ``gate_db``. NaN diverges."""
         return self.shape != self.reference_shape or not self.psnr_db >= gate_db
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
-def compare_stages(
-    stages: Sequence[Mapping[str, str]],
+def compare_taps(
+    taps: Sequence[Tap],
     found: Mapping[str, Array],
     expected: Mapping[str, Array],
-) -> list[StageComparison]:
-    """The manifest's ``stages`` that both sides have, in order; arrays are (frames, width)."""
+) -> list[TapComparison]:
+    """The manifest's ``taps`` that both sides have, in order; arrays are (frames, width)."""
     compared = []
-    for stage in stages:
-        name = stage["name"]
-        if name not in found or name not in expected:
+    for tap in taps:
+        if tap.name not in found or tap.name not in expected:
             continue
-        ours, theirs = found[name], expected[name]
+        ours, theirs = found[tap.name], expected[tap.name]
         same = ours.shape == theirs.shape
         compared.append(
-            StageComparison(
-                name,
-                stage["kind"],
+            TapComparison(
+                tap.name,
+                tap.kind,
                 psnr_db(theirs, ours) if same else float("nan"),
                 max_difference(theirs, ours) if same else float("nan"),
                 non_finite(ours),
@@ -57,8 +57,6 @@ def compare_stages(
     return compared
 
 
-def first_diverging(
-    comparisons: Sequence[StageComparison], gate_db: float
-) -> StageComparison | None:
-    """The first stage beyond the gate, or None when every stage holds."""
-    return next((stage for stage in comparisons if stage.diverges(gate_db)), None)
+def first_diverging(comparisons: Sequence[TapComparison], gate_db: float) -> TapComparison | None:
+    """The first tap beyond the gate, or None when every tap holds."""
+    return next((tap for tap in comparisons if tap.diverges(gate_db)), None)

@@ -1,0 +1,350 @@
+"""``manifest.json``: what a bundle says of itself. One definition, one reader, one writer.
+
+The JSON Schema beside this file is generated from it (``python -m lpa_export.formats.schema``);
+other languages test against that.
+
+A bundle may come from anywhere, so the reader is strict: keys that are not known, keys that are
+there twice, values of another type and paths out of the folder are refused, each in one line.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from lpa_export.errors import LpaError
+from lpa_export.formats.gates import Gates
+from lpa_export.formats.schemes import Scheme
+
+__all__ = [
+    "MANIFEST",
+    "METADATA_SCHEMA",
+    "SCHEMA_VERSION",
+    "Bucket",
+    "FileEntry",
+    "Frames",
+    "Manifest",
+    "Normalisation",
+    "Normaliser",
+    "Number",
+    "Port",
+    "SelfCheck",
+    "Source",
+    "Tap",
+    "VocabularyEntry",
+    "as_json",
+    "as_type",
+    "json_schema",
+    "read_json",
+    "read_manifest",
+    "require_inside",
+]
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION: Final = 2
+
+METADATA_SCHEMA = 1
+"""Version of what an artifact says about itself, in metadata of its own format."""
+
+_MAX_BYTES = 16 * 1024 * 1024
+_SHA256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+_Count = Annotated[int, Meta(ge=0)]
+_Positive = Annotated[int, Meta(ge=1)]
+_NON_FINITE = ("inf", "-inf", "nan")
+
+if TYPE_CHECKING:
+    Number = float
+else:
+
+    class Number(float):
+        """A number that may be infinite or NaN, which JSON cannot say: "inf", "-inf", "nan"."""
+
+
+Struct = TypeVar("Struct")
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all parts of a manifest share: no field is changed, none is unknown."""
+
+
+class Frames(_Record, frozen=True, omit_defaults=True):
+    """Samples to frames: floor((n + 2 padding - kernel) / stride) + 1, one after another.
+
+    Without ``paddings`` all are 0. ``hop`` is in samples, ``receptive_field`` the fewest samples
+    that give a frame.
+    """
+
+    kernels: tuple[_Positive, ...]
+    strides: tuple[_Positive, ...]
+    hop: _Positive
+    receptive_field: _Positive
+    paddings: tuple[_Count, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.kernels) == len(self.strides) == len(self.paddings or self.strides):
+            raise ValueError("kernels, strides and paddings must be of the same number")
+        if self.hop != math.prod(self.strides):
+            raise ValueError(f"hop must be the product of the strides, {math.prod(self.strides)}")
+        if not self.count(self.receptive_field - 1) < self.count(self.receptive_field) == 1:
+            raise ValueError("receptive_field must be the fewest samples that give a frame")
+
+    def count(self, samples: int) -> int:
+        """Frames of so many samples; 0 when they are too few."""
+        paddings = self.paddings or (0,) * len(self.kernels)
+        for kernel, stride, padding in zip(self.kernels, self.strides, paddings, strict=True):
+            samples = max((samples + 2 * padding - kernel) // stride + 1, 0) if samples else 0
+        return samples
+
+
+class Normalisation(_Record, frozen=True):
+    """What happens to the waveform first, and whether the artifact or the app does it."""
+
+    kind: Literal["none", "zero_mean_unit_variance"]
+    where: Literal["graph", "app"]
+    epsilon: float = 0.0
+
+
+class VocabularyEntry(_Record, frozen=True):
+    """The tokens: ``file`` has them by id. No ``word_delimiter``: texts of whole tokens."""
+
+    size: _Positive
+    blank_id: _Count
+    word_delimiter: str | None
+    file: str
+
+
+class Normaliser(_Record, frozen=True):
+    """The rule that reference texts went through before words were counted."""
+
+    name: str
+    version: str
+    parameters: dict[str, Any] = {}
+
+
+class Port(_Record, frozen=True):
+    """An input or output; a name in ``shape`` stands for a length that the caller chooses."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Tap(_Record, frozen=True, omit_defaults=True):
+    """A named point inside the model where artifact and reference are compared.
+
+    ``kind``: frontend, lpa, attention or head; ``tensor``: its name in the artifact; ``where``:
+    the program that has it, where there are several.
+    """
+
+    name: str
+    kind: str
+    tensor: str
+    where: str | None = None
+
+
+class Bucket(_Record, frozen=True):
+    """A fixed length: a program of ``frames`` frames, for waveforms of up to ``samples``.
+
+    ``seconds`` are those samples, cut to hundredths.
+    """
+
+    frames: _Positive
+    samples: _Positive
+    seconds: float
+
+
+class Source(_Record, frozen=True):
+    """The checkpoint a bundle was made from. ``figures``: what training measured, by name.
+
+    ``family``: the host's model type; ``shipped``: it is the one inside the package.
+    """
+
+    name: str
+    sha256: _SHA256
+    family: str
+    layers: _Count
+    replaced_layers: tuple[_Count, ...]
+    shipped: bool
+    figures: dict[str, Number] = {}
+
+
+class SelfCheck(_Record, frozen=True):
+    """The written artifact in its runtime, on the golden clips, at the end of the export.
+
+    ``taps``: the worst PSNR in dB per tap; ``floor_db`` is what each had to reach. ``label`` says
+    whether the runtime itself ran or an emulator. A backend that cannot run where the export ran
+    is ``not_run``, with the ``reason``.
+    """
+
+    status: Literal["passed", "not_run"]
+    reason: str = ""
+    label: Literal["measured", "emulated"] | None = None
+    floor_db: Number | None = None
+    taps: dict[str, Number] = {}
+
+    def __post_init__(self) -> None:
+        if self.status == "not_run" and not self.reason:
+            raise ValueError("a self-check that was not run needs a reason")
+
+
+class FileEntry(_Record, frozen=True):
+    """Size and SHA-256 of a file of the bundle."""
+
+    bytes: _Count
+    sha256: _SHA256
+
+
+class Manifest(_Record, frozen=True):
+    """All that a bundle says of itself.
+
+    ``artifacts`` are what an app loads (files, or folders); ``buckets`` ascend, None: any length.
+    ``lowering`` says how the families of windows are written. ``runtime`` is what only this
+    target's runner needs; it reads it with :func:`as_type`. ``tools`` maps packages to versions.
+    ``files`` has every file but the manifest itself.
+    """
+
+    target: str
+    model: str
+    scheme: Scheme
+    sample_rate: _Positive
+    frames: Frames
+    normalisation: Normalisation
+    vocabulary: VocabularyEntry
+    normaliser: Normaliser
+    artifacts: Annotated[tuple[str, ...], Meta(min_length=1)]
+    lowering: dict[str, str]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    taps: tuple[Tap, ...]
+    buckets: tuple[Bucket, ...] | None
+    runtime: dict[str, Any]
+    checkpoint: Source
+    gates: Gates
+    selfcheck: SelfCheck
+    tools: dict[str, str]
+    files: dict[str, FileEntry] = {}
+    schema_version: Literal[2] = SCHEMA_VERSION
+
+
+def read_manifest(place: Path) -> Manifest:
+    """The manifest in that file. Raises LpaError in one line for anything but a sound one."""
+    content = read_json(place, "manifest")
+    if not isinstance(content, dict):
+        raise LpaError(f"{place}: expected a JSON object; export the bundle again")
+    _require_version(content, place)
+    manifest = as_type(content, Manifest, str(place))
+    for name in manifest.files:
+        require_inside(name, place)
+    for name in manifest.artifacts:
+        if not any(path == name or path.startswith(f"{name}/") for path in manifest.files):
+            raise LpaError(f"{place}: artifact {name!r} is not among 'files'; export it again")
+    return manifest
+
+
+def as_json(value: Any) -> str:
+    """A struct, or structs in lists and mappings, as sorted JSON; infinities and NaN as text."""
+    plain = _finite(msgspec.to_builtins(value, enc_hook=float))
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=1, sort_keys=True) + "\n"
+
+
+def as_type(content: Any, kind: type[Struct], place: str) -> Struct:
+    """JSON values as a struct. Raises LpaError naming ``place`` and the value that is wrong."""
+    try:
+        return msgspec.convert(content, kind, dec_hook=_number)
+    except msgspec.ValidationError as error:
+        raise LpaError(f"{place}: {error}; export the bundle again") from error
+
+
+def read_json(place: Path, what: str) -> Any:
+    """The JSON values in a file of a bundle; keys that are there twice are refused.
+
+    Raises LpaError for a file that is no JSON, or absurdly large.
+    """
+    try:
+        if place.stat().st_size > _MAX_BYTES:
+            raise LpaError(f"{place}: too large for a {what}; export the bundle again")
+        text = place.read_text("utf-8")
+        return json.loads(
+            text, object_pairs_hook=_distinct, parse_constant=_refused, parse_float=_in_range
+        )
+    except (ValueError, RecursionError) as error:
+        raise LpaError(f"{place}: not JSON ({error}); export the bundle again") from error
+    except OSError as error:
+        raise LpaError(f"{place}: cannot be read ({error.strerror})") from error
+
+
+def json_schema(kind: Any) -> str:
+    """The JSON Schema of a struct, as text for a file."""
+    schema = msgspec.json.schema(kind, schema_hook=_number_schema)
+    return json.dumps(schema, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+
+def require_inside(name: str, place: Path) -> None:
+    """Refuse names that are absolute, go up, or mean another thing on another system."""
+    parts = PurePosixPath(name).parts
+    if not parts or parts[0] == "/" or ".." in parts or set(name) & set("\\:\0"):
+        raise LpaError(f"{place}: {name!r} does not name a file inside the bundle; do not trust it")
+
+
+def _require_version(content: Mapping[str, Any], place: Path) -> None:
+    version = content.get("schema_version")
+    if type(version) is not int or version < 1:
+        raise LpaError(f"{place}: no 'schema_version', not a manifest of lpa-export")
+    if version > SCHEMA_VERSION:
+        raise LpaError(
+            f"{place}: schema version {version} is newer than {SCHEMA_VERSION}; update lpa-export"
+        )
+    if version < SCHEMA_VERSION:
+        raise LpaError(
+            f"{place}: schema version {version} is older than {SCHEMA_VERSION}; export it again"
+        )
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} is there twice")
+    return found
+
+
+def _refused(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _in_range(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is out of range")
+    return float(text)
+
+
+def _number(kind: type, value: Any) -> Any:
+    """Read a `Number`; msgspec asks for the types it does not know."""
+    if kind is not Number:
+        raise NotImplementedError(kind)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Number(value)
+    if value in _NON_FINITE:
+        return Number(value)
+    raise ValueError(f"Expected a number, or one of {_NON_FINITE}, got {value!r}")
+
+
+def _number_schema(kind: type) -> dict[str, Any]:
+    if kind is not Number:
+        raise NotImplementedError(kind)
+    return {"anyOf": [{"type": "number"}, {"enum": [*_NON_FINITE]}]}
+
+
+def _finite(value: Any) -> Any:
+    """The same values with non-finite numbers as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
