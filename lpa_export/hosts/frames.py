@@ -93,7 +93,7 @@ def frames_after(lengths: Tensor, kernel: int, stride: int, padding: int = 0) ->
     """
     import torch
 
-    room = lengths + (2 * padding - kernel + stride)
+    room = lengths - (kernel - 2 * padding) + stride
     return torch.div(room.clamp_min(0), stride, rounding_mode="trunc")
 
 

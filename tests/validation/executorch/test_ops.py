@@ -16,7 +16,8 @@ from lpa_validate.report import Check
 from msgspec.structs import replace
 
 from lpa_export.formats.bundle import Bundle
-from lpa_export.runtimes import ArtifactError, executorch
+from lpa_export.runtimes import ArtifactError
+from lpa_export.runtimes.executorch import runner
 from lpa_export.runtimes.executorch.process import Worker
 
 from .conftest import Programs, in_buckets, noise, runtime
@@ -45,7 +46,7 @@ CUMSUM = {
 @pytest.fixture(autouse=True)
 def one_worker(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks open a process of their own where none is open; here they share one."""
-    monkeypatch.setattr(executorch, "Worker", lambda: worker)
+    monkeypatch.setattr(runner, "Worker", lambda: worker)
 
 
 def statement(*nodes: Any, method: str = "forward", **changes: Any) -> dict[str, Any]:
@@ -218,7 +219,7 @@ def golden(name: str, logits: Any) -> dict[str, bytes]:
     """The files of one golden clip, as an export writes them."""
     stream, audio = io.BytesIO(), io.BytesIO()
     np.save(stream, logits)
-    soundfile.write(audio, np.zeros(4_000), 16_000, format="FLAC")
+    soundfile.write(audio, noise(4_000), 16_000, format="FLAC")
     index = [
         {
             "id": name,
