@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,8 @@ class Call:
     """What the program declares: torch.float16, float32, int32, bool, ... per output."""
     sequential_fp16: bool = False
     """Sums over many elements are to be accumulated one by one in float16."""
+    rounds: bool = False
+    """Results go to float16 afterwards; so do numbers that the program leaves to their default."""
     opset: int = 15
     """The iOS version whose definition of the operation the program uses: 15, 16, 17 or 18."""
 
@@ -53,8 +56,9 @@ class Call:
         return int(self._given(name, default))
 
     def number(self, name: str, default: float = _REQUIRED) -> float:
-        """A scalar number."""
-        return float(self._given(name, default))
+        """A scalar number, on the float16 grid where the operation computes on it."""
+        value = float(self._given(name, default))
+        return float(np.float16(value)) if self.rounds and name not in self.inputs else value
 
     def flag(self, name: str, default: bool = _REQUIRED) -> bool:
         """A scalar truth value."""

@@ -120,7 +120,7 @@ class Evaluator:
         state: State | None,
     ) -> Run:
         check_inputs(self.features, inputs, self.function)
-        given: dict[str, Tensor] = self.state() if state is None else dict(state)
+        given: dict[str, Tensor] = self._checked(state)
         given |= {name: self._given(name, value) for name, value in inputs.items()}
         return Run(
             self._constants,
@@ -130,6 +130,20 @@ class Evaluator:
             wide=wide,
             values={variable: given[variable.name] for variable in self._plan.inputs},
         )
+
+    def _checked(self, state: State | None) -> State:
+        """A state as a run may change it. Raises InputError when it is another function's."""
+        fresh = self.state()
+        if state is None:
+            return fresh
+        for name, expected in fresh.items():
+            found = state.get(name)
+            if not isinstance(found, Tensor) or found.shape != expected.shape:
+                raise InputError(
+                    f"state {name} of {self.function}: expected a tensor {tuple(expected.shape)}, "
+                    f"found {tuple(found.shape) if isinstance(found, Tensor) else type(found)}"
+                )
+        return dict(state)
 
     def _given(self, name: str, value: npt.NDArray[Any]) -> Tensor:
         """An input as the first operation sees it: on the float16 grid where it is declared so."""

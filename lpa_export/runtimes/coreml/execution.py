@@ -22,7 +22,8 @@ EXACT = frozenset(
     "pixel_unshuffle read_state reduce_max reduce_min relu relu6 reshape reshape_like reverse "
     "reverse_sequence select sign slice_by_index slice_by_size slice_update sliding_windows "
     "space_to_batch space_to_depth split squeeze stack tile topk transpose coreml_update_state "
-    "cond while_loop".split()
+    "cond while_loop list_gather list_length list_read list_scatter list_write "
+    "make_list".split()
 )
 """Operations whose result is on the float16 grid when their inputs are: not rounded again."""
 
@@ -150,12 +151,16 @@ def compute(
     which names the step, when it cannot be computed from these inputs.
     """
     half = torch.float16 in step.types
+    if arithmetic.rounds and step.narrowed:
+        rounded = {name: _narrow(inputs[name]) for name in step.narrowed}
+        inputs = {**inputs, **rounded}
     call = Call(
         step.op_type,
         step.name,
         inputs,
         step.types,
         sequential_fp16=arithmetic.sequential and half,
+        rounds=arithmetic.rounds and half,
         opset=step.opset,
     )
     assert step.handler is not None
@@ -185,6 +190,10 @@ def compute(
         for value, kind in zip(wide, step.types, strict=True)
     )
     return (wide if keep else kept), kept
+
+
+def _narrow(value: Any) -> Any:
+    return round_to_half(value) if isinstance(value, Tensor) else value
 
 
 def _typed(value: Any, declared: torch.dtype) -> Any:

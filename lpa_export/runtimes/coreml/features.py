@@ -99,10 +99,17 @@ def _flexible(
     return Feature(name, dtype, bounds)
 
 
+_INT32 = np.iinfo(np.int32)
+
+
 def check_inputs(
     features: Mapping[str, Feature], values: Mapping[str, npt.NDArray[Any]], function: str
 ) -> None:
     """Raises InputError, one line, when names, shapes or kinds of values are not as declared."""
+    if not isinstance(values, Mapping):
+        raise InputError(
+            f"function {function} takes its inputs by name; found {type(values).__name__}"
+        )
     missing, unknown = features.keys() - values.keys(), values.keys() - features.keys()
     if missing or unknown:
         raise InputError(
@@ -110,7 +117,12 @@ def check_inputs(
             f"found {', '.join(values) or 'none'}"
         )
     for name, feature in features.items():
-        value = np.asarray(values[name])
+        value = values[name]
+        if not isinstance(value, np.ndarray):
+            raise InputError(
+                f"input {name} of {function}: expected a NumPy array of shape {feature.expected}, "
+                f"found {type(value).__name__}"
+            )
         if not feature.admits(value.shape):
             raise InputError(
                 f"input {name} of {function}: expected shape {feature.expected}, "
@@ -122,6 +134,9 @@ def check_inputs(
                 f"input {name} of {function}: expected {wanted} ({feature.dtype}), "
                 f"found {value.dtype}"
             )
+        beyond = value.dtype.kind in "iu" and value.size
+        if beyond and not _INT32.min <= int(value.min()) <= int(value.max()) <= _INT32.max:
+            raise InputError(f"input {name} of {function}: expected int32, found larger integers")
 
 
 def _numpy_name(dtype: str) -> str:

@@ -11,7 +11,14 @@ import numpy.typing as npt
 from lpa_export.runtimes.coreml.errors import PackageError, UnsupportedOp, one_line
 from lpa_export.runtimes.coreml.features import Feature, features_of
 from lpa_export.runtimes.coreml.files import PackageFiles, check_blobs, package_files
-from lpa_export.runtimes.coreml.program import blobs, constant_keys, operations, require_sane_sizes
+from lpa_export.runtimes.coreml.mixed import mixed_parameters
+from lpa_export.runtimes.coreml.program import (
+    blobs,
+    constant_keys,
+    of_unknown_rank,
+    operations,
+    require_sane_sizes,
+)
 from lpa_export.runtimes.coreml.quiet import quiet_coremltools
 
 if TYPE_CHECKING:
@@ -115,12 +122,14 @@ class _Functions(Mapping[str, Any]):
             alone.functions[name].CopyFrom(self._model.mlProgram.functions[name])
             weights = str(self._weights) if self._weights else ""
             try:
-                program = load_mil_proto(alone, self._model.specificationVersion, weights)
+                with mixed_parameters():
+                    program = load_mil_proto(alone, self._model.specificationVersion, weights)
             except MemoryError:
                 raise
             except Exception as error:  # asserts, KeyError, ValueError, its own types
+                # It may be damaged, or just beyond what coremltools loads: that cannot be told.
                 raise PackageError(
-                    f"function {name} is damaged: coremltools cannot build it "
+                    f"function {name}: coremltools cannot build it "
                     f"({type(error).__name__}: {one_line(error)[:200]})"
                 ) from error
         return program.functions[name]
@@ -147,6 +156,12 @@ class _Functions(Mapping[str, Any]):
                         f"function {name}: coremltools knows no operation {kind} "
                         f"(output {', '.join(value.name for value in operation.outputs)})"
                     )
+                for output in operation.outputs:
+                    if of_unknown_rank(output):
+                        raise UnsupportedOp(
+                            f"function {name}: {kind} (output {output.name}) cannot be computed: "
+                            f"its rank is only known at run time, which coremltools does not load"
+                        )
 
 
 def _specification(file: Path, package: str) -> Any:

@@ -31,12 +31,20 @@ _TYPES = {
 _OPSET = re.compile(r"\.iOS(\d+)\.")
 
 
+# Constants that say where something lies, not what is computed with: float32 to the end.
+_PLACES = frozenset(
+    "boxes coordinates scale_factor_height scale_factor_width spatial_scale".split()
+)
+
+
 @dataclass(frozen=True)
 class Step:
     """One operation: how it is computed, from what, and which values end with it.
 
     ``arguments``, ``outputs`` and ``ends`` hold variables of coremltools (identity is what
-    tells them apart). ``handler`` is None for the operations in CONTROL.
+    tells them apart). ``handler`` is None for the operations in CONTROL. ``narrowed`` names the
+    arguments that are float32 constants of an operation in float16: an epsilon of 1e-8 is zero
+    there.
     """
 
     op_type: str
@@ -48,6 +56,7 @@ class Step:
     types: tuple[torch.dtype, ...]
     blocks: tuple["Plan", ...]
     ends: tuple[Any, ...]
+    narrowed: frozenset[str]
 
     @property
     def output(self) -> str:
@@ -107,17 +116,26 @@ def _step(
             f"computed: {reason}"
         )
     opset = _OPSET.search(type(operation).__module__)
+    arguments, types = dict(_arguments(operation)), tuple(map(declared, outputs))
     return Step(
         kind,
         operation.name,
         int(opset[1]) if opset else 18,
         handlers.get(kind),
-        dict(_arguments(operation)),
+        arguments,
         outputs,
-        tuple(declared(value) for value in outputs),
+        types,
         tuple(plan_block(block, handlers, function) for block in operation.blocks),
         ends,
+        frozenset(_narrowed(arguments)) if torch.float16 in types else frozenset(),
     )
+
+
+def _narrowed(arguments: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in arguments.items():
+        single = name not in _PLACES and not isinstance(value, tuple)
+        if single and is_constant(value) and declared(value) is torch.float32:
+            yield name
 
 
 def _arguments(operation: Any) -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 from lpa_export.runtimes.coreml.errors import PackageError
 from lpa_export.runtimes.coreml.files import Blob
 
-__all__ = ["blobs", "constant_keys", "operations", "require_sane_sizes"]
+__all__ = ["blobs", "constant_keys", "of_unknown_rank", "operations", "require_sane_sizes"]
 
 # More elements than any value of a speech model; a program that asks for them is an attack.
 _MOST_ELEMENTS = 1 << 31
@@ -47,6 +47,16 @@ def blobs(program: Any) -> Iterator[Blob]:
                 for value in _values(operation):
                     if value.WhichOneof("value") == "blobFileValue":
                         yield _blob(name, value)
+
+
+def of_unknown_rank(value: Any) -> bool:
+    """Whether a value (a named type of the protobuf) is a tensor of any rank."""
+    if value.type.WhichOneof("type") != "tensorType":
+        return False
+    return any(
+        dimension.WhichOneof("dimension") == "unknown" and dimension.unknown.variadic
+        for dimension in value.type.tensorType.dimensions
+    )
 
 
 def constant_keys(function: Any) -> dict[str, bytes]:

@@ -63,6 +63,12 @@ def test_integers_and_truth_values(package: Saved) -> None:
         ({"z": np.zeros((2, 3), np.float32)}, "function main takes x; found z"),
         ({"x": np.zeros((3, 2), np.float32)}, r"expected shape \(2, 3\), found \(3, 2\)"),
         ({"x": np.zeros((2, 3), np.int64)}, r"expected floating point \(fp32\), found int64"),
+        ({"x": [[1.0, 2.0, 3.0]] * 2}, r"input x .*expected a NumPy array .*found list"),
+        ({"x": 1.0}, "input x .*expected a NumPy array .*found float"),
+        ({"x": np.zeros((1, 2, 3), np.float32)}, r"input x .*expected shape \(2, 3\)"),
+        ({"x": np.zeros((2, 3), complex)}, "input x .*expected floating point"),
+        ({"x": np.zeros((2, 3), object)}, "input x .*expected floating point"),
+        ([np.zeros((2, 3), np.float32)], "main takes its inputs by name; found list"),
     ],
 )
 def test_inputs_that_do_not_fit(package: Saved, inputs: Any, message: str) -> None:
@@ -176,6 +182,9 @@ def test_a_state_lasts_from_run_to_run(tmp_path: Any) -> None:
     assert found == [2, 4, 6]
     assert evaluator.run({"x": x})["y"][0, 0] == 2
     assert list(state) == ["total"]
+    for wrong in ({}, {"total": torch.zeros(3)}):
+        with pytest.raises(InputError, match=r"state total of main: expected a tensor \(1, 3\)"):
+            evaluator.run({"x": x}, state=wrong)
 
 
 def test_sparse_palettised_weights_come_through_two_steps(package: Saved) -> None:
@@ -241,3 +250,9 @@ def test_steps_come_in_the_order_of_the_program(package: Saved) -> None:
         ("square", "a"),
         ("relu", "b"),
     ]
+
+
+def test_whole_numbers_must_fit(package: Saved) -> None:
+    evaluator = Evaluator(package(lambda mb, x: mb.add(x=x, y=1, name="y"), {"x": ((1,), "int32")}))
+    with pytest.raises(InputError, match="x of main: expected int32, found larger"):
+        evaluator.run({"x": np.array([1 << 40])})

@@ -27,6 +27,16 @@ def test_linear(compute: Compute, shape: tuple[int, ...], biased: bool) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("whole_first", [True, False])
+def test_whole_numbers_meet_floating_point_ones(compute: Compute, whole_first: bool) -> None:
+    """From iOS17 on they may; the sum is that of NumPy in float64."""
+    whole = np.arange(-6, 6, dtype=np.int32).reshape(3, 4)
+    x, y = (whole, normal(4, 5)) if whole_first else (normal(5, 3), whole)
+    np.testing.assert_allclose(compute("matmul", x=x, y=y), x.astype(float) @ y, rtol=1e-5)
+    found = compute("linear", x=x, weight=np.ascontiguousarray(y.T), bias=normal(y.shape[1]))
+    np.testing.assert_allclose(found, x.astype(float) @ y + normal(y.shape[1]), rtol=1e-5)
+
+
 def test_linear_of_integers(compute: Compute, folded: Compute) -> None:
     x = np.array([[1, -2], [3, 4]], np.int32)
     weight, bias = np.array([[5, 6]], np.int32), np.array([-7], np.int32)

@@ -80,10 +80,20 @@ def test_l2_norm(compute: Compute, folded: Compute, shape: tuple[int, ...]) -> N
 
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_local_response_norm(compute: Compute, size: int) -> None:
-    x, alpha, beta, k = normal(2, 6, 3), 0.2, 0.6, 1.5
+    x, alpha, beta, k = normal(2, 6, 3, 2), 0.2, 0.6, 1.5
     expected = np.empty(x.shape)
-    for n, c, t in np.ndindex(x.shape):
-        near = x[n, max(0, c - size // 2) : c + size // 2 + 1, t].astype(np.float64)
-        expected[n, c, t] = x[n, c, t] / (k + alpha / size * (near**2).sum()) ** beta
+    for n, c, *place in np.ndindex(x.shape):
+        near = x[n, max(0, c - size // 2) : c + size // 2 + 1, *place].astype(np.float64)
+        expected[n, c, *place] = x[n, c, *place] / (k + alpha / size * (near**2).sum()) ** beta
     given = {"x": x, "size": size, "alpha": alpha, "beta": beta, "k": k}
     np.testing.assert_allclose(compute("local_response_norm", **given), expected, **close)
+
+
+def test_local_response_norm_of_rank_3_takes_its_window_over_the_first_axis(
+    compute: Compute,
+) -> None:
+    """Expected values: coremltools 9.0, TestNormalizationLocalResponseNorm."""
+    x = np.array([[[1, -7], [5, -6], [-3, -5]]], np.float32)
+    found = compute("local_response_norm", x=x, size=3, alpha=1e-4, beta=0.75, k=1.0)
+    expected = [[0.99997497, -6.99143696], [4.99687672, -5.99460602], [-2.99932504, -4.99687672]]
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)

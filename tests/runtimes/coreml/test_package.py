@@ -183,10 +183,50 @@ def test_an_unknown_operation_is_named(copy: Path) -> None:
 
 def test_an_operation_without_a_handler_is_named(package: Callable[..., Package]) -> None:
     loaded = package(
-        lambda mb, x: mb.add(x=mb.random_normal(shape=[1, 64], name="noise"), y=x, name="y"), SPECS
+        lambda mb, x: mb.non_maximum_suppression(
+            boxes=np.ones((1, 4, 4), np.float32),
+            scores=mb.reshape(x=x, shape=[1, 4, 16]),
+            max_boxes=2,
+            iou_threshold=np.float32(0.5),
+            name="best",
+        )[0],
+        SPECS,
     )
-    with pytest.raises(UnsupportedOp, match=r"function main.*random_normal.*noise.*random"):
+    with pytest.raises(UnsupportedOp, match=r"function main.*non_maximum_suppression.*best"):
         Evaluator(loaded)
+
+
+def test_parameters_may_be_narrower_than_a_default_beside_them(
+    package: Callable[..., Package],
+) -> None:
+    """A normalisation in float32 with parameters in float16 and an epsilon left out (iOS17)."""
+    half: Any = np.float16
+    loaded = package(
+        lambda mb, x: mb.batch_norm(
+            x=x, mean=half([0.5, 1]), variance=half([1, 4]), gamma=half([2, 1]), beta=half([0, 3])
+        ),
+        {"x": ((1, 2, 3), "fp32")},
+    )
+    x = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    (found,) = Evaluator(loaded).run({"x": x}).values()
+    scale = np.array([2, 1]) / np.sqrt(np.array([1, 4]) + 1e-5)
+    expected = (x - np.array([0.5, 1])[:, None]) * scale[:, None] + np.array([0, 3])[:, None]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["fill", "reshape"])
+def test_a_rank_known_only_at_run_time_is_named_and_not_called_damaged(
+    package: Callable[..., Package], kind: str
+) -> None:
+    from coremltools.converters.mil.mil import get_new_symbol
+
+    def body(mb: Any, x: Any, sizes: Any) -> Any:
+        return mb.fill(shape=sizes) if kind == "fill" else mb.reshape(x=x, shape=sizes)
+
+    specs = {"x": ((6,), "fp32"), "sizes": ((get_new_symbol(),), "int32")}
+    with pytest.raises(UnsupportedOp, match=f"{kind} .*rank is only known at run time") as caught:
+        Evaluator(package(body, specs))
+    assert "damaged" not in str(caught.value)
 
 
 def test_an_absurd_size_is_not_believed(copy: Path) -> None:

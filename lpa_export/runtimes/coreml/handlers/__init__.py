@@ -8,8 +8,8 @@ __all__ = ["HANDLERS"]
 
 _MODULES = (
     "activation attention blocks constexpr convolution creation elementwise gather linear "
-    "normalisation padding pooling recurrent reduction resize sampling scan scatter select shape "
-    "slicing"
+    "lists normalisation padding pooling random recurrent reduction resize sampling scan scatter "
+    "select shape slicing"
 ).split()
 
 HANDLERS: dict[str, Handler] = {

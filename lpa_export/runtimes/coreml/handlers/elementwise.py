@@ -28,12 +28,10 @@ def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Handler:
 
 
 def _stabilised(function: Callable[[Tensor], Tensor], default: float) -> Handler:
-    """``function(x + epsilon)``. An epsilon that is left out has the type of the output."""
+    """``function(x + epsilon)``."""
 
     def handler(call: Call) -> Tensor:
-        missing = torch.tensor(default, dtype=call.output_types[0]).float()
-        epsilon = call.optional("epsilon")
-        return function(call.tensor("x") + (missing if epsilon is None else epsilon))
+        return function(call.tensor("x") + call.number("epsilon", default))
 
     return handler
 

@@ -56,13 +56,16 @@ def _l2_norm(call: Call) -> Tensor:
 
 
 def _local_response_norm(call: Call) -> Tensor:
-    return functional.local_response_norm(
-        call.tensor("x"),
+    """The window lies over the channels; of rank 3 over the first axis, as Core ML has it."""
+    x = call.tensor("x")
+    normal = functional.local_response_norm(
+        x[None] if x.ndim == 3 else x,
         call.integer("size"),
         call.number("alpha", 1e-4),
         call.number("beta", 0.75),
         call.number("k", 1.0),
     )
+    return normal.reshape(x.shape)
 
 
 TABLE: dict[str, Handler] = {

@@ -40,6 +40,15 @@ def _steps(call: Call) -> Tensor:
     return x.flip(0) if call.text("direction", "forward") == "reverse" else x
 
 
+def _initial(call: Call, name: str) -> Tensor:
+    """A first state (batch, hidden).
+
+    For packed sequences coremltools writes one with as many rows as the longest has steps: those
+    beyond the batch are for nobody.
+    """
+    return call.tensor(name)[: call.tensor("x").shape[1]]
+
+
 def _put_out(call: Call, states: list[Tensor]) -> tuple[Tensor, Tensor]:
     """All hidden states, or the last one alone; and the last one again."""
     kept = states if call.flag("output_sequence", False) else states[-1:]
@@ -49,7 +58,7 @@ def _put_out(call: Call, states: list[Tensor]) -> tuple[Tensor, Tensor]:
 def _rnn(call: Call) -> tuple[Tensor, ...]:
     activation, weight = _activation(call, "activation", "tanh"), call.tensor("weight_hh")
     given = _steps(call) @ call.tensor("weight_ih").T + _bias(call, "bias", len(weight))
-    h, states = call.tensor("initial_h"), []
+    h, states = _initial(call, "initial_h"), []
     for step in given:
         h = activation(step + h @ weight.T)
         states.append(h)
@@ -71,7 +80,7 @@ def _gru(call: Call) -> tuple[Tensor, ...]:
     given = _steps(call) @ call.tensor("weight_ih").T
     given = given + _bias(call, "input_bias", len(weight_r) * 3)
     after = call.flag("reset_after", False)
-    h, states = call.tensor("initial_h"), []
+    h, states = _initial(call, "initial_h"), []
     for step in given:
         in_r, in_o, in_z = step.chunk(3, -1)
         r = gate(in_r + h @ weight_r.T + bias_r)
@@ -124,7 +133,7 @@ def _cell(call: Call, suffix: str) -> _Cell:
 
 
 def _lstm(call: Call) -> tuple[Tensor, ...]:
-    h, c = call.tensor("initial_h"), call.tensor("initial_c")
+    h, c = _initial(call, "initial_h"), _initial(call, "initial_c")
     if call.text("direction", "forward") != "bidirectional":
         states, c = _cell(call, "").run(_steps(call), h, c)
         return (*_put_out(call, states), c)

@@ -1,10 +1,11 @@
-"""Images (..., H, W) brought to another size: nearest neighbour and linear interpolation."""
+"""Images (..., H, W), or boxes cut out of them, brought to another size."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lpa_export.runtimes.coreml.call import Call, Handler
+from lpa_export.runtimes.coreml.handlers.gather import wrapped
 
 __all__ = ["TABLE"]
 
@@ -35,12 +36,19 @@ def _linear(x: Tensor, axis: int, wanted: int, mode: str) -> Tensor:
 
 
 def _nearest(x: Tensor, axis: int, wanted: int, mode: str) -> Tensor:
-    """The element at or before the place by default, the closest one in the other modes."""
-    places = _grid(x.shape[axis], wanted, mode)
-    # A place that is a whole number must not fall below it for want of precision.
-    offset = 1e-9 if mode == "DEFAULT" else 0.5
-    chosen = (places + offset).floor().long().clamp(max=x.shape[axis] - 1)
+    """The element that holds the centre of each sample by default, else the one closest to it."""
+    size = x.shape[axis]
+    if mode == "DEFAULT":
+        chosen = (2 * torch.arange(wanted) + 1) * size // (2 * wanted)
+    else:
+        chosen = (_grid(size, wanted, mode) + 0.5).floor().long().clamp(max=size - 1)
     return x.index_select(axis, chosen)
+
+
+def _repeated(x: Tensor, axis: int, wanted: int) -> Tensor:
+    """The element at or before the start of each sample: how an upsampling finds it."""
+    size = x.shape[axis]
+    return x.index_select(axis, torch.arange(wanted) * size // wanted)
 
 
 _METHODS = {"LINEAR": _linear, "NEAREST_NEIGHBOR": _nearest}
@@ -67,7 +75,8 @@ def _scaled(call: Call) -> list[int]:
 
 
 def _upsample_nearest_neighbor(call: Call) -> Tensor:
-    return _resized(call.tensor("x"), _scaled(call), "NEAREST_NEIGHBOR", "DEFAULT")
+    height, width = _scaled(call)
+    return _repeated(_repeated(call.tensor("x"), -2, height), -1, width)
 
 
 def _resize_nearest_neighbor(call: Call) -> Tensor:
@@ -101,7 +110,95 @@ def _resize(call: Call) -> Tensor:
     return _resized(x.double(), sizes, method, mode).trunc().to(x.dtype)
 
 
+def _crop_resize(call: Call) -> Tensor:
+    """Boxes cut out of x (B, C, H, W), each brought to the target size by linear interpolation.
+
+    Up to iOS16 every box is cut out of every image, (N, B, C, H', W'), or out of the one that it
+    names, (N, 1, C, H', W'); from iOS17 on box i comes from image ``box_indices[i]``,
+    (N, C, H', W'). The grid follows SamplingMode of Core ML's model format; samples outside of
+    the image take ``pad_value``.
+    """
+    x = call.tensor("x")
+    if call.has("roi"):
+        boxes = call.tensor("roi").reshape(call.tensor("roi").shape[0], -1).double()
+        if boxes.shape[1] == 5:
+            chosen = wrapped(boxes[:, 0].long(), x.shape[0])
+            return _cut(call, x[chosen], boxes[:, 1:])[:, None]
+        images = [_cut(call, image.expand(len(boxes), -1, -1, -1), boxes) for image in x]
+        return torch.stack(images, 1)
+    boxes = call.tensor("boxes").double()
+    indices = call.optional("box_indices")
+    chosen = torch.arange(len(boxes)) if indices is None else wrapped(indices, x.shape[0])
+    return _cut(call, x[chosen], boxes)
+
+
+def _cut(call: Call, x: Tensor, boxes: Tensor) -> Tensor:
+    """Box i (4,) out of image i of x (N, C, H, W)."""
+    mode, value = call.text("sampling_mode", "DEFAULT"), call.number("pad_value", 0.0)
+    sizes = [call.integer("target_height", 1), call.integer("target_width", 1)]
+    starts, ends = _corners(call, boxes, x.shape[-2:])
+    for axis, wanted in zip((-2, -1), sizes, strict=True):
+        # Both ends of a box are pixels that belong to it.
+        grid = torch.stack(
+            [
+                _between(float(start), float(end), wanted, mode)
+                for start, end in zip(starts[:, axis], ends[:, axis], strict=True)
+            ]
+        )
+        x = _sampled_at(x, axis, grid, value)
+    return x
+
+
+def _corners(call: Call, boxes: Tensor, sizes: torch.Size) -> tuple[Tensor, Tensor]:
+    """First and last pixel (N, 2) of every box, height before width."""
+    kind = call.text("box_coordinate_mode", "CORNERS_HEIGHT_FIRST")
+    first, second = boxes.chunk(2, -1)
+    if kind.endswith("WIDTH_FIRST"):
+        first, second = first.flip(-1), second.flip(-1)
+    if kind.startswith("CENTER_SIZE"):
+        first, second = first - second / 2, first + second / 2
+    scale = torch.tensor(call.number("spatial_scale", 1.0), dtype=torch.float64)
+    if call.flag("normalized_coordinates", False):
+        scale = scale * (torch.tensor(sizes) - 1)
+    return first * scale, second * scale
+
+
+def _between(start: float, end: float, wanted: int, mode: str) -> Tensor:
+    """Where ``wanted`` samples lie from pixel ``start`` to pixel ``end``, which may come first."""
+    steps = torch.arange(wanted, dtype=torch.float64)
+    length = end - start
+    if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
+        if wanted == 1:
+            return steps + (start + length / 2 if mode == "ALIGN_CORNERS" else start)
+        return start + steps * length / (wanted - 1)
+    if mode == "OFFSET_CORNERS":
+        return start + (steps + 0.5) * max(1.0, length) / wanted
+    spacing = (length + 1) / wanted
+    if mode == "UNALIGN_CORNERS":
+        return start + (steps + 0.5) * spacing - 0.5
+    return (start + steps * spacing).clamp(max=end)
+
+
+def _sampled_at(x: Tensor, axis: int, grid: Tensor, outside: float) -> Tensor:
+    """Image i of x along an axis at the places grid[i], ``outside`` where there is no image."""
+    last = x.shape[axis] - 1
+    low = grid.floor().clamp(0, last).long()
+    weight = (grid - low).to(x.dtype)
+    shape = [len(grid), 1, 1, 1]
+    shape[axis] = -1
+    whole = [*x.shape]
+    whole[axis] = grid.shape[1]
+    below, above = (
+        x.gather(axis, place.reshape(shape).expand(whole))
+        for place in (low, (low + 1).clamp(max=last))
+    )
+    found = below + (above - below) * weight.reshape(shape)
+    inside = ((grid >= 0) & (grid <= last)).reshape(shape)
+    return torch.where(inside, found, torch.tensor(outside, dtype=x.dtype))
+
+
 TABLE: dict[str, Handler] = {
+    "crop_resize": _crop_resize,
     "resize": _resize,
     "resize_bilinear": _resize_bilinear,
     "resize_nearest_neighbor": _resize_nearest_neighbor,

@@ -43,6 +43,9 @@ def _sampled(call: Call, coordinates: Tensor) -> Tensor:
     down = _pixels(coordinates[..., 1], x.shape[-2], mode, corners)
     padding, value = call.text("padding_mode").lower(), call.number("padding_value")
     if call.text("sampling_mode").lower() == "nearest":
+        # Mirrored first, then to the closest pixel, halves to the even one: as torch does it.
+        fold = _FOLDS.get(padding, _unfolded)
+        down, across = fold(down, x.shape[-2]), fold(across, x.shape[-1])
         return _read(x, down.round(), across.round(), padding, value)
     top, left = down.floor(), across.floor()
     below, right = (down - top).float()[:, None], (across - left).float()[:, None]
@@ -73,6 +76,28 @@ def _read(x: Tensor, rows: Tensor, columns: Tensor, padding: str, value: float) 
         return pixels
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     return torch.where(inside[:, None], pixels, torch.tensor(value))
+
+
+def _unfolded(places: Tensor, size: int) -> Tensor:
+    return places
+
+
+def _fold_at_centres(places: Tensor, size: int) -> Tensor:
+    """Mirrored at the centres of the first and the last pixel."""
+    turn = places.remainder(max(2 * (size - 1), 1))
+    return torch.minimum(turn, 2 * (size - 1) - turn).clamp(min=0)
+
+
+def _fold_at_edges(places: Tensor, size: int) -> Tensor:
+    """Mirrored at the outer edges of the first and the last pixel."""
+    turn = (places + 0.5).remainder(2 * size)
+    return torch.minimum(turn, 2 * size - turn) - 0.5
+
+
+_FOLDS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "reflection": _fold_at_centres,
+    "symmetric": _fold_at_edges,
+}
 
 
 def _clamped(positions: Tensor, size: int) -> Tensor:

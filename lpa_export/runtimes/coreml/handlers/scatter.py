@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lpa_export.runtimes.coreml.call import Call, Handler
-from lpa_export.runtimes.coreml.handlers.gather import wrapped
+from lpa_export.runtimes.coreml.handlers.gather import positions
 
 __all__ = ["TABLE"]
 
@@ -30,12 +30,12 @@ def _combined(call: Call, places: Tensor) -> Tensor:
     """``data`` with each update put at its place, counted in the flattened data."""
     data, updates = call.tensor("data"), call.tensor("updates")
     flat = data.reshape(-1).double().numpy().copy()
-    positions, values = places.reshape(-1).numpy(), updates.reshape(-1).double().numpy()
+    targets, values = places.reshape(-1).numpy(), updates.reshape(-1).double().numpy()
     mode = call.text("mode", "add")
     if mode == "update":
-        flat[positions] = values
+        flat[targets] = values
     else:
-        _COMBINE[mode].at(flat, positions, values)
+        _COMBINE[mode].at(flat, targets, values)
     result = torch.from_numpy(flat).reshape(data.shape)
     return (result if data.is_floating_point() else result.trunc()).to(data.dtype)
 
@@ -44,20 +44,20 @@ def _scatter(call: Call) -> Tensor:
     """Whole slices along one axis, at positions ``indices`` (C,)."""
     data = call.tensor("data")
     axis = call.integer("axis", 0) % data.dim()
-    indices = wrapped(call.tensor("indices"), data.shape[axis])
+    indices = positions(call, call.tensor("indices"), data.shape[axis])
     return _combined(call, _numbered(data).index_select(axis, indices))
 
 
 def _scatter_along_axis(call: Call) -> Tensor:
     data, axis = call.tensor("data"), call.integer("axis", 0)
-    indices = wrapped(call.tensor("indices"), data.shape[axis])
+    indices = positions(call, call.tensor("indices"), data.shape[axis])
     return _combined(call, _numbered(data).gather(axis, indices))
 
 
 def _scatter_nd(call: Call) -> Tensor:
     """Slices at the positions that the last axis of ``indices`` spells out."""
     data, indices = call.tensor("data"), call.tensor("indices")
-    columns = [wrapped(indices[..., i], data.shape[i]) for i in range(indices.shape[-1])]
+    columns = [positions(call, indices[..., i], data.shape[i]) for i in range(indices.shape[-1])]
     return _combined(call, _numbered(data)[tuple(columns)])
 
 

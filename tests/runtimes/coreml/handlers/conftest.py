@@ -38,7 +38,9 @@ def compute(handlers: dict[str, Handler]) -> Compute:
         op: str, *, declared: torch.dtype | None = None, sequential: bool = False, **inputs: Any
     ) -> Any:
         given = {name: _given(value) for name, value in inputs.items() if value is not None}
-        call = Call(op, op, given, (declared or torch.float32,), sequential)
+        call = Call(
+            op, op, given, (declared or torch.float32,), sequential, declared is torch.float16
+        )
         result = handlers[op](call)
         return result.numpy() if isinstance(result, torch.Tensor) else [r.numpy() for r in result]
 

@@ -78,6 +78,22 @@ def test_positions_outside_are_an_error(compute: Compute, op: str) -> None:
         compute(op, x=normal(3, 1), indices=np.array([[3]], np.int32))
 
 
+WRITES = {"scatter": (1,), "scatter_along_axis": (1, 1), "scatter_nd": (1, 1)}
+
+
+@pytest.mark.parametrize("op", WRITES)
+def test_validated_positions_must_not_be_negative(compute: Compute, op: str) -> None:
+    """As the documentation of iOS17 has it; without validation they count from the end."""
+    places = np.full(WRITES[op], -1, np.int32)
+    inputs = {"data": normal(3, 1), "indices": places, "updates": normal(1, 1)}
+    assert compute(op, **inputs).shape == (3, 1)
+    assert compute(op, validate_indices=False, **inputs).shape == (3, 1)
+    with pytest.raises(IndexError, match="index -1 is negative"):
+        compute(op, validate_indices=True, **inputs)
+    with pytest.raises(IndexError, match="index 3 is outside"):
+        compute(op, validate_indices=True, **{**inputs, "indices": places + 4})
+
+
 @pytest.mark.parametrize("mode", STEPS)
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_slices_are_written_in_order(compute: Compute, mode: str, axis: int) -> None:

@@ -142,8 +142,145 @@ def test_upsampling_is_that_of_torch(compute: Compute, aligned: bool, factors: A
             target_size_height=sizes[0],
             target_size_width=sizes[1],
         ),
-        nearest,
+        F.interpolate(tensor, sizes, mode="nearest-exact"),
     )
+
+
+# coremltools 9.0, TestResize.test_resize_nearest_neighbor; the index rule of its documentation.
+@pytest.mark.parametrize(
+    ("x", "height", "expected"),
+    [
+        ([-6.174, 9.371], 3, [-6.174, 9.371, 9.371]),
+        ([0, 1, 2], 5, [0, 0, 1, 2, 2]),
+        ([0, 1, 2, 3], 2, [1, 3]),
+    ],
+)
+def test_the_nearest_element_is_the_one_under_the_centre(
+    compute: Compute, x: list[float], height: int, expected: list[float]
+) -> None:
+    image = np.array(x, np.float32).reshape(1, 1, -1, 1)
+    found = compute(
+        "resize", x=image, shape=[height, 1], resized_dims=2, interpolation_mode="NEAREST_NEIGHBOR"
+    )
+    np.testing.assert_allclose(found.ravel(), expected)
+    found = compute("resize_nearest_neighbor", x=image, target_size_height=height)
+    np.testing.assert_allclose(found.ravel(), expected)
+
+
+def test_a_nearest_pixel_at_a_tie_behind_the_mirror(compute: Compute) -> None:
+    """Expected values: coremltools 9.0, TestResample.test_builder_to_backend_smoke."""
+    found = compute(
+        "resample",
+        x=np.array([[[[11, 22], [33, 44]]]], np.float32),
+        coordinates=np.array([[[[-1, -2], [-3.7, -1]], [[0, 0], [3.5, 1.2]]]], np.float32),
+        sampling_mode="nearest",
+        padding_mode="symmetric",
+        padding_value=-1.0,
+        coordinates_mode="normalized_zero_to_one",
+        align_corners=False,
+    )
+    np.testing.assert_array_equal(found[0, 0], [[22, 33], [11, 33]])
+
+
+BOXES = np.array([[0.1, 0.3, 1.3, 1.0], [0.5, 1.8, 1.0, 0.3], [0.0, 0.4, 0.6, 0.7]], np.float32)
+
+
+def test_boxes_are_cut_out_and_brought_to_a_size(compute: Compute) -> None:
+    """Expected values: coremltools 9.0, TestCropResize (iOS15 to iOS17)."""
+    x = np.arange(1, 17, dtype=np.float32).reshape(1, 1, 4, 4)
+    two: dict[str, Any] = {"target_height": 2, "target_width": 2}
+    ends = {"sampling_mode": "ALIGN_CORNERS"}
+    roi = np.array([1, 1, 2, 2], np.float32).reshape(1, 1, 4, 1, 1)
+    found = compute("crop_resize", x=x, roi=roi, **two, **ends)
+    assert found.shape == (1, 1, 1, 2, 2)
+    np.testing.assert_allclose(found.ravel(), [6, 7, 10, 11])
+    found = compute("crop_resize", x=x, roi=roi, **ends)
+    np.testing.assert_allclose(found.ravel(), [8.5])
+    found = compute(
+        "crop_resize",
+        x=x,
+        roi=np.array([2, 2, 1, 1], np.float32).reshape(1, 1, 4, 1, 1),
+        **two,
+        **ends,
+    )
+    np.testing.assert_allclose(found.ravel(), [11, 10, 7, 6])
+    expected = [3.1, 5.2, 10, 10, 10, 7.9, 10, 13.9, 2.2, 3.1, 9.4, 10.3]
+    given = {"x": x, "normalized_coordinates": True, "pad_value": 10.0, **two, **ends}
+    indices = np.zeros(3, np.int32)
+    found = compute("crop_resize", boxes=BOXES, box_indices=indices, **given)
+    np.testing.assert_allclose(found.ravel(), expected, rtol=1e-5)
+    with_image = np.concatenate([np.zeros((3, 1), np.float32), BOXES], 1).reshape(3, 1, 5, 1, 1)
+    found = compute("crop_resize", roi=with_image, **given)
+    np.testing.assert_allclose(found.ravel(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    ["STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS", "UNALIGN_CORNERS"],
+)
+def test_a_box_around_the_whole_image_is_a_resize(compute: Compute, mode: str) -> None:
+    """torch resizes; its grid for every mode stands in the documentation of resize_bilinear."""
+    x = normal(2, 3, 5, 4)
+    boxes = np.array([[0, 0, 4, 3], [0, 0, 4, 3]], np.float32)
+    found = compute(
+        "crop_resize",
+        x=x,
+        boxes=boxes,
+        target_height=3,
+        target_width=7,
+        sampling_mode=mode,
+    )
+    grids = [documented_grid(size, wanted, mode) for size, wanted in ((5, 3), (4, 7))]
+    inside = [(grid >= 0) & (grid <= size - 1) for grid, size in zip(grids, (5, 4), strict=True)]
+    both = inside[0][:, None] & inside[1]
+    scaled = [2 * g / (size - 1) - 1 for g, size in zip(grids, (5, 4), strict=True)]
+    rows, columns = np.meshgrid(*scaled, indexing="ij")
+    grid = torch.from_numpy(np.stack([columns, rows], -1)[None].repeat(2, 0).astype(np.float32))
+    expected = F.grid_sample(torch.from_numpy(x), grid, align_corners=True).numpy()
+    np.testing.assert_allclose(found, np.where(both, expected, 0), atol=1e-5)
+
+
+def documented_grid(size: int, wanted: int, mode: str) -> Any:
+    """Before it is clamped to the image."""
+    steps = np.arange(wanted)
+    return {
+        "STRICT_ALIGN_CORNERS": steps * (size - 1) / (wanted - 1),
+        "ALIGN_CORNERS": steps * (size - 1) / (wanted - 1),
+        "DEFAULT": np.minimum(steps * size / wanted, size - 1),
+        "OFFSET_CORNERS": (steps + 0.5) * max(1, size - 1) / wanted,
+        "UNALIGN_CORNERS": (steps + 0.5) * size / wanted - 0.5,
+    }[mode]
+
+
+def test_boxes_may_be_centres_and_sizes_widths_first_and_scaled(compute: Compute) -> None:
+    x = normal(2, 3, 6, 8)
+    common: dict[str, Any] = {
+        "x": x,
+        "target_height": 3,
+        "target_width": 2,
+        "sampling_mode": "ALIGN_CORNERS",
+    }
+    corners = np.array([[1, 2, 4, 6], [0, 1, 2, 3]], np.float32)
+    expected = compute("crop_resize", boxes=corners, **common)
+    first, second = corners[:, :2], corners[:, 2:]
+    centred = np.concatenate([(first + second) / 2, second - first], 1)
+    found = compute(
+        "crop_resize", boxes=centred, box_coordinate_mode="CENTER_SIZE_HEIGHT_FIRST", **common
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    found = compute(
+        "crop_resize",
+        boxes=corners[:, [1, 0, 3, 2]] * 4,
+        spatial_scale=0.25,
+        box_coordinate_mode="CORNERS_WIDTH_FIRST",
+        **common,
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    swapped = compute(
+        "crop_resize", boxes=corners, box_indices=np.array([1, 0], np.int32), **common
+    )
+    again = compute("crop_resize", boxes=corners, **{**common, "x": x[::-1].copy()})
+    np.testing.assert_allclose(swapped, again, rtol=1e-6)
 
 
 def test_without_half_pixel_centres_the_grid_starts_at_the_first_pixel(compute: Compute) -> None:

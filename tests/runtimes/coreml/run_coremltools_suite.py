@@ -1,0 +1,195 @@
+"""coremltools' own tests of its operations, executed by the evaluator instead of by Core ML.
+
+Their expected values were written for Apple's implementation, by Apple. Off macOS they only
+build their programs; here every program is computed too, so they judge the evaluator.
+
+    python tests/runtimes/coreml/run_coremltools_suite.py SOURCE [-k EXPRESSION] [--json FILE]
+
+SOURCE is a folder with coremltools' source (of the installed version), or the installed package
+itself, which has the same tests. Printed are, by opset, the tests that executed a program, those
+that passed, and those that failed by cause. Nothing is downloaded. The whole suite takes about
+an hour on one core.
+"""
+
+import argparse
+import gc
+import importlib
+import json
+import os
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lpa_export.runtimes.coreml import Evaluator, PackageError, UnsupportedOp, load_package
+from lpa_export.runtimes.coreml.features import Feature
+from lpa_export.runtimes.coreml.quiet import quiet_coremltools
+
+TESTS = "coremltools.converters.mil.mil.ops.tests"
+OPSETS = {6: "iOS15", 7: "iOS16", 8: "iOS17", 9: "iOS18"}
+"""Specification version of a model -> the opset of its program."""
+
+MACOS = (15, 5)
+"""The system whose Core ML the tests expect."""
+
+VALUE, REFUSED, CRASH, UNSUPPORTED = "wrong value", "refused", "crash", "unsupported"
+
+
+@dataclass
+class Case:
+    """One test: the newest program it executed, and how it ended."""
+
+    name: str
+    opset: str = ""
+    outcome: str = "passed"
+    cause: str = ""
+    message: str = ""
+
+
+@dataclass
+class Watcher:
+    """A pytest plugin: notes which tests executed a program, and why those that failed did."""
+
+    cases: list[Case] = field(default_factory=list)
+
+    def executed(self, opset: str) -> None:
+        if self.cases:
+            self.cases[-1].opset = max(self.cases[-1].opset, opset)
+
+    @pytest.hookimpl
+    def pytest_collection_finish(self) -> None:
+        # Every conversion collects garbage; among tens of thousands of tests that takes a second.
+        gc.freeze()
+
+    @pytest.hookimpl
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        self.cases.append(Case(item.nodeid))
+
+    @pytest.hookimpl
+    def pytest_exception_interact(self, call: pytest.CallInfo[Any]) -> None:
+        if not self.cases or call.excinfo is None:
+            return
+        error, case = call.excinfo.value, self.cases[-1]
+        case.outcome = "failed"
+        case.cause = cause(error)
+        case.message = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+def cause(error: BaseException) -> str:
+    """Why a test failed. A value that is not as expected shows as a failed assertion."""
+    if isinstance(error, UnsupportedOp):
+        found = re.search(r": (\w+) \(operation", str(error))
+        return f"{UNSUPPORTED}: {found[1] if found else '?'}"
+    if isinstance(error, PackageError):
+        return REFUSED
+    return VALUE if isinstance(error, AssertionError) else CRASH
+
+
+def install(watcher: Watcher) -> None:
+    """Put the evaluator in Core ML's place: ``MLModel.predict`` and ``make_state``."""
+    with quiet_coremltools():
+        from coremltools.converters.mil import testing_utils
+        from coremltools.models import utils
+        from coremltools.models.model import MLModel
+
+    def predict(model: Any, data: Any, state: Any = None) -> dict[str, Any]:
+        watcher.executed(OPSETS[model._spec.specificationVersion])
+        evaluator = Evaluator(load_package(Path(model.package_path)))
+        given = {name: as_declared(value, evaluator.features[name]) for name, value in data.items()}
+        found = evaluator.run(given, state=state)
+        # Core ML has no output of rank 0.
+        return {name: np.atleast_1d(found[name]) for name in evaluator.outputs}
+
+    def make_state(model: Any) -> Any:
+        return Evaluator(load_package(Path(model.package_path))).state()
+
+    MLModel.predict = predict
+    MLModel.make_state = make_state
+    # The guards in front of every prediction; there is nothing of macOS behind them any more.
+    testing_utils._IS_MACOS = True
+    utils._macos_version = lambda: MACOS
+
+
+def as_declared(value: Any, feature: Feature) -> Any:
+    """An input in the type that the program declares, as Core ML converts it; images as planes."""
+    array = np.asarray(value)
+    if type(value).__module__.startswith("PIL."):
+        planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+        array = planes[None]
+    if feature.dtype.startswith("fp"):
+        return array.astype(np.float32)
+    return array.astype(np.bool_ if feature.dtype == "bool" else np.int32)
+
+
+def tests_of(source: Path) -> Path:
+    """The folder of the tests, which from now on is what their imports find.
+
+    Raises SystemExit when it is not there.
+    """
+    places = [source / "converters/mil/mil/ops/tests"]
+    places.append(source / "coremltools/converters/mil/mil/ops/tests")
+    found = next((place for place in places if (place / "testing_utils.py").is_file()), None)
+    if found is None:
+        raise SystemExit(f"{source}: no coremltools source, {places[-1]} is missing")
+    with quiet_coremltools():
+        package = importlib.import_module(TESTS)
+    package.__path__[:] = [str(found)]
+    return found
+
+
+def run(source: Path, options: list[str]) -> list[Case]:
+    """The suite under ``source``; ``options`` go to pytest."""
+    os.environ.setdefault("PYMIL_TEST_TARGETS", "mlprogram")
+    os.environ.setdefault("INCLUDE_MIL_FP32_UNIT_TESTS", "1")
+    os.environ.setdefault("RUN_BACKWARD_COMPATIBILITY", "1")
+    watcher = Watcher()
+    folder = tests_of(source.resolve())
+    install(watcher)
+    quiet = ["-q", "--no-header", "--no-summary", "--tb=no", "-p", "no:cacheprovider"]
+    quiet += [
+        "-p",
+        "no:warnings",
+        "-c",
+        os.devnull,
+        f"--rootdir={folder}",
+        f"--confcutdir={folder}",
+    ]
+    pytest.main([str(folder), "--import-mode=importlib", *quiet, *options], plugins=[watcher])
+    return watcher.cases
+
+
+def table(cases: list[Case]) -> str:
+    """Executed, passed and failed by opset, and what failed by cause."""
+    executed = [case for case in cases if case.opset]
+    lines = [f"{'opset':<8}{'executed':>10}{'passed':>10}{'failed':>10}"]
+    for opset in [*sorted(set(OPSETS.values())), "all"]:
+        part = [case for case in executed if opset in (case.opset, "all")]
+        passed = sum(case.outcome == "passed" for case in part)
+        lines.append(f"{opset:<8}{len(part):>10}{passed:>10}{len(part) - passed:>10}")
+    causes = Counter(case.cause for case in executed if case.outcome == "failed")
+    lines += [f"{count:>6}  {what}" for what, count in causes.most_common()]
+    others = Counter(case.cause for case in cases if not case.opset and case.outcome == "failed")
+    lines += [f"{count:>6}  before any program was executed: {w}" for w, count in others.items()]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("source", type=Path, help="a folder with coremltools' source")
+    parser.add_argument("--json", type=Path, help="write every test that failed to this file")
+    arguments, options = parser.parse_known_args()
+    cases = run(arguments.source, options)
+    if arguments.json:
+        failed = [vars(case) for case in cases if case.outcome == "failed"]
+        arguments.json.write_text(json.dumps(failed, indent=1))
+    print(table(cases))
+    sys.exit(any(case.outcome == "failed" and case.cause == VALUE for case in cases))
+
+
+if __name__ == "__main__":
+    main()
