@@ -32,7 +32,7 @@ def stated(scheme: str = "fp32", **changes: Any) -> Manifest:
         sample_rate=16_000,
         frames=Frames(kernels=(400,), strides=(160,), hop=160, receptive_field=400),
         normalisation=Normalisation(kind="none", where="graph"),
-        vocabulary=VocabularyEntry(size=29, blank_id=0, word_delimiter="|", file="tokens.txt"),
+        vocabulary=VocabularyEntry(size=29, blank_id=0, word_delimiter="|", file="tokens.json"),
         normaliser=Normaliser(name="lpa-basic", version="1"),
         artifacts=("model.onnx",),
         lowering={},

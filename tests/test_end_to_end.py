@@ -222,10 +222,11 @@ def test_a_damaged_graph_fails_parity_and_the_layer_is_named(
 
 
 def test_a_swapped_vocabulary_fails_integrity_and_the_transcripts(copy: Path) -> None:
-    tokens = (copy / "tokens.txt").read_text().splitlines()
-    a, b = tokens.index("E"), tokens.index("O")
+    content = json.loads((copy / "tokens.json").read_text())
+    tokens = content["tokens"]
+    a, b = (tokens.index({"token": letter, "text": letter}) for letter in "EO")
     tokens[a], tokens[b] = tokens[b], tokens[a]
-    (copy / "tokens.txt").write_text("\n".join(tokens) + "\n")
+    (copy / "tokens.json").write_text(json.dumps(content))
     _edit_manifest(copy, lambda manifest: manifest)
     code, report = _validate(copy, "--limit", "8")
     assert code == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,11 +182,7 @@ def _open_bundle(target: str, folder: Path) -> _Recogniser:
         raise LpaError(f"{folder}: {error}; export the bundle again") from error
     return _Recogniser(
         logits=lambda waveform: runner.run(*pad([waveform]))[0],
-        vocabulary=replace(
-            Vocabulary.from_lines(bundle.file(manifest.vocabulary.file)),
-            blank=manifest.vocabulary.blank_id,
-            word_delimiter=manifest.vocabulary.word_delimiter or "",
-        ),
+        vocabulary=Vocabulary.read(bundle.file(manifest.vocabulary.file)),
         hop=manifest.frames.hop,
         receptive_field=manifest.frames.receptive_field,
         max_samples=runner.max_samples,

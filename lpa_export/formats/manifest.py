@@ -160,7 +160,8 @@ class Bucket(_Record, frozen=True):
 class Source(_Record, frozen=True):
     """The checkpoint a bundle was made from. ``figures``: what training measured, by name.
 
-    ``family``: the host's model type; ``shipped``: it is the one inside the package.
+    ``family``: the host's model type; ``shipped``: it is the one inside the package. ``language``:
+    the one chosen, where the checkpoint has several.
     """
 
     name: str
@@ -170,6 +171,7 @@ class Source(_Record, frozen=True):
     replaced_layers: tuple[_Count, ...]
     shipped: bool
     figures: dict[str, Number] = {}
+    language: str | None = None
 
 
 class SelfCheck(_Record, frozen=True):

@@ -25,7 +25,6 @@ from lpa_export.formats.manifest import (
 )
 from lpa_export.formats.recipe import TargetSettings
 from lpa_export.formats.schemes import Scheme
-from lpa_export.formats.text import NORMALISER
 from lpa_export.hosts import encoder_layers
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets import Announce, Job, Target, Written
@@ -34,7 +33,7 @@ from lpa_export.targets.model_card import model_card
 
 __all__ = ["TOKENS", "BundleFiles", "BundleRequest", "require_writable", "write_bundle"]
 
-TOKENS = "tokens.txt"
+TOKENS = "tokens.json"
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,8 @@ def write_bundle(
         job = Job(checkpoint, request.scheme, request.settings, clips, announce)
         written = target.write(job, new)
         announce("writing the bundle")
-        checkpoint.vocabulary.write_lines(new / TOKENS)
+        checkpoint.vocabulary.write(new / TOKENS)
+        checkpoint.vocabulary.write_lines(new / "tokens.txt")
         write_golden(new, clips)
         manifest = _manifest(request, written)
         card = model_card(manifest, written.usage)
@@ -107,7 +107,6 @@ def write_bundle(
 
 def _manifest(request: BundleRequest, written: Written) -> Manifest:
     checkpoint, vocabulary = request.checkpoint, request.checkpoint.vocabulary
-    name, _, version = NORMALISER.partition("/")
     frames = FrameArithmetic.of(checkpoint.model.config).to_json()
     return Manifest(
         target=request.target_name,
@@ -122,7 +121,7 @@ def _manifest(request: BundleRequest, written: Written) -> Manifest:
             word_delimiter=vocabulary.word_delimiter,
             file=TOKENS,
         ),
-        normaliser=Normaliser(name=name, version=version),
+        normaliser=Normaliser(**vocabulary.rule.to_json()),
         artifacts=written.artifacts,
         lowering=dict(written.lowering),
         inputs=written.inputs,
@@ -147,4 +146,5 @@ def _source(checkpoint: Checkpoint, *, shipped: bool) -> Source:
         replaced_layers=tuple(sorted(checkpoint.replaced)),
         shipped=shipped,
         figures={name: value for name, value in figures.items() if type(value) in (int, float)},
+        language=checkpoint.language,
     )

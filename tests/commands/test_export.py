@@ -78,7 +78,7 @@ def test_a_bundle_has_what_an_app_and_the_validator_need(exported: Any) -> None:
     assert damaged_files(bundle) == []
     manifest, checkpoint = bundle.manifest, load_checkpoint(exported.checkpoint)
     assert {path.name for path in exported.bundle.iterdir()} == {
-        *("README.md", "golden", "manifest.json", "model.onnx", "tokens.txt")
+        *("README.md", "golden", "manifest.json", "model.onnx", "tokens.json", "tokens.txt")
     }
     assert manifest.target == "onnx"
     assert manifest.scheme == Scheme(
@@ -91,7 +91,7 @@ def test_a_bundle_has_what_an_app_and_the_validator_need(exported: Any) -> None:
         hop=320, receptive_field=720, kernels=(400, 3), strides=(160, 2)
     )
     assert manifest.vocabulary == VocabularyEntry(
-        blank_id=0, word_delimiter="|", size=29, file="tokens.txt"
+        blank_id=0, word_delimiter="|", size=29, file="tokens.json"
     )
     assert manifest.checkpoint.sha256 == checkpoint.sha256
     assert manifest.checkpoint.replaced_layers == (0, 2)

@@ -182,8 +182,8 @@ def _truncated(bundle: Path) -> None:
 
 
 def _swapped(bundle: Path) -> None:
-    text = (bundle / "tokens.txt").read_text().replace("A\nB", "B\nA")
-    (bundle / "tokens.txt").write_text(text)
+    path = bundle / "tokens.json"
+    path.write_text(path.read_text().replace('"text": "A"', '"text": "B"'))
 
 
 def _of_another_target(bundle: Path) -> None:
@@ -196,8 +196,8 @@ def _newer(bundle: Path) -> None:
 
 BAD_BUNDLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated model": (_truncated, "damaged: model.onnx: truncated"),
-    "swapped tokens": (_swapped, "damaged: tokens.txt: altered"),
-    "missing file": (lambda b: (b / "tokens.txt").unlink(), "damaged: tokens.txt: missing"),
+    "swapped tokens": (_swapped, "damaged: tokens.json: altered"),
+    "missing file": (lambda b: (b / "tokens.json").unlink(), "damaged: tokens.json: missing"),
     "another target": (_of_another_target, "a bundle for target 'coreml', expected 'onnx'"),
     "newer schema": (_newer, "schema version 99 is newer"),
     "no manifest": (lambda b: (b / "manifest.json").unlink(), "not a bundle"),

@@ -221,7 +221,7 @@ def write_bundle(folder: Path, parts: Parts, speech: list[Utterance]) -> Bundle:
     """The bundle an export would write, with golden tensors of the first two utterances."""
     folder.mkdir(parents=True)
     onnx.save(model(parts), folder / "model.onnx")
-    Vocabulary(parts.tokens).write_lines(folder / "tokens.txt")
+    Vocabulary(parts.tokens).write(folder / "tokens.json")
     clips = []
     for utterance in speech[:2]:
         waveform = load_audio(utterance.audio)
@@ -232,7 +232,7 @@ def write_bundle(folder: Path, parts: Parts, speech: list[Utterance]) -> Bundle:
     manifest = stated(
         model="whistle",
         taps=TAPS,
-        vocabulary=VocabularyEntry(size=WIDTH, blank_id=0, word_delimiter="|", file="tokens.txt"),
+        vocabulary=VocabularyEntry(size=WIDTH, blank_id=0, word_delimiter="|", file="tokens.json"),
         gates=replace(SCHEMES["fp32"].gates, **parts.gates),
         frames=Frames(kernels=(KERNEL,), strides=(HOP,), hop=HOP, receptive_field=KERNEL),
     )

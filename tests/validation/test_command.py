@@ -61,7 +61,7 @@ def test_it_finds_the_only_bundle_validates_it_and_leaves_the_report_there(
         "manifest.json",
         "model.onnx",
         "report.json",
-        "tokens.txt",
+        "tokens.json",
     ]
     # A second run finds the report there and still calls the bundle whole.
     assert main(["--target", "onnx", "--checks", "integrity"]) == 0

@@ -104,7 +104,7 @@ def test_a_vocabulary_swapped_in_the_model_alone_fails_integrity(
 ) -> None:
     report = run(make_bundle(metadata_tokens=SWAPPED), "integrity")
     assert report.check("integrity").status == "fail"
-    assert "token 3 is 'B' in the artifact, 'A' in tokens.txt" in report.check("integrity").reason
+    assert "token 3 is 'B' in the artifact, 'A' in tokens.json" in report.check("integrity").reason
 
 
 @pytest.mark.parametrize("kept", [0, 1, 10, 5_000, -1])
@@ -123,7 +123,7 @@ def test_a_truncated_model_fails_integrity_and_leaves_the_rest_not_run(
     assert report.exit_code == 1
 
 
-@pytest.mark.parametrize("name", ["tokens.txt", "golden/one.logits.npy", "model.onnx"])
+@pytest.mark.parametrize("name", ["tokens.json", "golden/one.logits.npy", "model.onnx"])
 def test_a_file_altered_on_disk_fails_integrity(make_bundle: Make, run: Run, name: str) -> None:
     bundle = make_bundle()
     path = bundle.path / name
@@ -135,7 +135,7 @@ def test_a_file_altered_on_disk_fails_integrity(make_bundle: Make, run: Run, nam
 
 def test_missing_tokens_fail_integrity(make_bundle: Make, run: Run) -> None:
     bundle = make_bundle()
-    (bundle.path / "tokens.txt").unlink()
+    (bundle.path / "tokens.json").unlink()
     report = run(bundle, "integrity", "wer", asked=False)
     assert statuses(report)["integrity"] == "fail"
     assert statuses(report)["wer"] == "not_run"

@@ -66,7 +66,7 @@ class Validation:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The bundle's tokens. Raises ArtifactError when tokens.txt cannot be read."""
+        """The bundle's tokens. Raises ArtifactError when tokens.json cannot be read."""
         if self.tokens is None:
             raise ArtifactError(self.runner_problem)
         return self.tokens
@@ -122,6 +122,6 @@ def transcript(logits: Array, vocabulary: Vocabulary) -> str:
     """Greedy text of (frames, vocabulary); NaN counts as the lowest score, not the highest."""
     if logits.shape[1] != len(vocabulary):
         raise ArtifactError(
-            f"logits for {logits.shape[1]} tokens, but tokens.txt has {len(vocabulary)}"
+            f"logits for {logits.shape[1]} tokens, but tokens.json has {len(vocabulary)}"
         )
     return greedy_text(np.nan_to_num(logits, nan=-np.inf), vocabulary)

@@ -79,7 +79,7 @@ def _require_transcribable(utterances: Sequence[Utterance], tokens: Vocabulary) 
     """Raise LpaError for a transcript that the model has no tokens for: it must fail there."""
     for utterance in utterances:
         try:
-            tokens.encode(utterance.text)
+            tokens.require_sayable(utterance.text)
         except LpaError as error:
             raise LpaError(f"{utterance.id}: {error}") from error
 
@@ -227,10 +227,16 @@ def _require_target(bundle: Bundle, target: str) -> None:
 
 
 def _vocabulary(bundle: Bundle) -> Vocabulary:
-    """tokens.txt as an app reads it, with the manifest's blank and word delimiter."""
+    """tokens.json as an app reads it; LpaError when the manifest says otherwise."""
     stated = bundle.manifest.vocabulary
-    tokens = Vocabulary.from_lines(bundle.file(stated.file)).tokens
-    return Vocabulary(tokens, blank=stated.blank_id, word_delimiter=stated.word_delimiter or "")
+    tokens = Vocabulary.read(bundle.file(stated.file))
+    if (tokens.blank, tokens.word_delimiter) != (stated.blank_id, stated.word_delimiter):
+        raise LpaError(
+            f"{stated.file} has blank {tokens.blank} and word delimiter "
+            f"{tokens.word_delimiter!r}, the manifest {stated.blank_id} and "
+            f"{stated.word_delimiter!r}"
+        )
+    return tokens
 
 
 def _data_name(data: str | Path | None) -> str:

@@ -51,7 +51,7 @@ def metadata(checkpoint: Checkpoint, precision: str) -> dict[str, str]:
         "hop": str(frames.hop),
         "receptive_field": str(frames.receptive_field),
         "blank_id": str(vocabulary.blank),
-        "word_delimiter": vocabulary.word_delimiter,
+        "word_delimiter": vocabulary.word_delimiter or "",
         "vocabulary": json.dumps(vocabulary.tokens, ensure_ascii=False),
         "normalisation": _normalisation(checkpoint).kind,
         "model": checkpoint.name,

@@ -143,7 +143,7 @@ def _constants(checkpoint: Checkpoint, methods: Methods) -> dict[str, Any]:
         "receptive_field": frames.receptive_field,
         "max_samples": methods.max_samples,
         "blank_id": checkpoint.vocabulary.blank,
-        "word_delimiter": checkpoint.vocabulary.word_delimiter,
+        "word_delimiter": checkpoint.vocabulary.word_delimiter or "",
         "vocabulary": json.dumps(checkpoint.vocabulary.tokens, ensure_ascii=False),
     }
 

@@ -28,7 +28,7 @@ def add_metadata(
         "hop": str(frames.hop),
         "receptive_field": str(frames.receptive_field),
         "blank_id": str(vocabulary.blank),
-        "word_delimiter": vocabulary.word_delimiter,
+        "word_delimiter": vocabulary.word_delimiter or "",
         "vocabulary": json.dumps(vocabulary.tokens, ensure_ascii=False),
         "normalisation": normalisation,
         "model": checkpoint.name,

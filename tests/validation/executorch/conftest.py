@@ -21,6 +21,7 @@ from torch.export import Dim, export
 from lpa_export.formats.bundle import Bundle, open_bundle, write_manifest
 from lpa_export.formats.manifest import Bucket, Frames, Manifest, Port, Tap, VocabularyEntry
 from lpa_export.formats.schemes import SCHEMES
+from lpa_export.formats.text import Vocabulary
 from lpa_export.runtimes import Array
 from lpa_export.runtimes.executorch.process import Worker
 from tests.manifests import stated
@@ -267,7 +268,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Bundle]:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "model.pte").write_bytes(program)
-        (folder / "tokens.txt").write_text("\n".join(TOKENS) + "\n")
+        Vocabulary(tuple(TOKENS)).write(folder / "tokens.json")
         (folder / "delegation.json").write_text(json.dumps(delegation))
         for path, content in (files or {}).items():
             (folder / path).parent.mkdir(exist_ok=True)
@@ -297,6 +298,6 @@ def _manifest(section: dict[str, Any], scheme: str) -> Manifest:
         runtime=section,
         taps=TAPS,
         vocabulary=VocabularyEntry(
-            size=len(TOKENS), blank_id=0, word_delimiter="|", file="tokens.txt"
+            size=len(TOKENS), blank_id=0, word_delimiter="|", file="tokens.json"
         ),
     )

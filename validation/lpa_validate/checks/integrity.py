@@ -11,7 +11,7 @@ from lpa_validate.report import Check, Figure, judged
 
 __all__ = ["check_integrity"]
 
-# Metadata key -> (how its text is read, what the manifest and tokens.txt say it must be).
+# Metadata key -> (how its text is read, what the manifest and tokens.json say it must be).
 _METADATA: dict[str, tuple[Callable[[str], Any], Callable[[Manifest, list[str]], Any]]] = {
     "vocabulary": (json.loads, lambda manifest, tokens: tokens),
     "blank_id": (int, lambda manifest, tokens: manifest.vocabulary.blank_id),
@@ -63,7 +63,7 @@ def _disagreements(validation: Validation) -> list[str]:
                 lines.append(f"metadata {key!r}: {_difference(found, wanted)}")
     size = manifest.vocabulary.size
     if size != len(tokens):
-        lines.append(f"tokens.txt has {len(tokens)} tokens, the manifest says {size}")
+        lines.append(f"tokens.json has {len(tokens)} tokens, the manifest says {size}")
     return lines
 
 
@@ -72,7 +72,9 @@ def _difference(found: Any, wanted: Any) -> str:
         index = next(
             i for i, pair in enumerate(zip(found, wanted, strict=True)) if pair[0] != pair[1]
         )
-        return f"token {index} is {found[index]!r} in the artifact, {wanted[index]!r} in tokens.txt"
+        return (
+            f"token {index} is {found[index]!r} in the artifact, {wanted[index]!r} in tokens.json"
+        )
     return f"{str(found)[:60]!r} in the artifact, {str(wanted)[:60]!r} in the bundle"
 
 
