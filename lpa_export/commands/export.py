@@ -16,15 +16,12 @@ from lpa_export.errors import LpaError
 if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint, LPASection
     from lpa_export.formats.gates import Gates
-    from lpa_export.formats.recipe import Recipe, TargetSettings
+    from lpa_export.formats.recipe import Recipe
     from lpa_export.targets.assemble import BundleFiles
 
 __all__ = ["ExportResult", "export", "main"]
 
 PROG = "lpa-export"
-
-_SETTINGS = ("backend", "buckets")
-"""Flags that set what only some targets' sections of a recipe have."""
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -51,33 +48,31 @@ def export(
     out: str | Path | None = None,
     precision: str | None = None,
     quantize: str | None = None,
-    backend: str | None = None,
-    buckets: Sequence[float] | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     announce: Callable[[str], None] = lambda step: None,
+    **settings: Any,
 ) -> ExportResult:
     """Write the bundle of a checkpoint for `target`.
 
     `checkpoint`: a folder or hub id, None for the model that ships with the package; `recipe`: a
     YAML file whose gates and target settings hold; `out`: the bundle's folder, by default
     build/<model>/<target>, with -<backend> and -<scheme> behind it where they are not the
-    target's defaults; `precision` or `quantize`: one of the target's schemes; `backend` and
-    `buckets` (seconds): settings of the targets that have them. With `dry_run` all inputs are
-    checked and nothing is written.
+    target's defaults; `precision` or `quantize`: one of the target's schemes; `settings`: those of
+    the target (`backend`, `buckets` in seconds), as its section of a recipe has them. With
+    `dry_run` all inputs are checked and nothing is written.
 
     Raises LpaError for everything a user can put right; nothing is left behind then.
     """
-    from lpa_export.targets import load_target
+    from lpa_export.targets import target_named
     from lpa_export.targets.assemble import BundleFiles, BundleRequest, write_bundle
-    from lpa_export.targets.settings import chosen_scheme, target_settings
+    from lpa_export.targets.settings import chosen_scheme, target_settings, variants
 
-    chosen = load_target(target)
+    spec = target_named(target)
     read = _recipe(recipe)
-    settings = target_settings(
-        target, read, {"backend": backend, "buckets": tuple(buckets) if buckets else None}
-    )
-    wanted = chosen_scheme(target, chosen, settings, precision=precision, quantize=quantize)
+    own = target_settings(spec, read, settings)
+    wanted = chosen_scheme(spec, own, precision=precision, quantize=quantize)
+    chosen = spec.load()
     if out is not None:
         _require_writable(Path(out), overwrite)
     announce("loading the checkpoint")
@@ -85,17 +80,18 @@ def export(
     if read is not None:
         _require_same_layers(read, loaded)
     _require_hard(loaded.lpa, loaded.name, read)
-    chosen.check(loaded, settings)
-    variants = (_other_backend(settings), wanted.name if wanted != chosen.schemes[0] else None)
-    folder = Path(out) if out is not None else _default_folder(loaded.name, target, *variants)
+    chosen.check(loaded, own)
+    scheme = [] if wanted == spec.schemes[0] else [wanted.name]
+    names = [target, *variants(own), *scheme]
+    folder = Path(out) if out is not None else _default_folder(loaded.name, names)
     files = BundleFiles({}, ())
     if dry_run:
         _require_writable(folder, overwrite)
     else:
         request = BundleRequest(
-            target, wanted, settings, loaded, checkpoint is None, _gates(read, wanted.name)
+            spec, wanted, own, loaded, checkpoint is None, _gates(read, wanted.name)
         )
-        files = write_bundle(chosen, request, folder, overwrite=overwrite, announce=announce)
+        files = write_bundle(request, folder, overwrite=overwrite, announce=announce)
     return ExportResult(
         bundle=folder,
         target=target,
@@ -109,10 +105,16 @@ def export(
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
-    """The flags are the keyword arguments of :func:`export`."""
+    """The flags are the keyword arguments of :func:`export`, and settings of the targets."""
+    from lpa_export.targets import known_targets
+    from lpa_export.targets.settings import flags
+
     parser.description = "Write the bundle of a trained LPA speech model for one target, or all."
     parser.add_argument(
-        "--target", required=True, metavar="NAME", help="onnx, coreml, executorch or all of them"
+        "--target",
+        required=True,
+        metavar="NAME",
+        help=f"{', '.join(known_targets())} or all of them",
     )
     parser.add_argument(
         "--checkpoint",
@@ -123,33 +125,28 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="DIR", help="the bundle (default: build/MODEL/TARGET); with all: above it"
     )
-    parser.add_argument("--precision", metavar="KIND", help="coreml: fp16 (default) or fp32")
-    parser.add_argument(
-        "--quantize",
-        metavar="KIND",
-        help="onnx, executorch: int8; coreml: int8, palette6, palette4",
-    )
-    parser.add_argument(
-        "--backend", metavar="NAME", help="executorch: xnnpack (default), coreml, portable, ..."
-    )
-    parser.add_argument(
-        "--buckets",
-        type=_seconds,
-        metavar="S,S,...",
-        help="lengths in seconds for backends of fixed shape (default: 5,10,20,30)",
-    )
+    parser.add_argument("--precision", metavar="KIND", help=_schemes(stored_smaller=False))
+    parser.add_argument("--quantize", metavar="KIND", help=_schemes(stored_smaller=True))
+    for flag in flags():
+        name = flag.name.replace("_", "-")
+        parser.add_argument(f"--{name}", type=flag.parse, metavar="VALUE", help=flag.help)
     parser.add_argument("--overwrite", action="store_true", help="replace an older bundle")
     parser.add_argument(
         "--dry-run", action="store_true", help="check the inputs, say what would be done"
     )
 
 
-def _seconds(text: str) -> tuple[float, ...]:
-    """ "5,10" as numbers; argparse turns a ValueError into its one line."""
-    numbers = tuple(float(part) for part in text.split(","))
-    if not all(0 < number <= 3600 for number in numbers):
-        raise ValueError(text)
-    return numbers
+def _schemes(*, stored_smaller: bool) -> str:
+    """What each target can be asked for, weights in fewer bits than products or not."""
+    from lpa_export.targets import known_targets, target_named
+
+    found: dict[str, list[str]] = {}
+    for target in known_targets():
+        schemes = target_named(target).schemes
+        kept = [scheme.name for scheme in schemes if scheme.compresses == stored_smaller]
+        if kept:
+            found.setdefault(", ".join(kept), []).append(target)
+    return "; ".join(f"{', '.join(targets)}: {names}" for names, targets in found.items())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,38 +155,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    flags = {name: value for name, value in vars(arguments).items() if name != "debug"}
-    if flags["target"] == "all":
-        return _run_all(flags)
-    print(_summary(_shown(flags), flags["checkpoint"]))
+    given = {name: value for name, value in vars(arguments).items() if name != "debug"}
+    if given["target"] == "all":
+        return _run_all(given)
+    print(_summary(_shown(given), given["checkpoint"]))
     return PASSED
 
 
-def _shown(flags: Mapping[str, Any]) -> ExportResult:
+def _shown(given: Mapping[str, Any]) -> ExportResult:
     """:func:`export` with its progress on the terminal."""
     progress = _Progress()
     try:
-        return export(**flags, announce=progress)
+        return export(**given, announce=progress)
     finally:
         progress.clear()
 
 
-def _run_all(flags: Mapping[str, Any]) -> int:
+def _run_all(given: Mapping[str, Any]) -> int:
     """Every target after another; one that cannot be written is said and spoils the exit code.
 
     A setting that only some targets have is for those.
     """
     from lpa_export.targets import known_targets
-    from lpa_export.targets.settings import settings_of
+    from lpa_export.targets.settings import flags
 
     code = PASSED
     for target in known_targets():
-        out = None if flags["out"] is None else Path(flags["out"]) / target
-        own = {name: flags[name] for name in _SETTINGS if name in settings_of(target)}
-        others = dict.fromkeys(_SETTINGS)
+        out = None if given["out"] is None else Path(given["out"]) / target
+        others = {flag.name: None for flag in flags() if target not in flag.targets}
         try:
-            result = _shown({**flags, **others, **own, "target": target, "out": out})
-            print(_summary(result, flags["checkpoint"]))
+            result = _shown({**given, **others, "target": target, "out": out})
+            print(_summary(result, given["checkpoint"]))
         except LpaError as error:
             print_error(PROG, f"target {target}: {error}")
             code = COULD_NOT_RUN
@@ -240,7 +236,7 @@ def _size(count: int) -> str:
 def _recipe(path: str | Path | None) -> Recipe | None:
     if path is None:
         return None
-    from lpa_export.formats.recipe import load_recipe
+    from lpa_export.targets.settings import load_recipe
 
     return load_recipe(path)
 
@@ -307,17 +303,10 @@ def _gates(recipe: Recipe | None, scheme: str) -> Gates:
     return recipe.gates.resolved(scheme) if recipe else resolve_gates(scheme, {})
 
 
-def _other_backend(settings: TargetSettings) -> str | None:
-    """The backend's name where it is not the default one."""
-    backend: str | None = getattr(settings, "backend", None)
-    default = getattr(type(settings), "backend", None)
-    return backend if backend != default else None
-
-
-def _default_folder(model: str, target: str, *variants: str | None) -> Path:
+def _default_folder(model: str, names: Sequence[str]) -> Path:
     """build/<model>/<target>, or <target>-<variant> beside it."""
     if not _FOLDER_NAME.fullmatch(model):
         raise LpaError(f"the model's name {model!r} cannot name a folder; give one with --out")
     from lpa_export.formats.bundle import BUILD
 
-    return BUILD / model / "-".join([target, *filter(None, variants)])
+    return BUILD / model / "-".join(names)

@@ -122,7 +122,7 @@ def train(
     """
     import torch
 
-    from lpa_export.formats.recipe import load_recipe
+    from lpa_export.targets.settings import load_recipe
     from lpa_export.training.stages import replace_stage, sweep_stage, teacher_stage
 
     if threads:

@@ -167,11 +167,10 @@ def _open(target: str, bundle: str | Path | None, checkpoint: str | Path | None)
 
 def _open_bundle(target: str, folder: Path) -> _Recogniser:
     """A bundle in the runner that validation runs it in."""
-    from lpa_validate.targets import target_named
-
     from lpa_export.formats.bundle import open_bundle
     from lpa_export.formats.text import Vocabulary
     from lpa_export.runtimes import ArtifactError, pad
+    from lpa_export.targets import target_named
 
     bundle = open_bundle(folder)
     _require_sound(bundle, target)

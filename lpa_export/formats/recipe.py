@@ -5,11 +5,11 @@ metadata the values. To add a setting, add a field. Paths start at the recipe's 
 """
 
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import yaml
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.gates import HARDEN_WER_POINTS, REFERENCE_WER_CEILING, Gates
@@ -19,19 +19,14 @@ from lpa_export.layers.config import Pulses
 
 __all__ = [
     "ArchitectureSettings",
-    "CoremlSettings",
     "DataSettings",
-    "ExecutorchSettings",
     "GateOverrides",
     "GatesSettings",
     "LPASettings",
     "ModelSettings",
-    "OnnxSettings",
     "Recipe",
     "ReplaceSettings",
     "SweepSettings",
-    "TargetSettings",
-    "TargetsSettings",
     "TeacherSettings",
     "TrainingSettings",
     "load_recipe",
@@ -40,14 +35,6 @@ __all__ = [
 
 def _bounded(default: Any, **bounds: Any) -> Any:
     return field(default=default, metadata=bounds)
-
-
-_BUCKETS = {"above": 0.0, "max": 3600.0, "min_items": 1}
-
-
-def _require_ascending(buckets: tuple[float, ...]) -> None:
-    if any(first >= second for first, second in pairwise(buckets)):
-        raise ValueError(f"buckets must ascend, found {list(buckets)}")
 
 
 def _require_falling(name: str, temperatures: tuple[float, float]) -> None:
@@ -237,65 +224,6 @@ class ReplaceSettings:
 
 
 @dataclass(frozen=True)
-class OnnxSettings:
-    """How ``lpa-export --target onnx`` lowers the model; int8: dynamic, per channel."""
-
-    quantize: Literal["none", "int8"] = "none"
-
-
-@dataclass(frozen=True)
-class CoremlSettings:
-    """How ``lpa-export --target coreml`` lowers the model.
-
-    ``buckets``: seconds of audio that the fixed-shape encoders take, ascending. ``layout``:
-    ``split`` is a front end of any length and an encoder per bucket, ``whole`` one program per
-    bucket. ``quantize``: int8 per channel, or palettes of 64 or 16 values per group of channels.
-    """
-
-    deployment_target: Literal["iOS17", "iOS18"] = "iOS18"
-    precision: Literal["fp16", "fp32"] = "fp16"
-    quantize: Literal["none", "int8", "palette6", "palette4"] = "none"
-    buckets: tuple[float, ...] = _bounded((5.0, 10.0, 20.0, 30.0), **_BUCKETS)
-    layout: Literal["split", "whole"] = "split"
-
-    def __post_init__(self) -> None:
-        _require_ascending(self.buckets)
-        if self.quantize != "none" and self.precision != "fp16":
-            raise ValueError(f"quantize {self.quantize} computes in fp16, found {self.precision}")
-
-
-@dataclass(frozen=True)
-class ExecutorchSettings:
-    """How ``lpa-export --target executorch`` lowers the model.
-
-    ``lowering``: how LPA layers are written, ``auto`` is what was measured best for the backend.
-    ``buckets``: seconds of audio, ascending, for backends that take fixed shapes only; the longest
-    bounds a program of any length, whose memory is laid out for it.
-    ``quantize``: weights and activations in int8.
-    """
-
-    backend: str = _bounded("xnnpack", pattern="[a-z][a-z0-9_]{0,31}")
-    quantize: Literal["none", "int8"] = "none"
-    lowering: Literal["auto", "prefix_sum", "local_dense_mask"] = "auto"
-    buckets: tuple[float, ...] = _bounded((5.0, 10.0, 20.0, 30.0), **_BUCKETS)
-
-    def __post_init__(self) -> None:
-        _require_ascending(self.buckets)
-
-
-TargetSettings = OnnxSettings | CoremlSettings | ExecutorchSettings
-
-
-@dataclass(frozen=True)
-class TargetsSettings:
-    """One section per target."""
-
-    onnx: OnnxSettings = OnnxSettings()
-    coreml: CoremlSettings = CoremlSettings()
-    executorch: ExecutorchSettings = ExecutorchSettings()
-
-
-@dataclass(frozen=True)
 class GateOverrides:
     """Gates of one scheme that differ from the defaults; looser ones need a reason."""
 
@@ -315,15 +243,13 @@ class GateOverrides:
 
 @dataclass(frozen=True)
 class GatesSettings:
-    """Overrides by scheme; ``reason`` is for what holds for all of them."""
+    """Overrides by scheme, each under its name; ``reason`` is for what holds for all of them."""
 
     reference_wer_ceiling: float = _bounded(REFERENCE_WER_CEILING, min=0.0, max=100.0)
     reason: str | None = None
-    fp32: GateOverrides = GateOverrides()
-    fp16: GateOverrides = GateOverrides()
-    int8: GateOverrides = GateOverrides()
-    palette6: GateOverrides = GateOverrides()
-    palette4: GateOverrides = GateOverrides()
+    schemes: dict[str, GateOverrides] = field(
+        default_factory=dict, metadata={"keys": tuple(SCHEMES)}
+    )
 
     def __post_init__(self) -> None:
         for scheme in SCHEMES:
@@ -334,7 +260,7 @@ class GatesSettings:
 
     def resolved(self, scheme: str) -> Gates:
         """The gates that hold for ``scheme``, defaults included."""
-        overrides = getattr(self, scheme, GateOverrides())
+        overrides = self.schemes.get(scheme, GateOverrides())
         ceiling = {"reference_wer_ceiling": self.reference_wer_ceiling}
         common = resolve_gates(scheme, ceiling, reason=self.reason)
         own = resolve_gates(scheme, overrides.given(), reason=overrides.reason)
@@ -345,7 +271,8 @@ class GatesSettings:
 class Recipe:
     """A whole recipe.
 
-    ``refine``: further cycles of the teacher, each from the best weights of the one before,
+    ``targets`` are read by the targets themselves (`lpa_export.targets.settings`). ``refine``:
+    further cycles of the teacher, each from the best weights of the one before,
     learning rate up again and settings of its own. ``max_harden_wer_points``: hard above soft WER,
     in percentage points.
     """
@@ -359,7 +286,7 @@ class Recipe:
     training: TrainingSettings = TrainingSettings()
     sweep: SweepSettings = SweepSettings()
     replace: ReplaceSettings = ReplaceSettings()
-    targets: TargetsSettings = TargetsSettings()
+    targets: yaml.MappingNode | None = None
     gates: GatesSettings = GatesSettings()
     max_harden_wer_points: float = _bounded(HARDEN_WER_POINTS, min=0.0, max=100.0)
 

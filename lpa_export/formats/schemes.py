@@ -11,7 +11,7 @@ import msgspec
 from lpa_export.errors import LpaError
 from lpa_export.formats.gates import Gates, overridden
 
-__all__ = ["SCHEMES", "Scheme", "SchemeSpec", "resolve_gates", "scheme_named"]
+__all__ = ["PALETTES", "SCHEMES", "Scheme", "SchemeSpec", "resolve_gates", "scheme_named"]
 
 
 class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -24,6 +24,11 @@ class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     compute: str
     weights: str
     activations: str
+
+    @property
+    def compresses(self) -> bool:
+        """Whether weights are kept in fewer bits than a float."""
+        return not self.weights.startswith("fp")
 
 
 class SchemeSpec(msgspec.Struct, frozen=True):
@@ -54,6 +59,8 @@ _ROWS = (
 
 SCHEMES: Mapping[str, SchemeSpec] = {row.scheme.name: row for row in _ROWS}
 """By name. Palettes are of 64 (6 bits) and 16 (4 bits) values, their products in fp16."""
+
+PALETTES = tuple(name for name in SCHEMES if name.startswith("palette"))
 
 
 def scheme_named(name: str, **changes: str) -> Scheme:

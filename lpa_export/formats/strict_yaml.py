@@ -2,10 +2,11 @@
 
 The type hints drive it: int, float, str, bool, Path, Literal, ``X | None``, ``tuple[X, ...]``,
 tuples of fixed length and nested dataclasses. ``field(metadata=...)`` bounds a value: ``min``,
-``max``, ``above`` (exclusive), ``pattern``; bounds of a tuple hold for each item, ``min_items``
-for itself. ``dict[str, X]`` is a table, ``pattern`` for its names; ``yaml.MappingNode`` keeps keys
-and values as they stand, to be merged over another file's before they are read. A ``ValueError``
-of ``__post_init__`` (what single fields cannot say) is reported at the section's line.
+``max``, ``above`` (exclusive), ``pattern``, ``choices``; bounds of a tuple hold for each item,
+``min_items`` for itself. ``dict[str, X]`` is a table, ``pattern`` for its names; with ``keys`` it
+has these names, which stand in the section itself, beside the other fields. ``yaml.MappingNode``
+keeps keys and values as they stand, to be read later. A ``ValueError`` of ``__post_init__`` (what
+single fields cannot say) is reported at the section's line.
 
 Works on PyYAML's node tree and never constructs objects. YAML 1.1 has surprises that are closed
 here: ``no`` is no boolean, ``1e-4`` is a number, ``1:30`` is none, a repeated key is an error.
@@ -128,16 +129,23 @@ class _Mapper:
 
     def dataclass(self, node: yaml.Node, section: type, where: str) -> Any:
         fields = {field.name: field for field in dataclasses.fields(section) if field.init}
+        tables = [field for field in fields.values() if "keys" in field.metadata]
+        within = {key: fields.pop(field.name, field) for field in tables for key in _keys(field)}
         hints = typing.get_type_hints(section)
         values: dict[str, Any] = {}
         for key, value in self.mapping(node, where).value:
             name = key.value if isinstance(key, yaml.ScalarNode) else _found(key)
-            if name not in fields:
-                known = ", ".join(sorted(fields))
+            if name not in fields | within:
+                known = ", ".join(sorted(fields | within))
                 raise _error(key, f"unknown key {name!r} in {where}; known: {known}")
-            if name in values:
+            table = values.setdefault(within[name].name, {}) if name in within else values
+            if name in table:
                 raise _error(key, f"key {name!r} in {where} is there twice; keep one")
-            values[name] = self.value(value, hints[name], f"{name!r}", fields[name].metadata)
+            if name in within:
+                hint = typing.get_args(hints[within[name].name])[1]
+                table[name] = self.value(value, hint, f"{name!r}", {})
+            else:
+                table[name] = self.value(value, hints[name], f"{name!r}", fields[name].metadata)
         missing = [name for name, field in fields.items() if name not in values and _needed(field)]
         if missing:
             raise _error(node, f"{where} lacks {', '.join(map(repr, missing))}; add it")
@@ -251,9 +259,16 @@ def _out_of_bounds(value: Any, bounds: Mapping[str, Any]) -> str:
         return f"at most {bounds['max']}"
     if "above" in bounds and value <= bounds["above"]:
         return f"above {bounds['above']}"
+    if "choices" in bounds and value not in bounds["choices"]:
+        return f"one of {', '.join(bounds['choices'])}"
     if "pattern" in bounds and not re.fullmatch(bounds["pattern"], value):
         return f"like {bounds['pattern']}"
     return ""
+
+
+def _keys(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    names: tuple[str, ...] = field.metadata["keys"]
+    return names
 
 
 def _needed(field: dataclasses.Field[Any]) -> bool:

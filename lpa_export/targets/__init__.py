@@ -1,7 +1,8 @@
-"""Targets: what a checkpoint can be lowered to.
+"""Targets: what a checkpoint can be lowered to, and what runs the result.
 
-A target is one module (file or folder) with a class that satisfies :class:`Target`, and one row
-in the table below. Whatever is heavy is imported when the target is used.
+A target is one row: :class:`TargetSpec`. Export, validation and transcription share the rows. A
+further target registers its own, from its own package; whatever is heavy is imported when it is
+used.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.schemes import PALETTES, Scheme, scheme_named
 
 if TYPE_CHECKING:
     import msgspec
@@ -20,19 +23,60 @@ if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint
     from lpa_export.formats.golden import GoldenClip
     from lpa_export.formats.manifest import Bucket, Normalisation, Port, Tap
-    from lpa_export.formats.recipe import TargetSettings
-    from lpa_export.formats.schemes import Scheme
 
-__all__ = ["Announce", "Job", "Target", "Written", "known_targets", "load_target"]
+__all__ = [
+    "ENTRY_POINTS",
+    "Announce",
+    "Job",
+    "Target",
+    "TargetSpec",
+    "Written",
+    "known_targets",
+    "register_target",
+    "target_named",
+]
+
+ENTRY_POINTS = "lpa_export.targets"
+"""Group of entry points: each gives a `TargetSpec` of an installed package."""
 
 Announce = Callable[[str], None]
 """Called with a few words before each step that may take seconds."""
 
-_TARGETS = {
-    "onnx": "lpa_export.targets.onnx.target:OnnxTarget",
-    "coreml": "lpa_export.targets.coreml.target:CoremlTarget",
-    "executorch": "lpa_export.targets.executorch.target:ExecutorchTarget",
-}
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """One kind of artifact; texts are "module:name", imported on use.
+
+    `exporter`: a `Target` class. `runner`: a class called with an open bundle and `threads`, see
+    `lpa_export.runtimes.Runner`. `settings`: a frozen dataclass, its section of a recipe. The
+    first of the `schemes` is the default.
+    """
+
+    name: str
+    exporter: str
+    runner: str
+    settings: str
+    schemes: tuple[Scheme, ...]
+
+    def load(self) -> Target:
+        """The exporter."""
+        found: Target = _resolved(self.exporter)()
+        return found
+
+    def runner_class(self) -> Callable[..., Any]:
+        """The runner. Raises LpaError when the runtime it needs is not installed."""
+        try:
+            found: Callable[..., Any] = _resolved(self.runner)
+        except ImportError as error:
+            raise LpaError(
+                f"the runtime of target {self.name} cannot be imported ({error}); install it"
+            ) from error
+        return found
+
+    def settings_class(self) -> type[Any]:
+        """The dataclass of its settings."""
+        found: type[Any] = _resolved(self.settings)
+        return found
 
 
 @dataclass(frozen=True)
@@ -44,7 +88,7 @@ class Job:
 
     checkpoint: Checkpoint
     scheme: Scheme
-    settings: TargetSettings
+    settings: Any
     clips: tuple[GoldenClip, ...]
     announce: Announce
 
@@ -68,30 +112,82 @@ class Written:
     """How to run it, in Markdown, for the model card; not part of the manifest."""
     runtime: msgspec.Struct | None = None
     """What only this target's runner needs, as the struct it reads."""
+    unrunnable: str = ""
+    """Why nothing here can run it, empty where something can: then the self-check is not run."""
 
 
 class Target(Protocol):
-    """One kind of artifact."""
+    """Writes one kind of artifact."""
 
-    schemes: tuple[Scheme, ...]
-    """Schemes it can write; the first is the default."""
-
-    def check(self, checkpoint: Checkpoint, settings: TargetSettings) -> None:
+    def check(self, checkpoint: Checkpoint, settings: Any) -> None:
         """Raise LpaError for a model or settings that this target cannot take; quick."""
 
     def write(self, job: Job, folder: Path) -> Written:
-        """Write the artifacts into `folder`. Raises LpaError when they are not equal enough."""
+        """Write the artifacts into `folder`; they are run and compared afterwards."""
+
+
+_TARGETS = {
+    spec.name: spec
+    for spec in (
+        TargetSpec(
+            name="onnx",
+            exporter="lpa_export.targets.onnx.target:OnnxTarget",
+            runner="lpa_export.runtimes.onnx:OnnxRunner",
+            settings="lpa_export.targets.onnx.settings:OnnxSettings",
+            schemes=(scheme_named("fp32"), scheme_named("int8")),
+        ),
+        TargetSpec(
+            name="coreml",
+            exporter="lpa_export.targets.coreml.target:CoremlTarget",
+            runner="lpa_export.runtimes.coreml.runner:CoremlRunner",
+            settings="lpa_export.targets.coreml.settings:CoremlSettings",
+            schemes=(
+                scheme_named("fp16"),
+                scheme_named("fp32"),
+                scheme_named("int8", compute="fp16", activations="fp16"),
+                *map(scheme_named, PALETTES),
+            ),
+        ),
+        TargetSpec(
+            name="executorch",
+            exporter="lpa_export.targets.executorch.target:ExecutorchTarget",
+            runner="lpa_export.runtimes.executorch.runner:ExecutorchRunner",
+            settings="lpa_export.targets.executorch.settings:ExecutorchSettings",
+            schemes=(scheme_named("fp32"), scheme_named("int8")),
+        ),
+    )
+}
+_installed: list[str] = []
+"""Entry points that were looked at, so that they are looked for once."""
+
+
+def register_target(spec: TargetSpec) -> None:
+    """Add a target. Raises LpaError when there is another of that name."""
+    if _TARGETS.setdefault(spec.name, spec) != spec:
+        raise LpaError(f"target {spec.name!r} is there already; give yours another name")
 
 
 def known_targets() -> tuple[str, ...]:
-    """Names for `--target`."""
-    return tuple(_TARGETS)
+    """Names for `--target`: those of this package, then of installed and registered ones."""
+    return tuple(_rows())
 
 
-def load_target(name: str) -> Target:
+def target_named(name: str) -> TargetSpec:
     """The target of that name. Raises LpaError naming the known ones."""
-    if name not in _TARGETS:
-        raise LpaError(f"unknown target {name!r}; known targets: {', '.join(_TARGETS)}")
-    module, target = _TARGETS[name].split(":")
-    found: Target = getattr(import_module(module), target)()
-    return found
+    rows = _rows()
+    if name not in rows:
+        raise LpaError(f"unknown target {name!r}; known targets: {', '.join(rows)}")
+    return rows[name]
+
+
+def _rows() -> Mapping[str, TargetSpec]:
+    if not _installed:
+        _installed.append(ENTRY_POINTS)
+        for point in entry_points(group=ENTRY_POINTS):
+            register_target(point.load())
+    return _TARGETS
+
+
+def _resolved(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)

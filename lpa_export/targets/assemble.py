@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,11 +24,10 @@ from lpa_export.formats.manifest import (
     VocabularyEntry,
     as_type,
 )
-from lpa_export.formats.recipe import TargetSettings
 from lpa_export.formats.schemes import Scheme
 from lpa_export.hosts import encoder_layers
 from lpa_export.hosts.frames import FrameArithmetic
-from lpa_export.targets import Announce, Job, Target, Written
+from lpa_export.targets import Announce, Job, TargetSpec, Written
 from lpa_export.targets.golden import golden_clips
 from lpa_export.targets.model_card import model_card
 
@@ -40,9 +40,9 @@ TOKENS = "tokens.json"
 class BundleRequest:
     """What is to be written. `shipped`: the checkpoint is the one inside this package."""
 
-    target_name: str
+    target: TargetSpec
     scheme: Scheme
-    settings: TargetSettings
+    settings: Any
     checkpoint: Checkpoint
     shipped: bool
     gates: Gates
@@ -75,7 +75,6 @@ def require_writable(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_bundle(
-    target: Target,
     request: BundleRequest,
     folder: Path,
     *,
@@ -91,7 +90,7 @@ def write_bundle(
         announce("running the reference on the golden clips")
         clips = golden_clips(checkpoint)
         job = Job(checkpoint, request.scheme, request.settings, clips, announce)
-        written = target.write(job, new)
+        written = request.target.load().write(job, new)
         announce("writing the bundle")
         checkpoint.vocabulary.write(new / TOKENS)
         checkpoint.vocabulary.write_lines(new / "tokens.txt")
@@ -109,7 +108,7 @@ def _manifest(request: BundleRequest, written: Written) -> Manifest:
     checkpoint, vocabulary = request.checkpoint, request.checkpoint.vocabulary
     frames = FrameArithmetic.of(checkpoint.model.config).to_json()
     return Manifest(
-        target=request.target_name,
+        target=request.target.name,
         model=checkpoint.name,
         scheme=request.scheme,
         sample_rate=SAMPLE_RATE,

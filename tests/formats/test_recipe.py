@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.recipe import Recipe, TeacherSettings, load_recipe
+from lpa_export.formats.recipe import Recipe, TeacherSettings
 from lpa_export.formats.schemes import SCHEMES, resolve_gates
+from lpa_export.targets import target_named
+from lpa_export.targets.settings import load_recipe, target_settings
 
 GOOD = """\
 name: tiny
@@ -54,7 +56,7 @@ def test_a_recipe_becomes_frozen_typed_sections(tmp_path: Path) -> None:
     assert recipe.teacher.learning_rate == 1e-3  # YAML 1.1 itself reads 1e-3 as text
     assert recipe.lpa.max_offset == 8.0 and isinstance(recipe.lpa.max_offset, float)
     assert recipe.replace.layer_temperature == (2.0, 0.3)
-    assert recipe.targets.onnx.quantize == "int8"
+    assert target_settings(target_named("onnx"), recipe, {}).quantize == "int8"
     assert recipe.teacher.seed == TeacherSettings().seed
     with pytest.raises(dataclasses.FrozenInstanceError):
         recipe.name = "other"  # type: ignore[misc]
@@ -84,7 +86,7 @@ MISTAKES = {
         r"unknown key 'epoch' in 'teacher'; known: .*epochs, .*learning_rate",
     ),
     "unknown_section": ("targets:", "target:", 23, "unknown key 'target' in the recipe"),
-    "unknown_target": ("  onnx:", "  onyx:", 24, "unknown key 'onyx' in 'targets'; known: coreml"),
+    "unknown_target": ("  onnx:", "  onyx:", 24, "unknown key 'onyx' in the section 'targets'; kn"),
     "repeated_key": ("epochs: 3", "learning_rate: 1e-4", 17, "'learning_rate' .* is there twice"),
     "text_for_int": ("epochs: 3", "epochs: three", 17, "a whole number, found 'three'"),
     "float_for_int": ("epochs: 3", "epochs: 3.5", 17, "a whole number, found '3.5'"),

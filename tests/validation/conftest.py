@@ -16,7 +16,6 @@ import numpy as np
 import onnx
 import pytest
 from lpa_validate.report import Reference, Report
-from lpa_validate.targets import TARGETS
 from lpa_validate.validate import open_validation, run_checks
 from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
@@ -269,11 +268,9 @@ def run(speech: Path) -> Callable[..., Report]:
 
     def validated(bundle: Bundle, *names: str, reference: Any = None, asked: bool = True) -> Report:
         validation = open_validation(
-            bundle, TARGETS["onnx"], load_utterances(speech), reference, "no torch reference here"
+            bundle, load_utterances(speech), reference, "no torch reference here"
         )
-        return run_checks(
-            validation, TARGETS["onnx"], names, data="whistled", asked=names if asked else ()
-        )
+        return run_checks(validation, names, data="whistled", asked=names if asked else ())
 
     return validated
 

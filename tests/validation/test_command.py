@@ -88,7 +88,7 @@ def test_several_bundles_are_named(
 
 def test_an_unknown_target_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     message = refusal(capsys, "--target", "abacus")
-    assert "unknown target 'abacus'; known targets: coreml, executorch, onnx" in message
+    assert "unknown target 'abacus'; known targets: onnx, coreml, executorch" in message
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lpa_validate.checks import CHECKS
+from lpa_validate.checks import checks_of
 from lpa_validate.report import Report
 from onnx import TensorProto, helper
 
@@ -20,6 +20,8 @@ from lpa_export.formats.manifest import Tap
 
 Make = Callable[..., Bundle]
 Run = Callable[..., Report]
+
+CHECKS = tuple(checks_of("onnx"))
 
 
 def statuses(report: Report) -> dict[str, str]:

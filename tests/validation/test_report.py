@@ -91,7 +91,7 @@ def test_json_is_strict_and_keeps_infinities_as_words() -> None:
     figures = [Figure("PSNR", math.inf, "dB", 90.0, ">="), Figure("other", math.nan)]
     text = render(report(judged("parity", figures)), "json")
     found = json.loads(text, parse_constant=pytest.fail)
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
     assert found["normaliser"] == {"name": "lpa-basic", "version": "1"}
     assert found["checks"][0]["figures"][0]["value"] == "inf"
     assert found["checks"][0]["figures"][0]["ok"] is True

@@ -74,15 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from lpa_export.targets import known_targets
     from lpa_validate.renderers import render, render_all
-    from lpa_validate.targets import TARGETS
 
     if arguments.target != "all":
         report, note = _report(arguments, arguments.target, arguments.bundle)
         _put_out(arguments.output, render(report, arguments.format, note=note))
         return report.exit_code
     found, codes = [], []
-    for target in TARGETS:
+    for target in known_targets():
         bundle = None if arguments.bundle is None else arguments.bundle / target
         try:
             found.append(_report(arguments, target, bundle))
@@ -100,9 +100,9 @@ def _report(
 ) -> tuple["Report", str]:
     """One target's report, left in its bundle, and a note where that was not possible."""
     from lpa_export.formats.bundle import default_bundle
+    from lpa_export.targets import target_named
     from lpa_validate.evaluation import Placement
     from lpa_validate.renderers import render
-    from lpa_validate.targets import target_named
     from lpa_validate.validate import parse_checks, validate
 
     checks = parse_checks(arguments.checks)

@@ -10,7 +10,7 @@ import numpy as np
 
 from lpa_export.formats.audio import load_audio, require_frames, require_within
 from lpa_export.formats.text import Vocabulary, greedy_text
-from lpa_export.runtimes import Array, ArtifactError, Runner, pad
+from lpa_export.runtimes import Array, ArtifactError, Label, Runner, pad
 from lpa_validate.progress import progress
 from lpa_validate.reference import ReferenceModel
 
@@ -70,6 +70,14 @@ class Validation:
         if self.tokens is None:
             raise ArtifactError(self.runner_problem)
         return self.tokens
+
+    @property
+    def label(self) -> Label:
+        """How figures of the artifact come about: run by its runtime, or emulated.
+
+        Raises ArtifactError when the artifact did not open.
+        """
+        return self.artifact.label
 
     @property
     def artifact(self) -> Runner:

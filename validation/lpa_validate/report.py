@@ -6,17 +6,26 @@ gate holds. *Skipped is never passed*: a check without a judged figure is ``not_
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
 import msgspec
 
 from lpa_export.formats.schemes import Scheme
 from lpa_export.runtimes import Label
+from lpa_validate.schema import (
+    CheckEntry,
+    Comparison,
+    DataEntry,
+    FigureEntry,
+    NormaliserEntry,
+    ReferenceEntry,
+    ReportEntry,
+    Status,
+)
 
 __all__ = [
-    "SCHEMA_VERSION",
     "Check",
     "Comparison",
     "Data",
@@ -26,13 +35,9 @@ __all__ = [
     "Status",
     "gated",
     "judged",
+    "labelled",
     "not_run",
 ]
-
-SCHEMA_VERSION = 1
-
-Comparison = Literal[">=", "<=", "=="]
-Status = Literal["pass", "fail", "not_run"]
 
 Value = float | int | str | None
 
@@ -78,18 +83,10 @@ class Figure:
         """Whether this figure alone fails its check."""
         return self.ok is False and not self.flag
 
-    def to_json(self) -> dict[str, Any]:
-        """Every field and the verdict, ready for strict JSON."""
-        return {
-            "name": self.name,
-            "value": _plain(self.value),
-            "unit": self.unit,
-            "gate": _plain(self.gate),
-            "comparison": self.comparison,
-            "label": self.label,
-            "flag": self.flag,
-            "ok": self.ok,
-        }
+    @property
+    def entry(self) -> FigureEntry:
+        """As it stands in the file."""
+        return FigureEntry(**vars(self), ok=self.ok)
 
 
 @dataclass(frozen=True)
@@ -113,15 +110,17 @@ class Check:
                 return figure
         raise KeyError(name)
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "status": self.status,
-            "reason": self.reason,
-            "figures": [figure.to_json() for figure in self.figures],
-            "details": _plain(self.details),
-            "seconds": round(self.seconds, 3),
-        }
+    @property
+    def entry(self) -> CheckEntry:
+        """As it stands in the file."""
+        return CheckEntry(
+            name=self.name,
+            status=self.status,
+            reason=self.reason,
+            figures=tuple(figure.entry for figure in self.figures),
+            details=_plain(self.details),
+            seconds=round(self.seconds, 3),
+        )
 
 
 def gated(
@@ -135,6 +134,11 @@ def gated(
 ) -> Figure:
     """A figure whose gate may not exist for this scheme (None): then it is not judged."""
     return Figure(name, value, unit, gate, None if gate is None else comparison, flag=flag)
+
+
+def labelled(label: Label, figures: Iterable[Figure]) -> list[Figure]:
+    """The figures as they came about: a check says so of those that the artifact gave."""
+    return [replace(figure, label=label) for figure in figures]
 
 
 def judged(
@@ -180,9 +184,11 @@ class Data:
     words: int
     seconds: float | None
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def entry(self) -> DataEntry:
+        """As it stands in the file."""
         seconds = None if self.seconds is None else round(self.seconds, 3)
-        return {**vars(self), "seconds": seconds}
+        return DataEntry(**{**vars(self), "seconds": seconds})
 
 
 @dataclass(frozen=True)
@@ -193,8 +199,10 @@ class Reference:
     name: str
     sha256: str
 
-    def to_json(self) -> dict[str, Any]:
-        return dict(vars(self))
+    @property
+    def entry(self) -> ReferenceEntry:
+        """As it stands in the file."""
+        return ReferenceEntry(**vars(self))
 
 
 @dataclass(frozen=True)
@@ -218,7 +226,6 @@ class Report:
     checks: tuple[Check, ...]
     asked: tuple[str, ...] = ()
     seconds: float = 0.0
-    schema_version: int = SCHEMA_VERSION
 
     def check(self, name: str) -> Check:
         """The check of that name. Raises KeyError when it is not in the report."""
@@ -238,29 +245,35 @@ class Report:
         return 0
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Status:
         """``pass``, ``fail`` or ``not_run``, as the exit code says it."""
-        return {0: "pass", 1: "fail"}.get(self.exit_code, "not_run")
+        verdicts: dict[int, Status] = {0: "pass", 1: "fail"}
+        return verdicts.get(self.exit_code, "not_run")
+
+    @property
+    def entry(self) -> ReportEntry:
+        """As it stands in the file."""
+        name, _, version = self.normaliser.partition("/")
+        return ReportEntry(
+            target=self.target,
+            model=self.model,
+            scheme=self.scheme,
+            verdict=self.verdict,
+            artifacts=dict(self.artifacts),
+            artifact_bytes=self.artifact_bytes,
+            data=None if self.data is None else self.data.entry,
+            reference=None if self.reference is None else self.reference.entry,
+            normaliser=NormaliserEntry(name=name, version=version),
+            environment=dict(self.environment),
+            asked=self.asked,
+            checks=tuple(check.entry for check in self.checks),
+            seconds=round(self.seconds, 3),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The report as strict JSON values; infinities and NaN become strings."""
-        name, _, version = self.normaliser.partition("/")
-        return {
-            "schema_version": self.schema_version,
-            "target": self.target,
-            "model": self.model,
-            "scheme": msgspec.to_builtins(self.scheme),
-            "verdict": self.verdict,
-            "artifacts": dict(self.artifacts),
-            "artifact_bytes": self.artifact_bytes,
-            "data": self.data and self.data.to_json(),
-            "reference": self.reference and self.reference.to_json(),
-            "normaliser": {"name": name, "version": version},
-            "environment": dict(self.environment),
-            "asked": list(self.asked),
-            "checks": [check.to_json() for check in self.checks],
-            "seconds": round(self.seconds, 3),
-        }
+        plain: dict[str, Any] = _plain(msgspec.to_builtins(self.entry))
+        return plain
 
 
 def _plain(value: Any) -> Any:

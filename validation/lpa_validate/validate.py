@@ -1,7 +1,7 @@
 """``lpa-validate`` as a function: a bundle and speech in, a report out."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,17 +18,15 @@ from lpa_export.formats.bundle import (
 from lpa_export.formats.manifest import MANIFEST
 from lpa_export.formats.speech import Utterance, data_hash, load_utterances
 from lpa_export.formats.text import NORMALISER, Vocabulary, normalise_text
-from lpa_export.runtimes import ArtifactError, Label, Runner
-from lpa_validate.checks import CHECKS, NEEDS_SPEECH, OPENS_ITSELF
+from lpa_export.runtimes import ArtifactError, Runner
+from lpa_export.targets import target_named
+from lpa_validate.checks import CheckSpec, checks_of, known_checks
 from lpa_validate.evaluation import Placement, Validation
 from lpa_validate.reference import ReferenceModel, open_reference
-from lpa_validate.report import Check, Data, Figure, Reference, Report, not_run
-from lpa_validate.targets import Target, resolve, target_named
+from lpa_validate.report import Check, Data, Reference, Report, not_run
 
 __all__ = ["parse_checks", "run_checks", "validate"]
 
-# Figures of the reference and of the data: those are measured, whatever runs the artifact.
-_NOT_THE_ARTIFACTS = (", reference", "compared")
 _TOOLS = (
     *("coremltools", "executorch", "jiwer", "numpy", "onnx", "onnxruntime", "torch"),
     "transformers",
@@ -52,22 +50,22 @@ def validate(
     for anything that keeps it from running; a damaged artifact is a failed check, not an error.
     """
     started = time.monotonic()
-    chosen = target_named(target)
+    target_named(target)  # a name that nobody knows is refused before anything is read
     opened = open_bundle(bundle or default_bundle(target))
     _require_target(opened, target)
-    names = _names(chosen, target, checks)
+    names = _names(target, checks)
     utterances: list[Utterance] = []
     reference: ReferenceModel | None = None
     problem = ""
-    if NEEDS_SPEECH & set(names):
+    known = checks_of(target)
+    if any(known[name].needs_speech for name in names):
         utterances = load_utterances(None if data is None else Path(data), limit=limit)
         reference, problem = open_reference(opened, checkpoint)
-    validation = open_validation(opened, chosen, utterances, reference, problem, placement)
+    validation = open_validation(opened, utterances, reference, problem, placement)
     if "wer" in names and validation.tokens is not None:
         _require_transcribable(utterances, validation.tokens)
     report = run_checks(
         validation,
-        chosen,
         names,
         data=_data_name(data) if utterances else None,
         asked=() if checks is None else names,
@@ -86,7 +84,6 @@ def _require_transcribable(utterances: Sequence[Utterance], tokens: Vocabulary) 
 
 def open_validation(
     bundle: Bundle,
-    target: Target,
     utterances: Sequence[Utterance],
     reference: ReferenceModel | None,
     reference_problem: str,
@@ -96,7 +93,7 @@ def open_validation(
 
     Raises LpaError for a runtime that is missing.
     """
-    runner_class = target.runner_class()
+    runner_class = target_named(bundle.manifest.target).runner_class()
     runner: Runner | None = None
     problem = ""
     tokens: Vocabulary | None = None
@@ -121,7 +118,6 @@ def open_validation(
 
 def run_checks(
     validation: Validation,
-    target: Target,
     names: Sequence[str],
     *,
     data: str | None = None,
@@ -129,10 +125,10 @@ def run_checks(
 ) -> Report:
     """The named checks in their own order, as a report. Raises LpaError for unusable speech."""
     checks: list[Check] = []
-    for name, path in {**CHECKS, **target.checks}.items():
-        if path and name in names:
-            checks += _run(name, resolve(path), validation)
     manifest = validation.bundle.manifest
+    for name, spec in checks_of(manifest.target).items():
+        if name in names:
+            checks += _run(spec, validation)
     return Report(
         target=manifest.target,
         model=manifest.model,
@@ -167,48 +163,36 @@ def parse_checks(text: str | None) -> list[str] | None:
     if text is None:
         return None
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in CHECKS]
+    known = known_checks()
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise LpaError(
             f"unknown check {', '.join(map(repr, unknown)) or repr(text)}; "
-            f"known checks: {', '.join(CHECKS)}"
+            f"known checks: {', '.join(known)}"
         )
     return names
 
 
-def _run(
-    name: str, check: Callable[[Validation], list[Check]], validation: Validation
-) -> list[Check]:
+def _run(spec: CheckSpec, validation: Validation) -> list[Check]:
     """One check, timed. What breaks in the artifact fails it; no artifact leaves it not run."""
     started = time.monotonic()
-    if validation.runner is None and name not in OPENS_ITSELF:
-        found = [not_run(name, f"the artifact does not open: {validation.runner_problem}")]
+    if validation.runner is None and not spec.opens_itself:
+        found = [not_run(spec.name, f"the artifact does not open: {validation.runner_problem}")]
     else:
         try:
-            found = check(validation)
+            found = spec.load()(validation)
         except ArtifactError as error:
             if validation.runner is None:
-                found = [not_run(name, f"the artifact does not open: {error}")]
+                found = [not_run(spec.name, f"the artifact does not open: {error}")]
             else:
-                found = [Check(name, "fail", reason=str(error))]
+                found = [Check(spec.name, "fail", reason=str(error))]
     seconds = (time.monotonic() - started) / len(found)
-    label = validation.runner.label if validation.runner and name not in OPENS_ITSELF else None
-    return [replace(item, seconds=seconds, figures=_labelled(item, label)) for item in found]
+    return [replace(item, seconds=seconds) for item in found]
 
 
-def _labelled(check: Check, label: Label | None) -> tuple[Figure, ...]:
-    """Figures of an artifact that was emulated must not pass for measurements of it."""
-    return tuple(
-        replace(figure, label=label)
-        if label and figure.label == "measured" and not figure.name.endswith(_NOT_THE_ARTIFACTS)
-        else figure
-        for figure in check.figures
-    )
-
-
-def _names(chosen: Target, target: str, checks: Sequence[str] | None) -> list[str]:
+def _names(target: str, checks: Sequence[str] | None) -> list[str]:
     """The checks to run. Raises LpaError for one that this target does not have."""
-    known = [name for name, path in {**CHECKS, **chosen.checks}.items() if path]
+    known = list(checks_of(target))
     missing = [name for name in checks or () if name not in known]
     if missing:
         raise LpaError(

@@ -22,8 +22,8 @@ from lpa_export.targets.rewrites import NORMALISATION_EPSILON
 
 if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint
-    from lpa_export.formats.recipe import CoremlSettings
     from lpa_export.formats.schemes import Scheme
+    from lpa_export.targets.coreml.settings import CoremlSettings
 
 __all__ = ["FRONT_END", "MAIN", "describe", "metadata", "package_of", "runtime"]
 

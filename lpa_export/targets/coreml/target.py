@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpa_export.formats.recipe import CoremlSettings
-from lpa_export.formats.schemes import scheme_named
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets import Job, Written
 from lpa_export.targets.coreml.buckets import Bucket, make_buckets
@@ -15,12 +13,13 @@ from lpa_export.targets.coreml.describe import FRONT_END, MAIN, describe, metada
 from lpa_export.targets.coreml.frontend import FrontEnd
 from lpa_export.targets.coreml.packing import Packing
 from lpa_export.targets.coreml.programs import encoder_program, front_end_program, whole_program
+from lpa_export.targets.coreml.settings import CoremlSettings
 from lpa_export.targets.coreml.verify import require_equal, require_frames
 from lpa_export.targets.graph import require_plain
 
 if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint
-    from lpa_export.formats.recipe import TargetSettings
+
 
 __all__ = ["SCOPES", "CoremlTarget"]
 
@@ -34,15 +33,7 @@ class CoremlTarget:
     palettes. iOS 17: a package per bucket, and one palette per tensor.
     """
 
-    schemes = (
-        scheme_named("fp16"),
-        scheme_named("fp32"),
-        scheme_named("int8", compute="fp16", activations="fp16"),
-        scheme_named("palette6"),
-        scheme_named("palette4"),
-    )
-
-    def check(self, checkpoint: Checkpoint, settings: TargetSettings) -> None:
+    def check(self, checkpoint: Checkpoint, settings: CoremlSettings) -> None:
         """Raise LpaError for a wav2vec2 with adapters, and for buckets that make no programs."""
         require_plain(checkpoint)
         assert isinstance(settings, CoremlSettings)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lpa_export.formats.manifest import Bucket
-    from lpa_export.formats.recipe import CoremlSettings
     from lpa_export.runtimes.coreml.runner import Place
+    from lpa_export.targets.coreml.settings import CoremlSettings
 
 __all__ = ["usage"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from lpa_export.formats.checkpoint import Checkpoint
-    from lpa_export.formats.recipe import ExecutorchSettings
+    from lpa_export.targets.executorch.settings import ExecutorchSettings
 
 __all__ = ["FORWARD", "STAGES", "Bucket", "Methods", "any_length", "buckets"]
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.manifest import Bucket, Normalisation, Port, Tap
-from lpa_export.formats.recipe import ExecutorchSettings, TargetSettings
-from lpa_export.formats.schemes import Scheme, scheme_named
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.runtimes.executorch.section import ExecutorchRuntime
 from lpa_export.targets import Job, Written
 from lpa_export.targets.executorch.backends import Backend, load_backend
+from lpa_export.targets.executorch.settings import ExecutorchSettings
 from lpa_export.targets.graph import require_plain, tap_kinds
 from lpa_export.targets.rewrites import NORMALISATION_EPSILON
 
@@ -37,9 +36,7 @@ _LOWERINGS = {"prefix_sum": "prefix_sum_gather", "local_dense_mask": "local_dens
 class ExecutorchTarget:
     """`model.pte` for one utterance at a time: any length, or a method per bucket."""
 
-    schemes: tuple[Scheme, ...] = (scheme_named("fp32"), scheme_named("int8"))
-
-    def check(self, checkpoint: Checkpoint, settings: TargetSettings) -> None:
+    def check(self, checkpoint: Checkpoint, settings: ExecutorchSettings) -> None:
         """Raise LpaError for adapters, a missing package, and settings that do not go together."""
         require_plain(checkpoint)
         for module, requirement in _NEEDED.items():
@@ -48,9 +45,9 @@ class ExecutorchTarget:
                     f"target executorch: the Python package {module!r} is missing; "
                     f"pip install {requirement}"
                 )
-        backend = load_backend(_own(settings).backend)
+        backend = load_backend(settings.backend)
         backend.require()
-        lowering(_own(settings), backend)
+        lowering(settings, backend)
 
     def write(self, job: Job, folder: Path) -> Written:
         """Write the program, its bundled twin and the delegation map.
@@ -59,7 +56,7 @@ class ExecutorchTarget:
         """
         from lpa_export.targets.executorch.lower import lower
 
-        settings = _own(job.settings)
+        settings: ExecutorchSettings = job.settings
         self.check(job.checkpoint, settings)
         backend = load_backend(settings.backend)
         job.announce("tracing the model")
@@ -85,12 +82,6 @@ def lowering(settings: ExecutorchSettings, backend: Backend) -> str:
             "for; set lowering to auto or local_dense_mask"
         )
     return fitting if settings.lowering == "auto" else settings.lowering
-
-
-def _own(settings: TargetSettings) -> ExecutorchSettings:
-    if not isinstance(settings, ExecutorchSettings):
-        raise TypeError(f"expected ExecutorchSettings, found {type(settings).__name__}")
-    return settings
 
 
 def _methods(job: Job, settings: ExecutorchSettings, backend: Backend) -> Methods:

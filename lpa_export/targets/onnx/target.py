@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpa_export.formats.manifest import Normalisation, Port, Tap
-from lpa_export.formats.schemes import scheme_named
 from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic
 from lpa_export.targets import Job, Written
 from lpa_export.targets.graph import HardModel, require_plain, tap_kinds
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     import onnx
 
     from lpa_export.formats.checkpoint import Checkpoint
-    from lpa_export.formats.recipe import TargetSettings
+    from lpa_export.targets.onnx.settings import OnnxSettings
+
 
 __all__ = ["ARTIFACT", "OnnxTarget"]
 
@@ -38,9 +38,7 @@ _TOOLS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 class OnnxTarget:
     """`model.onnx` for ONNX Runtime, any batch and any length."""
 
-    schemes = (scheme_named("fp32"), scheme_named("int8"))
-
-    def check(self, checkpoint: Checkpoint, settings: TargetSettings) -> None:
+    def check(self, checkpoint: Checkpoint, settings: OnnxSettings) -> None:
         """Raise LpaError for a wav2vec2 with adapters."""
         require_plain(checkpoint)
 

@@ -13,10 +13,10 @@ import torch
 
 from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.formats.golden import GoldenClip
-from lpa_export.formats.recipe import CoremlSettings
 from lpa_export.formats.schemes import scheme_named
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets import Job, Written
+from lpa_export.targets.coreml.settings import CoremlSettings
 from lpa_export.targets.coreml.target import CoremlTarget
 
 Make = Callable[..., Any]

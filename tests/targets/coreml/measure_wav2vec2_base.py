@@ -62,10 +62,10 @@ def _export(out: str, *buckets: str) -> dict[str, Any]:
     from lpa_export.formats.checkpoint import Checkpoint, LPASection
 
     quiet_libraries()
-    from lpa_export.formats.recipe import CoremlSettings
     from lpa_export.formats.text import Vocabulary
     from lpa_export.layers import Pulses
     from lpa_export.targets import Job
+    from lpa_export.targets.coreml.settings import CoremlSettings
     from lpa_export.targets.coreml.target import CoremlTarget
     from lpa_export.targets.golden import golden_clips
 

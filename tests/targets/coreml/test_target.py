@@ -15,11 +15,11 @@ import pytest
 from coremltools.converters.mil.mil import types
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.recipe import CoremlSettings
 from lpa_export.measures.arrays import psnr
 from lpa_export.runtimes.coreml import Arithmetic, Evaluator, load_package
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.coreml.convolutions import MAX_TAPS
+from lpa_export.targets.coreml.settings import CoremlSettings
 from lpa_export.targets.coreml.target import SCOPES, CoremlTarget
 
 Make = Callable[..., Any]

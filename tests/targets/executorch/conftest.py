@@ -11,10 +11,10 @@ import pytest
 
 from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.formats.golden import GoldenClip
-from lpa_export.formats.recipe import ExecutorchSettings
 from lpa_export.formats.schemes import scheme_named
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets import Job, Written
+from lpa_export.targets.executorch.settings import ExecutorchSettings
 from lpa_export.targets.executorch.target import ExecutorchTarget
 
 Make = Callable[..., Any]

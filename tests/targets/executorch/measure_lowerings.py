@@ -77,8 +77,8 @@ def _export(checkpoint: str, lowering: str, out: str) -> dict[str, Any]:
 
     quiet_libraries()
     from lpa_export.formats.checkpoint import load_checkpoint
-    from lpa_export.formats.recipe import ExecutorchSettings
     from lpa_export.targets import Job
+    from lpa_export.targets.executorch.settings import ExecutorchSettings
     from lpa_export.targets.executorch.target import ExecutorchTarget
     from lpa_export.targets.golden import golden_clips
 

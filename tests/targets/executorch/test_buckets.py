@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.recipe import ExecutorchSettings
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.runtimes.executorch.section import ExecutorchRuntime
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.executorch.programs import any_length
+from lpa_export.targets.executorch.settings import ExecutorchSettings
 from lpa_export.targets.executorch.target import ExecutorchTarget
 from lpa_export.targets.executorch.verify import run_program
 

@@ -10,10 +10,10 @@ import pytest
 from lpa_validate.command import main as validate_main
 
 from lpa_export.formats.bundle import open_bundle
-from lpa_export.formats.recipe import ExecutorchSettings
 from lpa_export.formats.schemes import SCHEMES
+from lpa_export.targets import target_named
 from lpa_export.targets.assemble import BundleRequest, write_bundle
-from lpa_export.targets.executorch.target import ExecutorchTarget
+from lpa_export.targets.executorch.settings import ExecutorchSettings
 from tests.manifests import restated
 
 Make = Callable[..., Any]
@@ -32,8 +32,10 @@ def bundle(make_checkpoint: Make, tmp_path_factory: pytest.TempPathFactory) -> t
     checkpoint = make_checkpoint("post", (0,), num_hidden_layers=2)
     folder = tmp_path_factory.mktemp("diverging") / "bundle"
     settings, spec = ExecutorchSettings(backend="portable"), SCHEMES["fp32"]
-    request = BundleRequest("executorch", spec.scheme, settings, checkpoint, False, spec.gates)
-    write_bundle(ExecutorchTarget(), request, folder, overwrite=False, announce=lambda step: None)
+    request = BundleRequest(
+        target_named("executorch"), spec.scheme, settings, checkpoint, False, spec.gates
+    )
+    write_bundle(request, folder, overwrite=False, announce=lambda step: None)
     return checkpoint, folder
 
 

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.recipe import ExecutorchSettings
-from lpa_export.targets import load_target
+from lpa_export.targets import target_named
 from lpa_export.targets.executorch.backends import known_backends, load_backend
 from lpa_export.targets.executorch.quiet import quiet
+from lpa_export.targets.executorch.settings import ExecutorchSettings
 from lpa_export.targets.executorch.target import ExecutorchTarget
 
 Make = Callable[..., Any]
 
 
 def test_the_registry_gives_the_target() -> None:
-    target = load_target("executorch")
-    assert isinstance(target, ExecutorchTarget)
-    assert target.schemes[0].name == "fp32"
+    spec = target_named("executorch")
+    assert isinstance(spec.load(), ExecutorchTarget)
+    assert spec.schemes[0].name == "fp32"
 
 
 @pytest.mark.parametrize("name", known_backends())

@@ -1,25 +1,82 @@
-"""The checks, in the order they are run: a table, each in a file of its own.
+"""The checks, in the order they are run: rows of a table, each in a file of its own.
 
 A check takes a ``Validation`` and gives one or more ``Check``. It raises ArtifactError where
 the artifact breaks and LpaError where the user's data is at fault.
 """
 
-__all__ = ["CHECKS", "NEEDS_SPEECH", "OPENS_ITSELF"]
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-CHECKS: dict[str, str] = {
-    "integrity": "lpa_validate.checks.integrity:check_integrity",
-    "ops": "",  # empty: each target that has one names its own in ``lpa_validate.targets``
-    "parity": "lpa_validate.checks.parity:check_parity",
-    "wer": "lpa_validate.checks.wer:check_wer",
-    "replay": "",
-    "compute-plan": "",
-    "precision": "",
-    "range": "",
-    "padding": "lpa_validate.checks.padding:check_padding",
-    "determinism": "lpa_validate.checks.determinism:check_determinism",
-}
+from lpa_export.errors import LpaError
 
-NEEDS_SPEECH = frozenset({"parity", "wer", "precision", "range", "padding", "determinism"})
+if TYPE_CHECKING:
+    from lpa_validate.evaluation import Validation
+    from lpa_validate.report import Check
 
-OPENS_ITSELF = frozenset({"integrity", "ops", "compute-plan"})
-"""Checks that have something to say about an artifact that does not open, too."""
+__all__ = ["CheckSpec", "checks_of", "known_checks", "register_check"]
+
+
+@dataclass(frozen=True)
+class CheckSpec:
+    """One check, for some targets or (``targets`` None) for all of them.
+
+    ``function`` is "module:name", imported when the check is run. ``needs_speech``: it transcribes
+    the data. ``opens_itself``: it has something to say about an artifact that does not open.
+    """
+
+    name: str
+    function: str
+    targets: tuple[str, ...] | None = None
+    needs_speech: bool = False
+    opens_itself: bool = False
+
+    def load(self) -> "Callable[[Validation], list[Check]]":
+        """The function itself."""
+        module, _, name = self.function.partition(":")
+        found: Callable[[Validation], list[Check]] = getattr(import_module(module), name)
+        return found
+
+
+_HERE = "lpa_validate.checks"
+_COREML, _EXECUTORCH, _ONNX = ("coreml",), ("executorch",), ("onnx",)
+
+_CHECKS = [
+    CheckSpec("integrity", f"{_HERE}.integrity:check_integrity", opens_itself=True),
+    CheckSpec("ops", f"{_HERE}.onnx_ops:check_ops", _ONNX, opens_itself=True),
+    CheckSpec("ops", f"{_HERE}.coreml_ops:check_ops", _COREML, opens_itself=True),
+    CheckSpec("ops", f"{_HERE}.executorch_ops:check_ops", _EXECUTORCH, opens_itself=True),
+    CheckSpec("parity", f"{_HERE}.parity:check_parity", needs_speech=True),
+    CheckSpec("wer", f"{_HERE}.wer:check_wer", needs_speech=True),
+    CheckSpec("replay", f"{_HERE}.replay:check_replay", _EXECUTORCH),
+    CheckSpec(
+        "compute-plan", f"{_HERE}.coreml_plan:check_compute_plan", _COREML, opens_itself=True
+    ),
+    CheckSpec("precision", f"{_HERE}.precision:check_precision", _COREML, needs_speech=True),
+    CheckSpec("range", f"{_HERE}.ranges:check_range", _COREML, needs_speech=True),
+    CheckSpec("padding", f"{_HERE}.padding:check_padding", needs_speech=True),
+    CheckSpec("determinism", f"{_HERE}.determinism:check_determinism", needs_speech=True),
+]
+
+
+def register_check(spec: CheckSpec) -> None:
+    """Add a check from outside this package; it is run behind those that are there.
+
+    Raises LpaError where a target has a check of that name already.
+    """
+    for other in _CHECKS:
+        both = other.targets is None or spec.targets is None
+        if other.name == spec.name and (both or set(other.targets or ()) & set(spec.targets or ())):
+            raise LpaError(f"check {spec.name!r} is there already; give yours another name")
+    _CHECKS.append(spec)
+
+
+def checks_of(target: str) -> dict[str, CheckSpec]:
+    """The checks of a target by name, in the order they are run."""
+    return {spec.name: spec for spec in _CHECKS if spec.targets is None or target in spec.targets}
+
+
+def known_checks() -> tuple[str, ...]:
+    """The names of all checks, whatever their target."""
+    return tuple(dict.fromkeys(spec.name for spec in _CHECKS))

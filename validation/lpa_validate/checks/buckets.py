@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from lpa_export.runtimes import Array, Bucketed, pad
 from lpa_validate.checks.clips import spread_clips, worst_agreement
 from lpa_validate.evaluation import Validation
-from lpa_validate.report import Check, Figure, gated, judged
+from lpa_validate.report import Check, Figure, gated, judged, labelled
 
 __all__ = ["check_buckets"]
 
@@ -39,6 +39,7 @@ def check_buckets(validation: Validation, runner: Bucketed) -> list[Check]:
             tables.append({**row, "problem": problem})
     problems = "; ".join(f"{row['padding']}: {row['problem']}" for row in tables if row["problem"])
     details = {"clips": len(clips), "paddings": tables}
+    figures = labelled(validation.label, figures)
     return [judged("padding", figures, reason=problems, details=details)]
 
 

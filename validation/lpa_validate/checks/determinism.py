@@ -3,7 +3,7 @@
 from lpa_export.measures.arrays import max_difference
 from lpa_export.runtimes import THREADS, Array, pad
 from lpa_validate.evaluation import Validation
-from lpa_validate.report import Check, Figure, judged
+from lpa_validate.report import Check, Figure, judged, labelled
 
 __all__ = ["OTHER_THREADS", "check_determinism"]
 
@@ -31,7 +31,8 @@ def check_determinism(validation: Validation) -> list[Check]:
             max(max_difference(a, b) for a, b in zip(first, threaded, strict=True)),
         ),
     ]
-    return [judged("determinism", figures, details={"clips": len(waveforms)})]
+    details = {"clips": len(waveforms)}
+    return [judged("determinism", labelled(validation.label, figures), details=details)]
 
 
 def _unequal(first: list[Array], second: list[Array]) -> int:

@@ -13,7 +13,7 @@ from lpa_export.runtimes import Array, Bucketed, pad
 from lpa_validate.checks.buckets import check_buckets
 from lpa_validate.checks.clips import spread_clips, worst_agreement
 from lpa_validate.evaluation import Validation
-from lpa_validate.report import Check, Figure, gated, judged
+from lpa_validate.report import Check, Figure, gated, judged, labelled
 
 __all__ = ["PADDINGS", "check_padding"]
 
@@ -74,6 +74,7 @@ def check_padding(validation: Validation) -> list[Check]:
         tables.append({"padding": name, "argmax": agreement, "psnr_db": psnr, "problem": problem})
     problems = "; ".join(f"{row['padding']}: {row['problem']}" for row in tables if row["problem"])
     details: dict[str, Any] = {"clips": len(clips), "paddings": tables}
+    figures = labelled(validation.label, figures)
     return [judged("padding", figures, reason=problems, details=details)]
 
 

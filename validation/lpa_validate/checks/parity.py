@@ -19,7 +19,7 @@ from lpa_export.measures.arrays import argmax_agreement, max_difference, non_fin
 from lpa_export.runtimes import Array, pad
 from lpa_validate.checks.taps import TapComparison, compare_taps, first_diverging
 from lpa_validate.evaluation import Validation, transcript
-from lpa_validate.report import Check, Figure, gated, judged
+from lpa_validate.report import Check, Figure, gated, judged, labelled
 
 __all__ = ["check_parity"]
 
@@ -53,7 +53,10 @@ def check_parity(validation: Validation) -> list[Check]:
             return [Check("parity", "fail", reason=str(error))]
     shapes = [pair for pair in pairs if pair.found.shape != pair.expected.shape]
     same = [pair for pair in pairs if pair.found.shape == pair.expected.shape]
-    figures = [Figure("utterances of another shape", len(shapes), gate=0, comparison="==")]
+    figures = labelled(
+        validation.label,
+        [Figure("utterances of another shape", len(shapes), gate=0, comparison="==")],
+    )
     figures += _figures(validation, same) if same else []
     worst = shapes[0] if shapes else min(same, key=_psnr_order)
     taps = compare_taps(
@@ -92,9 +95,11 @@ def _figures(validation: Validation, pairs: Sequence[_Pair]) -> list[Figure]:
     changed = sum(pair.transcript != pair.reference_transcript for pair in pairs)
     # Words may differ only where the scheme's gate on WER leaves room for it.
     exact = gates.wer_difference_points == 0
-    return [
+    compared = [
         Figure("utterances compared", len(pairs)),
         Figure("frames compared", len(found)),
+    ]
+    artifact = [
         Figure("logits NaN or infinite", non_finite(found), gate=0, comparison="=="),
         *_psnr_figures(psnr_db(expected, found), gates),
         Figure("PSNR, worst utterance", min(map(_psnr_order, pairs)), "dB"),
@@ -102,6 +107,7 @@ def _figures(validation: Validation, pairs: Sequence[_Pair]) -> list[Figure]:
         gated("argmax agreement", argmax_agreement(expected, found), gates.argmax_agreement, ">="),
         gated("changed transcripts", changed, 0 if exact else None, "=="),
     ]
+    return [*compared, *labelled(validation.label, artifact)]
 
 
 def _psnr_figures(value: float, gates: Gates) -> list[Figure]:

@@ -16,7 +16,7 @@ from lpa_export.runtimes.coreml.runner import CoremlRunner
 from lpa_validate.checks.clips import spread_clips
 from lpa_validate.evaluation import Validation, transcript
 from lpa_validate.progress import progress
-from lpa_validate.report import Check, Figure, gated, judged, not_run
+from lpa_validate.report import Check, Figure, gated, judged, labelled, not_run
 
 __all__ = ["CONVERSION_DB", "check_precision"]
 
@@ -48,7 +48,7 @@ def check_precision(validation: Validation) -> list[Check]:
     if len(expected) == len(evaluated):
         texts = [item.utterance.text for item in evaluated]
         figures += _against_reference(validation, texts, unrounded, expected)
-    return [judged("precision", figures)]
+    return [judged("precision", labelled(validation.label, figures))]
 
 
 def _against_reference(

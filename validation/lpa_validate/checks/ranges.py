@@ -14,7 +14,7 @@ from lpa_export.runtimes.coreml.monitor import (
 from lpa_export.runtimes.coreml.runner import CoremlRunner
 from lpa_validate.checks.clips import spread_clips
 from lpa_validate.evaluation import Validation
-from lpa_validate.report import Check, Figure, judged
+from lpa_validate.report import Check, Figure, judged, labelled
 
 __all__ = ["check_range"]
 
@@ -63,6 +63,7 @@ def check_range(validation: Validation) -> list[Check]:
         ],
         "beyond_float16": [_line(places[id(r)], r) for r in beyond(every, 65504.0)],
     }
+    figures = labelled(validation.label, figures)
     return [judged("range", figures, reason="; ".join(named), details=details)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from lpa_export.measures.bootstrap import paired_difference
 from lpa_export.measures.word_errors import WordErrors, count_errors
 from lpa_validate.evaluation import Validation
-from lpa_validate.report import Check, Figure, gated, judged, not_run
+from lpa_validate.report import Check, Figure, gated, judged, labelled, not_run
 
 __all__ = ["check_wer"]
 
@@ -23,12 +23,13 @@ def check_wer(validation: Validation) -> list[Check]:
     except ValueError as error:
         return [not_run("wer", str(error)), not_run("wer-difference", str(error))]
     if validation.reference is None:
-        figures = _figures("artifact", artifact, validation.gates.reference_wer_ceiling)
+        ceiling = validation.gates.reference_wer_ceiling
+        figures = labelled(validation.label, _figures("artifact", artifact, ceiling))
         return [judged("wer", figures), not_run("wer-difference", validation.reference_problem)]
     expected = [item.reference_transcript or "" for item in evaluated]
     reference = count_errors(texts, expected)
     figures = [
-        *_figures("artifact", artifact),
+        *labelled(validation.label, _figures("artifact", artifact)),
         *_figures("reference", reference, validation.gates.reference_wer_ceiling),
     ]
     return [judged("wer", figures), _difference(validation, artifact, reference)]
@@ -60,7 +61,7 @@ def _difference(validation: Validation, artifact: WordErrors, reference: WordErr
         "bootstrap": {"resamples": interval.resamples, "seed": interval.seed},
         "changed": changed,
     }
-    return judged("wer-difference", figures, details=details)
+    return judged("wer-difference", labelled(validation.label, figures), details=details)
 
 
 def _changed(validation: Validation) -> list[dict[str, Any]]:

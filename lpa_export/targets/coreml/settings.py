@@ -1,0 +1,35 @@
+"""How ``lpa-export --target coreml`` lowers the model."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lpa_export.formats.schemes import PALETTES
+from lpa_export.targets.settings import buckets_field, require_ascending
+
+__all__ = ["CoremlSettings"]
+
+
+@dataclass(frozen=True)
+class CoremlSettings:
+    """Everything but the checkpoint.
+
+    ``buckets``: seconds of audio that the fixed-shape encoders take, ascending. ``layout``:
+    ``split`` is a front end of any length and an encoder per bucket, ``whole`` one program per
+    bucket. ``quantize``: int8 per channel, or palettes per group of channels.
+    """
+
+    deployment_target: Literal["iOS17", "iOS18"] = "iOS18"
+    precision: Literal["fp16", "fp32"] = "fp16"
+    quantize: str = field(default="none", metadata={"choices": ("none", "int8", *PALETTES)})
+    buckets: tuple[float, ...] = buckets_field()
+    layout: Literal["split", "whole"] = "split"
+
+    def __post_init__(self) -> None:
+        require_ascending(self.buckets)
+        if self.quantize != "none" and self.precision != "fp16":
+            raise ValueError(f"quantize {self.quantize} computes in fp16, found {self.precision}")
+
+    @property
+    def scheme(self) -> str:
+        """The scheme asked for."""
+        return self.precision if self.quantize == "none" else self.quantize
