@@ -75,6 +75,9 @@ class NumpyModel:
     def logits(self, waveform: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return self.taps(waveform)["logits"]
 
+    def text(self, logits: np.ndarray[Any, Any]) -> str:
+        return greedy_text(logits, self.vocabulary)
+
     def taps(self, waveform: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
         frames = (len(waveform) - KERNEL) // HOP + 1
         speech, bank = waveform.astype(np.float64), filters().astype(np.float64)

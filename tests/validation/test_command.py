@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from lpa_validate import reference as reference_module
 from lpa_validate.command import main
 from lpa_validate.reference import open_reference
 from lpa_validate.report import Reference
@@ -20,6 +19,8 @@ from msgspec.structs import replace
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import Bundle
+from lpa_export.formats.manifest import Source
+from lpa_export.formats.source import SHIPPED, checkpoint_sha256
 from tests.manifests import edit_json, restated
 
 Make = Callable[..., Bundle]
@@ -217,68 +218,59 @@ def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-class FakeTorchModel:
-    def __init__(self, checkpoint: Any) -> None:
-        self.identity = Reference("torch", checkpoint.name, checkpoint.sha256)
+def opened(folder: Path, made_from: Source) -> Any:
+    """What `open_reference` opens in place of torch."""
+    identity = Reference("torch", made_from.name, made_from.sha256)
+    return SimpleNamespace(folder=folder, identity=identity)
 
 
-@pytest.fixture
-def fake_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference_module, "TorchModel", FakeTorchModel)
-
-
-def loads(sha256: str) -> Callable[[Any], Any]:
-    return lambda source: SimpleNamespace(name="tiny", sha256=sha256, vocabulary=None)
-
-
-def made_from(make_bundle: Make, *, shipped: bool) -> Bundle:
+def made_from(make_bundle: Make, *, shipped: bool, sha256: str) -> Bundle:
     bundle = make_bundle()
-    return restated(bundle, checkpoint=replace(bundle.manifest.checkpoint, shipped=shipped))
+    source = replace(bundle.manifest.checkpoint, shipped=shipped, sha256=sha256)
+    return restated(bundle, checkpoint=source)
 
 
-def test_the_shipped_model_is_the_reference_of_a_bundle_made_from_it(
-    make_bundle: Make, fake_torch: None
-) -> None:
-    bundle = made_from(make_bundle, shipped=True)
-    model, problem = open_reference(bundle, None, load=loads("ab" * 32))
-    assert model is not None and not problem
+def test_the_shipped_model_is_the_reference_of_a_bundle_made_from_it(make_bundle: Make) -> None:
+    bundle = made_from(make_bundle, shipped=True, sha256=checkpoint_sha256(SHIPPED))
+    model, problem = open_reference(bundle, None, load=opened)
+    assert isinstance(model, SimpleNamespace) and not problem
+    assert model.folder == SHIPPED
 
 
-def test_another_shipped_model_is_no_reference_and_no_error(
-    make_bundle: Make, fake_torch: None
-) -> None:
-    bundle = made_from(make_bundle, shipped=True)
-    model, problem = open_reference(bundle, None, load=loads("cd" * 32))
+def test_another_shipped_model_is_no_reference_and_no_error(make_bundle: Make) -> None:
+    bundle = made_from(make_bundle, shipped=True, sha256="ab" * 32)
+    model, problem = open_reference(bundle, None, load=opened)
     assert model is None
-    assert "abababababab, found cdcdcdcdcdcd" in problem
+    assert f"abababababab, found {checkpoint_sha256(SHIPPED)[:12]}" in problem
 
 
 def test_without_a_shipped_model_the_flag_is_named(make_bundle: Make) -> None:
-    model, problem = open_reference(made_from(make_bundle, shipped=False), None, load=loads(""))
+    bundle = made_from(make_bundle, shipped=False, sha256="ab" * 32)
+    model, problem = open_reference(bundle, None, load=opened)
     assert model is None
     assert "--checkpoint" in problem
 
 
-def test_a_named_checkpoint_must_be_the_one_the_bundle_was_made_from(
-    make_bundle: Make, fake_torch: None
-) -> None:
-    bundle = made_from(make_bundle, shipped=False)
-    model, _ = open_reference(bundle, "somewhere", load=loads("ab" * 32))
+def test_a_named_checkpoint_must_be_the_one_the_bundle_was_made_from(make_bundle: Make) -> None:
+    bundle = made_from(make_bundle, shipped=False, sha256=checkpoint_sha256(SHIPPED))
+    model, _ = open_reference(bundle, SHIPPED, load=opened)
     assert model is not None
+    source = replace(bundle.manifest.checkpoint, sha256="cd" * 32)
+    bundle = restated(bundle, checkpoint=source)
     with pytest.raises(LpaError, match="give the checkpoint the bundle was made from"):
-        open_reference(bundle, "somewhere", load=loads("cd" * 32))
+        open_reference(bundle, SHIPPED, load=opened)
 
 
 def test_a_checkpoint_that_does_not_load_is_an_error_only_when_it_was_named(
     make_bundle: Make,
 ) -> None:
-    def fails(source: Any) -> Any:
+    def fails(folder: Path, made_from: Source) -> Any:
         raise LpaError("weights hold NaN")
 
-    bundle = made_from(make_bundle, shipped=True)
+    bundle = made_from(make_bundle, shipped=True, sha256=checkpoint_sha256(SHIPPED))
     assert open_reference(bundle, None, load=fails) == (
         None,
         "no torch reference: weights hold NaN",
     )
     with pytest.raises(LpaError, match="weights hold NaN"):
-        open_reference(bundle, "somewhere", load=fails)
+        open_reference(bundle, SHIPPED, load=fails)

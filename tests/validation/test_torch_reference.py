@@ -62,7 +62,8 @@ def test_a_checkpoint_gives_logits_and_stages_in_order(
         "logits",
     ]
     np.testing.assert_array_equal(stages["logits"], model.logits(waveform))
-    assert stages["logits"].shape == (len(stages["features"]), len(model.vocabulary))
+    assert stages["logits"].shape == (len(stages["features"]), 4)
+    assert model.text(np.eye(4, dtype=np.float32)[[2, 2, 0, 2, 1, 3]]) == "AA B"
 
 
 def test_another_checkpoint_than_the_bundles_is_refused(

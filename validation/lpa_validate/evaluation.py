@@ -120,9 +120,7 @@ class Validation:
             logits,
             transcript(logits, self.vocabulary),
             expected,
-            None
-            if reference is None or expected is None
-            else transcript(expected, reference.vocabulary),
+            None if reference is None or expected is None else reference.text(expected),
         )
 
 

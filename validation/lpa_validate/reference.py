@@ -1,29 +1,26 @@
 """The reference: the original model in torch, one utterance at a time, hard gates.
 
 Only a doorway to ``lpa_export.runtimes.torch``, so that torch and transformers are imported
-here and nowhere else in this package.
+here and nowhere else in this package. The folder is read by transformers' own calls, never by the
+loader that the exporter uses: a mistake of that loader shows in the comparison.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.bundle import Bundle
+from lpa_export.formats.manifest import Source
+from lpa_export.formats.source import checkpoint_folder, checkpoint_sha256
 from lpa_export.runtimes import Array
 from lpa_validate.report import Reference
-
-if TYPE_CHECKING:
-    from lpa_export.formats.bundle import Bundle
-    from lpa_export.formats.text import Vocabulary
 
 __all__ = ["ReferenceModel", "TorchModel", "open_reference"]
 
 
 class ReferenceModel(Protocol):
     """The model that the artifact has to agree with."""
-
-    @property
-    def vocabulary(self) -> "Vocabulary": ...
 
     @property
     def identity(self) -> Reference: ...
@@ -36,34 +33,40 @@ class ReferenceModel(Protocol):
         """Tap name to (frames, width) of one waveform (samples,)."""
         ...
 
+    def text(self, logits: Array) -> str:
+        """What its own tokenizer makes of (frames, vocabulary)."""
+        ...
+
 
 class TorchModel:
-    """A loaded checkpoint as a :class:`ReferenceModel`."""
+    """A checkpoint folder as a :class:`ReferenceModel`."""
 
-    def __init__(self, checkpoint: Any) -> None:
-        from lpa_export.runtimes.torch import TorchReference
+    def __init__(self, folder: Path, made_from: Source) -> None:
+        from lpa_export.runtimes.torch import OriginalModel
 
-        self._reference = TorchReference(checkpoint)
-        self.vocabulary: Vocabulary = checkpoint.vocabulary
-        self.identity = Reference("torch", checkpoint.name, checkpoint.sha256)
+        self._model = OriginalModel(folder, made_from.language)
+        self.identity = Reference("torch", made_from.name, made_from.sha256)
 
     def logits(self, waveform: Array) -> Array:
-        return self._reference.logits(waveform)
+        return self._model.logits(waveform)
 
     def taps(self, waveform: Array) -> dict[str, Array]:
-        return self._reference.taps(waveform)
+        return self._model.taps(waveform)
+
+    def text(self, logits: Array) -> str:
+        return self._model.text(logits)
 
 
 def open_reference(
-    bundle: "Bundle",
+    bundle: Bundle,
     checkpoint: str | Path | None,
     *,
-    load: Callable[[Any], Any] | None = None,
+    load: Callable[[Path, Source], ReferenceModel] = TorchModel,
 ) -> tuple[ReferenceModel | None, str]:
     """The bundle's own model in torch, or None and the reason why there is none.
 
     ``checkpoint`` is a folder or hub id; without it the model shipped in the package serves,
-    if the bundle was made from it. ``load`` replaces ``load_checkpoint``.
+    if the bundle was made from it. ``load`` opens the folder once its files are the bundle's.
     Raises LpaError when a named checkpoint cannot be loaded or is not the bundle's.
     """
     made_from = bundle.manifest.checkpoint
@@ -73,7 +76,10 @@ def open_reference(
             "ship with the package; give it with --checkpoint"
         )
     try:
-        loaded = (load or _loader())(checkpoint)
+        folder = checkpoint_folder(checkpoint, made_from.language)
+        found = checkpoint_sha256(folder, made_from.language)
+        if found == made_from.sha256:
+            return load(folder, made_from), ""
     except ImportError as error:
         if checkpoint is not None:
             raise LpaError(f"--checkpoint needs torch and transformers ({error})") from error
@@ -82,18 +88,10 @@ def open_reference(
         if checkpoint is not None:
             raise
         return None, f"no torch reference: {error}"
-    if loaded.sha256 == made_from.sha256:
-        return TorchModel(loaded), ""
-    found = (
+    other = (
         f"the bundle was made from {made_from.name!r} with sha256 "
-        f"{made_from.sha256[:12]}, found {loaded.sha256[:12]}"
+        f"{made_from.sha256[:12]}, found {found[:12]}"
     )
     if checkpoint is not None:
-        raise LpaError(f"{checkpoint}: {found}; give the checkpoint the bundle was made from")
-    return None, f"no torch reference: {found} in the package; export the bundle again"
-
-
-def _loader() -> Callable[[Any], Any]:
-    from lpa_export.formats.checkpoint import load_checkpoint
-
-    return load_checkpoint
+        raise LpaError(f"{checkpoint}: {other}; give the checkpoint the bundle was made from")
+    return None, f"no torch reference: {other} in the package; export the bundle again"
