@@ -1,6 +1,6 @@
 """Word errors of transcripts: how many of which kind, and in which utterances."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lpa_export.formats.text import normalise_text
@@ -26,15 +26,20 @@ class WordErrors:
         return 100.0 * errors / self.words
 
 
-def count_errors(texts: Sequence[str], transcripts: Sequence[str]) -> WordErrors:
+def count_errors(
+    texts: Sequence[str],
+    transcripts: Sequence[str],
+    normalise: Callable[[str], str] = normalise_text,
+) -> WordErrors:
     """Word errors of ``transcripts`` against ``texts``, both normalised first (jiwer aligns).
 
+    ``normalise``: the rule of the vocabulary that was spoken with.
     Raises ValueError when ``texts`` hold no word at all.
     """
     import jiwer
 
-    references = [normalise_text(text) for text in texts]
-    hypotheses = [normalise_text(text) for text in transcripts]
+    references = [normalise(text) for text in texts]
+    hypotheses = [normalise(text) for text in transcripts]
     words = tuple(len(text.split()) for text in references)
     if not sum(words):
         raise ValueError("a WER needs at least one reference word")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lpa_export.formats.text import Vocabulary
 from lpa_export.measures.word_errors import count_errors
 
 # Text, transcript, and what a person counts: substitutions, deletions, insertions.
@@ -40,3 +41,11 @@ def test_a_transcript_longer_than_its_text_is_not_trimmed() -> None:
 def test_texts_without_a_word_have_no_rate() -> None:
     with pytest.raises(ValueError, match="at least one reference word"):
         count_errors(["", ""], ["a", "b"])
+
+
+def test_words_that_a_vocabulary_tells_apart_are_not_the_same_word() -> None:
+    """Turkish has an i with a dot, and one without."""
+    normalise = Vocabulary(("<pad>", "|", *"abikl\u0131")).normalise
+    said = ["bal\u0131k", "ali"]
+    assert count_errors(said, ["balik", "al\u0131"], normalise).wer == pytest.approx(100.0)
+    assert count_errors(said, ["BAL\u0131K", "ALi"], normalise).wer == 0.0

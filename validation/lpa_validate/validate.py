@@ -229,11 +229,12 @@ def _data_name(data: str | Path | None) -> str:
 
 def _data(name: str, validation: Validation) -> Data:
     utterances = validation.utterances
+    normalise = normalise_text if validation.tokens is None else validation.tokens.normalise
     return Data(
         name,
         data_hash(utterances),
         len(utterances),
-        sum(len(normalise_text(utterance.text).split()) for utterance in utterances),
+        sum(len(normalise(utterance.text).split()) for utterance in utterances),
         _seconds(validation),
     )
 

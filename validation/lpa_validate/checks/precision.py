@@ -68,7 +68,8 @@ def _against_reference(
     heard = [transcript(logits, validation.vocabulary) for logits in unrounded]
     reference = [item.reference_transcript or "" for item in validation.evaluated]
     try:
-        errors, known = count_errors(texts, heard), count_errors(texts, reference)
+        normalise = validation.vocabulary.normalise
+        errors, known = (count_errors(texts, said, normalise) for said in (heard, reference))
     except ValueError:  # no word in the data
         return figures
     difference = round(errors.wer - known.wer, 9)
