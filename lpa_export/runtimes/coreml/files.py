@@ -23,11 +23,13 @@ _SENTINEL = 0xDEADBEEF
 
 @dataclass(frozen=True)
 class PackageFiles:
-    """Where a package keeps its parts; ``size`` is that of all files, in bytes."""
+    """Where a package keeps its parts; ``size`` is that of all files, in bytes, and
+    ``largest_file`` that of the largest file of weights."""
 
     model: Path
     weights: Path | None
     size: int
+    largest_file: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def package_files(folder: Path) -> PackageFiles:
     weights = _inside(root, items[_WEIGHTS]) if _WEIGHTS in items else None
     if weights and not weights.is_dir():
         raise PackageError(f"{folder.name}: the weights are missing, no folder {weights.name}")
-    return PackageFiles(model, weights, size)
+    blobs = [path.stat().st_size for path in weights.iterdir()] if weights else []
+    return PackageFiles(model, weights, size, max(blobs, default=0))
 
 
 def _items(folder: Path) -> dict[str, str]:

@@ -40,6 +40,8 @@ class Package:
         self.path = path
         self.size: int = files.size
         """Bytes on disk, all files."""
+        self.largest_file: int = files.largest_file
+        """Bytes of the largest file of weights."""
         self.specification_version: int = model.specificationVersion
         self.metadata: Mapping[str, str] = dict(model.description.metadata.userDefined)
         self.functions: Mapping[str, Function] = _Functions(model, files)

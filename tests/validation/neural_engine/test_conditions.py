@@ -66,6 +66,39 @@ def inside(x: Any, op: Callable[[Any], Any]) -> Any:
     return mb.relu(x=op(mb.relu(x=x)))
 
 
+def relu(x: Any) -> Any:
+    return mb.relu(x=x)
+
+
+def resampled(x: Any) -> Any:
+    return mb.resample(
+        x=x,
+        coordinates=np.zeros((1, 4, 4, 2), np.float32),
+        sampling_mode="nearest",
+        padding_mode="border",
+        padding_value=half(0),
+        coordinates_mode="unnormalized",
+        align_corners=True,
+    )
+
+
+def looked_up(x: Any, rows: int) -> Any:
+    return mb.gather(x=weight(rows, 1), indices=mb.cast(x=x, dtype="uint16"), axis=0)
+
+
+def quantized(x: Any) -> Any:
+    whole = mb.quantize(input=x, scale=half(1), output_dtype="int8")
+    return conv(mb.dequantize(input=whole, scale=half(1)), 64, 64, 1, 1)
+
+
+def with_scales(x: Any, kind: Any) -> Any:
+    packed = mb.constexpr_blockwise_shift_scale(
+        data=np.zeros((64, 64, 1, 1), types.nptype_from_builtin(kind)),
+        scale=np.ones((64, 1, 1, 1), np.float16),
+    )
+    return mb.conv(x=x, weight=packed)
+
+
 CAUSAL = np.triu(np.full((8, 8), -1e4, np.float16), 1)
 
 
@@ -154,17 +187,54 @@ CASES = [
     Case("op.topk", lambda x: mb.topk(x=x, k=2, axis=1)[0], lambda x: mb.reduce_max(x=x)),
     Case("op.topk", lambda x: mb.argsort(x=x, axis=1), lambda x: mb.reduce_max(x=x)),
     Case("op.trig", lambda x: mb.sin(x=x), lambda x: mb.atan(x=x)),
+    Case("op.argreduce", lambda x: mb.reduce_argmax(x=x), lambda x: mb.reduce_max(x=x)),
+    Case("op.argreduce", lambda x: mb.reduce_argmin(x=x), lambda x: mb.reduce_min(x=x)),
+    Case("op.identity", lambda x: mb.identity(x=x), relu),
+    Case("op.none", lambda x: mb.random_uniform(shape=[1], low=half(0), high=half(1)), relu),
+    Case("op.resample", resampled, relu, (1, 4, 8, 8)),
     Case(
-        "op.argreduce",
-        lambda x: mb.reduce_argmax(x=x, axis=1),
-        lambda x: mb.reduce_argmax(x=x, axis=3),
-        (1, 2049, 1, 2048),
+        "op.gather_constant",
+        lambda x: mb.gather(x=x, indices=np.array([0, 2], np.int32), axis=3),
+        lambda x: mb.gather(x=x, indices=mb.cast(x=x, dtype="uint16"), axis=3),
+        (1, 1, 1, 8),
+    ),
+    Case("op.gather_rows", lambda x: looked_up(x, 32_769), lambda x: looked_up(x, 32_768)),
+    Case(
+        "op.slice_update",
+        lambda x: mb.slice_update(x=x, update=mb.relu(x=x), begin=[0] * 4, end=list(BC1S)),
+        relu,
     ),
     Case(
-        "op.argreduce",
-        lambda x: mb.reduce_argmax(x=x),
-        lambda x: mb.reduce_argmin(x=x, axis=0),
-        (1, 2048, 1, 2049),
+        "op.square_product",
+        lambda x: mb.matmul(x=x, y=x),
+        lambda x: mb.matmul(x=x, y=x, transpose_y=True),
+        (1, 1, 8, 8),
+    ),
+    Case(
+        "op.square_product",
+        lambda x: mb.matmul(x=x, y=x),
+        lambda x: mb.matmul(x=x, y=mb.relu(x=x)),
+        (1, 1, 8, 8),
+    ),
+    Case("op.quantize", quantized, lambda x: conv(x, 64, 64, 1, 1)),
+    Case(
+        "conv.transposed",
+        lambda x: mb.conv_transpose(x=x, weight=weight(64, 64, 8, 1), strides=[4, 1]),
+        lambda x: mb.conv_transpose(x=x, weight=weight(64, 64, 8, 1), strides=[4, 4]),
+    ),
+    Case(
+        "conv.transposed",
+        lambda x: mb.conv_transpose(x=x, weight=weight(64, 64, 8, 1), strides=[4, 1]),
+        lambda x: mb.conv_transpose(
+            x=mb.squeeze(x=x, axes=[2]), weight=weight(64, 64, 8), strides=[4]
+        ),
+    ),
+    Case("quant.int4", lambda x: with_scales(x, types.int4), lambda x: with_scales(x, types.int8)),
+    Case("quant.int4", lambda x: with_scales(x, types.int4), lambda x: palettized_conv(x, 1)),
+    Case(
+        "shape.rank_batch",
+        lambda x: mb.reshape(x=x, shape=[2, 4, 4, 2, 64]),
+        lambda x: mb.reshape(x=x, shape=[1, 2, 32, 1, 64]),
     ),
     Case("conv.kernel_w", lambda x: conv(x, 64, 64, 1, 14), lambda x: conv(x, 64, 64, 14, 13)),
     Case(
@@ -204,6 +274,13 @@ CASES = [
         lambda x: mb.reduce_sum(x=x, axes=[1]),
         lambda x: mb.reduce_sum(x=x, axes=[-1]),
         (1, 192, 1, 191),
+    ),
+    Case("attn.mask_ignored", lambda x: attention(x, CAUSAL), attention, (1, 1, 8, 8)),
+    Case(
+        "attn.mask_ignored",
+        lambda x: attention(x, mb.cast(x=x, dtype="fp16")),
+        lambda x: attention(x, mb.mul(x=x, y=half(2))),
+        (1, 1, 8, 8),
     ),
     Case("attn.sdpa", attention, lambda x: mb.relu(x=x), (1, 1, 2049, 8)),
     Case("attn.sdpa", lambda x: attention(x, CAUSAL), attention, (1, 1, 8, 8)),
@@ -281,10 +358,6 @@ def test_a_rule_is_met_by_the_program_that_breaks_it_and_by_no_other(
     assert case.rule not in met(graph_of(case.not_met, case.shape, **facts))
 
 
-def relu(x: Any) -> Any:
-    return mb.relu(x=x)
-
-
 INPUTS = [
     ("shape.extent", (1, 1, 1, 16_385), (1, 16_385, 1, 16_384)),
     ("shape.extent", (1, 1, 16_385, 1), (1, 1, 16_384, 1)),
@@ -319,11 +392,76 @@ def test_a_list_of_shapes_is_told_from_a_range_when_the_package_says_so(
 def test_the_size_of_the_package_is_judged_where_it_is_known(
     graph_of: Callable[..., Graph],
 ) -> None:
-    assert "size.ios" in met(graph_of(relu, BC1S, size=2_000_000_001))
-    assert "size.ios" not in met(graph_of(relu, BC1S, size=2_000_000_000))
+    assert "size.ios" in met(graph_of(relu, BC1S, size=2**31))
+    assert "size.ios" not in met(graph_of(relu, BC1S, size=2**31 - 1))
+    assert "size.ios" not in met(graph_of(relu, BC1S, size=2**33, largest_file=2**31 - 1))
+    assert "size.ios" in met(graph_of(relu, BC1S, size=2**33, largest_file=2**31))
     assert "shape.tiny" in met(graph_of(relu, (1, 4, 1, 128), size=49_000_000))
     assert "shape.tiny" not in met(graph_of(relu, (1, 4, 1, 128), size=50_000_000))
     assert "shape.tiny" not in met(graph_of(relu, (1, 4, 1, 128)))
+
+
+WIDE = [
+    (lambda x: mb.add(x=x, y=x), (1, 67_072), True),
+    (lambda x: mb.mul(x=x, y=mb.relu(x=x)), (1, 67_073), False),
+    (lambda x: mb.mul(x=x, y=half(2)), (1, 16_385), False),
+    (lambda x: mb.silu(x=x), (1, 16_385), False),
+    (lambda x: mb.reshape(x=x, shape=[1, 1, 10, -1]), (1, 160_000), True),
+    (lambda x: mb.linear(x=x, weight=weight(17_408, 8)), (1, 8), True),
+    (lambda x: mb.linear(x=x, weight=weight(16_385, 8)), (1024, 8), False),
+    (lambda x: mb.linear(x=x, weight=weight(16_384, 8)), (1024, 8), True),
+    (lambda x: mb.linear(x=x, weight=weight(8, 16_385)), (1, 16_385), False),
+    (lambda x: mb.matmul(x=x, y=weight(8, 4), transpose_x=True), (8, 16_385), False),
+    (lambda x: mb.matmul(x=x, y=weight(16_385, 4), transpose_x=True), (16_385, 8), False),
+]
+
+
+@pytest.mark.parametrize(("build", "shape", "stays"), WIDE)
+def test_how_wide_an_operation_may_be_depends_on_what_it_does(
+    build: Build, shape: tuple[int, ...], stays: bool, graph_of: Callable[..., Graph]
+) -> None:
+    (*_, judged) = examine(graph_of(build, shape)).verdicts
+    assert ("shape.extent" not in judged.rules) == stays
+
+
+def test_a_chip_that_is_known_makes_its_risks_fatal(graph_of: Callable[..., Graph]) -> None:
+    def picked(x: Any) -> Any:
+        return mb.gather(x=x, indices=np.array([0, 2], np.int32), axis=3)
+
+    for engine, on_engine in (("M1", False), ("M4", True), (None, True)):
+        found = examine(graph_of(picked, BC1S, engine=engine))
+        assert [verdict.on_engine for verdict in found.verdicts] == [on_engine]
+        item = found.finding("op.gather_constant")
+        assert item is not None and item.rule.severity == ("risk" if on_engine else "fatal")
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_an_update_stays_between_a_state_read_and_the_same_written(early: bool) -> None:
+    specs = [mb.StateTensorSpec(BC1S, types.fp16), mb.TensorSpec((1, 64, 1, 1), types.fp16)]
+
+    @mb.program(input_specs=specs, opset_version=ct.target.iOS18)
+    def with_state(kept: Any, x: Any) -> Any:
+        changed = mb.slice_update(
+            x=mb.read_state(input=kept), update=x, begin=[0] * 4, end=[1, 64, 1, 1]
+        )
+        used = mb.relu(x=changed) if early else x
+        return used, mb.relu(x=mb.coreml_update_state(state=kept, value=changed))
+
+    found = examine(read_graph(with_state.functions["main"]))
+    assert (found.finding("op.slice_update") is None) != early
+
+
+def test_a_program_of_thousands_of_operations_leaves_whole(
+    graph_of: Callable[..., Graph],
+) -> None:
+    def chain(x: Any, count: int) -> Any:
+        for _ in range(count):
+            x = mb.relu(x=x)
+        return x
+
+    found = examine(graph_of(lambda x: chain(x, 3001), (1, 64)))
+    assert found.finding("size.ops") is not None and found.free_of_fatal.ops == 0
+    assert examine(graph_of(lambda x: chain(x, 3000), (1, 64))).finding("size.ops") is None
 
 
 def test_a_state_is_a_risk() -> None:

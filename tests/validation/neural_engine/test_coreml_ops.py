@@ -178,7 +178,8 @@ def test_an_encoder_without_fatal_findings_passes_with_counts_by_hand(
     assert (value["encoders: runs"], value["encoders: longest run"]) == (1, 3)
     # The largest waveform, 1279 samples, gives 254 frames of 10 taps each.
     assert value["front end: GMAC, largest"] == WIDTH * 254 * 10 / 1e9
-    assert value["front end: MACs free of fatal"] == 0.0
+    # Any length from 10 samples on is a risk that reports conflict about, not a fatal rule.
+    assert value["front end: MACs free of fatal"] == 100.0
     for figure in check.figures:
         counted = figure.name.endswith((": ops", "largest", "lacks"))
         assert figure.label == ("measured" if counted else "predicted"), figure.name

@@ -109,6 +109,7 @@ def _examined(package: Package, step: Step, scopes: Scopes) -> Examined:
         name=step.function,
         flexible=flexible,
         size=package.size,
+        largest_file=package.largest_file,
     )
     counted_at = {} if fixed is None else shapes
     return Examined(step, examine(graph, scopes.get(step.place)), counted_at)

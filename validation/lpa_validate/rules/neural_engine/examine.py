@@ -17,6 +17,7 @@ from lpa_validate.rules.neural_engine.rules import (
     OP_CONDITIONS,
     Rule,
     all_rules,
+    label,
 )
 from lpa_validate.rules.neural_engine.segments import segmentation
 
@@ -145,7 +146,7 @@ class Examination:
         """Without the verdicts on single operations: those stand in a placement file."""
         return {
             "function": self.function,
-            "label": "predicted",
+            "label": label(),
             "ops": self.ops,
             "macs": self.macs,
             "uncounted": self.uncounted,
@@ -160,7 +161,7 @@ class Examination:
 
 def examine(graph: Graph, scopes: Mapping[str, str] | None = None) -> Examination:
     """``graph`` against every rule; ``scopes`` maps output names to the modules they come from."""
-    rules = all_rules()
+    rules = {name: rule.on(graph.engine) for name, rule in all_rules().items()}
     counted = [macs(op) for op in graph.ops]
     work = [count or 0 for count in counted]
     modules = [_module(op, scopes or {}) for op in graph.ops]
@@ -185,7 +186,7 @@ def examine(graph: Graph, scopes: Mapping[str, str] | None = None) -> Examinatio
         ops=len(graph.ops),
         macs=sum(work),
         uncounted=counted.count(None),
-        findings=_findings(graph, met, whole, work, modules),
+        findings=_findings(rules, graph, met, whole, work, modules),
         free_of_fatal=_share(["fatal" not in found for found in graded], work),
         free=_share([not found & {"fatal", "performance"} for found in graded], work),
         segments=tuple(_segment(graph, indices, work) for indices in pieces.segments),
@@ -210,6 +211,7 @@ def _module(op: Op, scopes: Mapping[str, str]) -> str:
 
 
 def _findings(
+    rules: Mapping[str, Rule],
     graph: Graph,
     met: Sequence[Mapping[str, str]],
     whole: Mapping[str, list[str]],
@@ -218,7 +220,7 @@ def _findings(
 ) -> tuple[Finding, ...]:
     """In the order of the table, so that fatal rules need no search."""
     found = []
-    for name, rule in all_rules().items():
+    for name, rule in rules.items():
         places = [index for index, reasons in enumerate(met) if name in reasons]
         if not places and name not in whole:
             continue

@@ -39,6 +39,8 @@ class Value:
     dtype: str
     constant: npt.NDArray[Any] | None = None
     unpacked_by: str = ""
+    bits: int | None = None
+    """Width of the integers behind a weight with scales, None for others."""
 
     @property
     def is_weight(self) -> bool:
@@ -51,6 +53,8 @@ class Value:
         held = self.constant
         if held is None or held.size == 0 or held.dtype.kind != "f":
             return None
+        # Along an axis without a stride the same values repeat.
+        held = held[tuple(slice(None) if step else slice(1) for step in held.strides)]
         return float(held.min()), float(held.max())
 
 
@@ -97,7 +101,8 @@ class Graph:
 
     ``activations`` maps a value's name to the largest magnitude seen while the program ran,
     where it was measured. ``flexible`` says of the inputs without one fixed shape how they vary;
-    ``size`` is the package's, in bytes.
+    ``size`` is the package's, in bytes, ``largest_file`` that of its largest file of weights.
+    ``engine`` names the chip where it is known: "M1", "A17".
     """
 
     name: str
@@ -107,6 +112,8 @@ class Graph:
     flexible: Mapping[str, Flexibility] = field(default_factory=dict)
     size: int | None = None
     activations: Mapping[str, float] = field(default_factory=dict)
+    largest_file: int | None = None
+    engine: str | None = None
 
     @cached_property
     def makers(self) -> dict[str, Op]:
@@ -142,6 +149,8 @@ def read_graph(
     flexible: Mapping[str, Flexibility] | None = None,
     size: int | None = None,
     activations: Mapping[str, float] | None = None,
+    largest_file: int | None = None,
+    engine: str | None = None,
 ) -> Graph:
     """``function`` of a loaded program.
 
@@ -160,6 +169,8 @@ def read_graph(
         flexible,
         size,
         activations or {},
+        largest_file,
+        engine,
     )
 
 
@@ -204,4 +215,20 @@ def _value(var: Any) -> Value:
         types.builtin_to_string(var.dtype),
         np.asarray(var.val) if constant else None,
         maker.op_type if unpacked else "",
+        _integer_bits(maker) if unpacked else None,
     )
+
+
+def _integer_bits(unpacking: Any) -> int | None:
+    """How wide the integers are that scales belong to; None for palettes and plain numbers."""
+    from coremltools.converters.mil.mil import types
+
+    name = {
+        "constexpr_affine_dequantize": "quantized_data",
+        "constexpr_blockwise_shift_scale": "data",
+        "constexpr_sparse_blockwise_shift_scale": "nonzero_data",
+    }.get(unpacking.op_type)
+    if name is None:
+        return None
+    kind = unpacking.inputs[name].dtype
+    return int(kind.get_bitwidth()) if types.is_int(kind) else None

@@ -7,9 +7,10 @@ measured by this project.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 from lpa_validate.rules.neural_engine.conditions import (
@@ -26,20 +27,26 @@ from lpa_validate.rules.neural_engine.conditions import (
 )
 
 __all__ = [
+    "AGREEMENT",
     "FUNCTION_CONDITIONS",
     "MANY_ISLANDS",
     "OP_CONDITIONS",
     "Rule",
     "Severity",
     "all_rules",
+    "label",
     "sources",
 ]
+
+AGREEMENT = Path(__file__).with_name("agreement.json")
+"""How the rules fared against published placements; ``agreement.py`` counts and writes it."""
 
 Severity = Literal["fatal", "performance", "risk", "info"]
 """fatal: the operation (or function) leaves the Neural Engine, or gives wrong numbers on it."""
 
 OP_CONDITIONS: Mapping[str, OpCondition] = {
     "shape.rank": shapes.rank_above_five,
+    "shape.rank_batch": shapes.batches_of_rank_five,
     "shape.extent": shapes.too_wide,
     "layout.bc1s": layout.channels_last,
     "layout.transposes": layout.moves_innermost_axis,
@@ -50,22 +57,32 @@ OP_CONDITIONS: Mapping[str, OpCondition] = {
     "op.gather": kinds.kind_of("gather", "gather_along_axis", "gather_nd"),
     "op.topk": kinds.kind_of("topk", "argsort"),
     "op.trig": kinds.kind_of("sin", "cos"),
-    "op.argreduce": kinds.wide_argument_reduction,
+    "op.argreduce": kinds.kind_of("reduce_argmax", "reduce_argmin"),
+    "op.identity": kinds.kind_of("identity"),
+    "op.resample": kinds.kind_of("resample"),
+    "op.gather_constant": kinds.constant_positions,
+    "op.gather_rows": kinds.large_table,
+    "op.slice_update": kinds.update_outside_a_state,
+    "op.square_product": kinds.product_with_itself,
+    "op.quantize": kinds.quantized_activations,
     "conv.kernel_w": convolution.wide_kernel,
     "conv.stride": convolution.awkward_stride,
     "conv.dilation": convolution.awkward_dilation,
     "conv.groups": convolution.awkward_groups,
     "conv.channels": convolution.channels_not_divisible,
+    "conv.transposed": convolution.uneven_transposed_strides,
     "pool": convolution.awkward_pool,
     "norm.decomposed": kinds.decomposed_norm,
     "reduce.long": kinds.long_reduction,
     "attn.sdpa": attention.native_attention,
+    "attn.mask_ignored": attention.ignored_mask,
     "attn.mask_inf": attention.infinite_mask,
     "num.range": numbers.out_of_range,
     "num.underflow": numbers.underflows,
     "num.lut": kinds.kind_of("sigmoid", "gelu", "tanh", "softmax"),
     "num.nan": numbers.not_a_number,
     "quant.fmt": compression.compressed_weights,
+    "quant.int4": compression.four_bit_blocks,
     "quant.stride": convolution.palettized_stride,
     "concat.axis": kinds.axis_not_constant,
     "pad.channels": kinds.pads_channels,
@@ -78,7 +95,8 @@ FUNCTION_CONDITIONS: Mapping[str, FunctionCondition] = {
     "shape.enumerated": shapes.enumerated_shapes,
     "shape.tiny": shapes.small_graph,
     "layout.last_axis": layout.padded_last_axis,
-    "size.ios": shapes.package_too_large,
+    "size.ios": shapes.weights_too_large,
+    "size.ops": shapes.many_operations,
     "io.strides": layout.strided_outputs,
 }
 """Rule id -> how a function meets it: its inputs, its outputs, its size."""
@@ -86,7 +104,7 @@ FUNCTION_CONDITIONS: Mapping[str, FunctionCondition] = {
 MANY_ISLANDS = "region.count"
 """The rule on the number of islands off the Neural Engine; it follows from the other rules."""
 
-_INDEPENDENT = frozenset("AMFH")
+_INDEPENDENT = frozenset("AMFHP")
 
 
 @dataclass(frozen=True)
@@ -95,7 +113,7 @@ class Rule:
 
     ``sources`` are codes of ``sources()``, each with its place. ``whole``: where a function meets
     it, it holds for every operation in it. ``in_place``: what meets it stays where it is, and is
-    wrong there.
+    wrong there. ``engines``: chips that it is fatal on although it is not on the others.
     """
 
     id: str
@@ -105,6 +123,11 @@ class Rule:
     sources: tuple[str, ...]
     whole: bool = False
     in_place: bool = False
+    engines: tuple[str, ...] = ()
+
+    def on(self, engine: str | None) -> "Rule":
+        """The rule as it is on that chip (None: on any)."""
+        return replace(self, severity="fatal") if engine in self.engines else self
 
     @property
     def moves(self) -> bool:
@@ -129,6 +152,7 @@ def all_rules() -> Mapping[str, Rule]:
             tuple(entry["sources"]),
             entry.get("whole", False),
             entry.get("in_place", False),
+            tuple(entry.get("engines", ())),
         )
         for name, entry in _table()["rules"].items()
     }
@@ -138,6 +162,13 @@ def sources() -> Mapping[str, str]:
     """Source code (a letter) -> what it stands for."""
     found: Mapping[str, str] = _table()["sources"]
     return found
+
+
+@cache
+def label() -> str:
+    """What every prediction is called: how often such predictions were right elsewhere."""
+    counted = json.loads(AGREEMENT.read_text("utf-8"))
+    return f"predicted (agrees with {counted['agree']} of {counted['of']} published placements)"
 
 
 @cache

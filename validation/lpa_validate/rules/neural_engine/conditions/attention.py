@@ -4,7 +4,7 @@ import numpy as np
 
 from lpa_validate.rules.neural_engine.graph import Graph, Op, Value
 
-__all__ = ["infinite_mask", "native_attention"]
+__all__ = ["ignored_mask", "infinite_mask", "native_attention"]
 
 _MAX_KEYS = 2048
 _MAX_SHORTER_SIDE = 512
@@ -25,6 +25,23 @@ def native_attention(op: Op, graph: Graph) -> str:
         return f"{queries} queries on {keys} keys"
     mask = op.value("attn_mask")
     return "" if mask is None else _causal(mask)
+
+
+def ignored_mask(op: Op, graph: Graph) -> str:
+    """A mask that comes to the Neural Engine from outside: a constant or an input (cast or not)."""
+    mask = op.value("attn_mask")
+    if op.type != "scaled_dot_product_attention" or mask is None:
+        return ""
+    if mask.is_weight:
+        return "a constant mask"
+    maker = graph.maker(mask)
+    while maker is not None and maker.type in _CARRIES:
+        mask, maker = maker.activations[0], graph.maker(maker.activations[0])
+    return f"the mask is the input {mask.name}" if maker is None else ""
+
+
+# What hands a mask on as it came.
+_CARRIES = frozenset({"cast", "reshape", "expand_dims", "squeeze", "transpose"})
 
 
 def _causal(mask: Value) -> str:

@@ -2,7 +2,7 @@
 
 from lpa_validate.rules.neural_engine.graph import Graph, Op
 
-__all__ = ["compressed_weights"]
+__all__ = ["compressed_weights", "four_bit_blocks"]
 
 _FORMATS = {
     "constexpr_affine_dequantize": "affine",
@@ -17,3 +17,8 @@ _FORMATS = {
 def compressed_weights(op: Op, graph: Graph) -> str:
     formats = {_FORMATS.get(value.unpacked_by, "") for value in op.read} - {""}
     return ", ".join(sorted(formats))
+
+
+def four_bit_blocks(op: Op, graph: Graph) -> str:
+    """Integers of four bits with a scale per channel or block; palettes are another matter."""
+    return "int4 weights" if any(value.bits == 4 for value in op.read) else ""

@@ -9,6 +9,7 @@ __all__ = [
     "awkward_stride",
     "channels_not_divisible",
     "palettized_stride",
+    "uneven_transposed_strides",
     "wide_kernel",
 ]
 
@@ -76,3 +77,9 @@ def palettized_stride(op: Op, graph: Graph) -> str:
         return ""
     strides = op.stated("strides") or []
     return f"palettized, strides {strides}" if max(strides, default=1) > 2 else ""
+
+
+def uneven_transposed_strides(op: Op, graph: Graph) -> str:
+    strides = op.stated("strides") or []
+    uneven = op.type == "conv_transpose" and len(strides) > 1 and len(set(strides)) > 1
+    return f"strides {strides}" if uneven else ""

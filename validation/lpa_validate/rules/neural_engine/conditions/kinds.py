@@ -6,11 +6,15 @@ from lpa_validate.rules.neural_engine.graph import Graph, Op
 __all__ = [
     "NO_PATH",
     "axis_not_constant",
+    "constant_positions",
     "decomposed_norm",
     "kind_of",
+    "large_table",
     "long_reduction",
     "pads_channels",
-    "wide_argument_reduction",
+    "product_with_itself",
+    "quantized_activations",
+    "update_outside_a_state",
 ]
 
 NO_PATH = frozenset(
@@ -18,14 +22,14 @@ NO_PATH = frozenset(
     mod logical_and logical_or logical_xor reduce_prod
     scatter scatter_along_axis scatter_nd band_part non_zero one_hot shape sliding_windows
     reverse_sequence gru lstm rnn tan asin acos sinh cosh asinh acosh atanh
-    random_bernoulli random_categorical random_normal
+    random_bernoulli random_categorical random_normal random_uniform non_maximum_suppression
     list_gather list_length list_read list_scatter list_write make_list
     """.split()
 )
 """Operations without a path to the Neural Engine on any generation."""
 
-_MAX_ARGUMENT_AXIS = 2048
 _LONG_AXIS = 192
+_MAX_ROWS = 32_768
 
 
 def kind_of(*kinds: str) -> OpCondition:
@@ -33,13 +37,53 @@ def kind_of(*kinds: str) -> OpCondition:
     return lambda op, graph: op.type if op.type in kinds else ""
 
 
-def wide_argument_reduction(op: Op, graph: Graph) -> str:
-    if op.type not in ("reduce_argmax", "reduce_argmin"):
+def constant_positions(op: Op, graph: Graph) -> str:
+    indices = op.value("indices")
+    constant = op.type == "gather" and indices is not None and indices.is_weight
+    return "constant positions" if constant else ""
+
+
+def large_table(op: Op, graph: Graph) -> str:
+    """Rows taken out of a constant with more of them than an index reaches."""
+    table = op.value("x")
+    if op.type != "gather" or table is None or not table.is_weight or not table.shape:
         return ""
-    axis = op.stated("axis")
-    size = op.shape("x")[-1 if axis is None else axis]
-    wide = size is not None and size > _MAX_ARGUMENT_AXIS
-    return f"axis of {size} > {_MAX_ARGUMENT_AXIS}" if wide else ""
+    axis = op.stated("axis") or 0
+    rows = table.shape[axis] or 0
+    return f"{rows} rows > {_MAX_ROWS}" if rows > _MAX_ROWS else ""
+
+
+def product_with_itself(op: Op, graph: Graph) -> str:
+    """x times x as it lies; with one side transposed it stays."""
+    x, y = op.value("x"), op.value("y")
+    if op.type != "matmul" or x is None or y is None or x.name != y.name:
+        return ""
+    return "" if op.stated("transpose_x") or op.stated("transpose_y") else f"{x.name} by itself"
+
+
+def quantized_activations(op: Op, graph: Graph) -> str:
+    """Activations quantised while the model runs, and the product that reads them."""
+    if op.type in ("quantize", "dequantize"):
+        return op.type
+    if op.type not in ("conv", "linear", "matmul"):
+        return ""
+    makers = [graph.maker(value) for value in op.activations]
+    return "reads dequantised values" if any(m and m.type == "dequantize" for m in makers) else ""
+
+
+def update_outside_a_state(op: Op, graph: Graph) -> str:
+    """slice_update stays only between a state that is read and the same that is written."""
+    if op.type != "slice_update":
+        return ""
+    source = graph.maker(op.value("x"))
+    if source is None or source.type not in ("read_state", "coreml_update_state"):
+        return "its tensor is no state"
+    written = {reader.type for reader in graph.readers(op)} <= {
+        "coreml_update_state",
+        "write_state",
+    }
+    output = any(value.name in graph.border for value in op.outputs)
+    return "" if written and not output else "read before it is written to the state"
 
 
 def axis_not_constant(op: Op, graph: Graph) -> str:
