@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lpa_export.formats.text import normalise_text
-
 __all__ = ["WordErrors", "count_errors"]
 
 
@@ -27,9 +25,7 @@ class WordErrors:
 
 
 def count_errors(
-    texts: Sequence[str],
-    transcripts: Sequence[str],
-    normalise: Callable[[str], str] = normalise_text,
+    texts: Sequence[str], transcripts: Sequence[str], normalise: Callable[[str], str]
 ) -> WordErrors:
     """Word errors of ``transcripts`` against ``texts``, both normalised first (jiwer aligns).
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import Wav2Vec2ForCTC
 
+from lpa_export.formats.text import normalise_text
 from lpa_export.hosts import encoder_layers, lpa_layers, valid_frames
 from lpa_export.layers.harden import harden
 from lpa_export.measures.arrays import psnr
@@ -50,7 +51,10 @@ def measure_hardening(teacher: Wav2Vec2ForCTC, model: Wav2Vec2ForCTC, dev: Speec
     hard_logits = _logits(model, dev)
     transcripts["hard"] = transcribe(model, dev)
     texts = [utterance.text for utterance in dev.utterances]
-    figures = {f"{who}_wer": count_errors(texts, said).wer for who, said in transcripts.items()}
+    figures = {
+        f"{who}_wer": count_errors(texts, said, normalise_text).wer
+        for who, said in transcripts.items()
+    }
     figures |= {
         "hard_psnr_db": psnr(soft_logits, hard_logits),
         "utterances": len(dev),

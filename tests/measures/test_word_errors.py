@@ -2,7 +2,7 @@
 
 import pytest
 
-from lpa_export.formats.text import Vocabulary
+from lpa_export.formats.text import Vocabulary, normalise_text
 from lpa_export.measures.word_errors import count_errors
 
 # Text, transcript, and what a person counts: substitutions, deletions, insertions.
@@ -22,25 +22,25 @@ CASES = [
 def test_each_kind_of_error_is_counted_as_by_hand(
     text: str, transcript: str, counts: tuple[int, int, int]
 ) -> None:
-    found = count_errors(["yes", text], ["yes", transcript])
+    found = count_errors(["yes", text], ["yes", transcript], normalise_text)
     assert (found.substitutions, found.deletions, found.insertions) == counts
     assert found.per_utterance == (0, sum(counts))
 
 
 def test_the_rate_is_over_all_words_not_the_mean_of_rates() -> None:
     texts = ["one", "one two three four five six seven eight nine"]
-    found = count_errors(texts, ["two", texts[1]])
+    found = count_errors(texts, ["two", texts[1]], normalise_text)
     assert found.words == 10
     assert found.wer == pytest.approx(10.0)
 
 
 def test_a_transcript_longer_than_its_text_is_not_trimmed() -> None:
-    assert count_errors(["one"], ["one two three"]).wer == pytest.approx(200.0)
+    assert count_errors(["one"], ["one two three"], normalise_text).wer == pytest.approx(200.0)
 
 
 def test_texts_without_a_word_have_no_rate() -> None:
     with pytest.raises(ValueError, match="at least one reference word"):
-        count_errors(["", ""], ["a", "b"])
+        count_errors(["", ""], ["a", "b"], normalise_text)
 
 
 def test_words_that_a_vocabulary_tells_apart_are_not_the_same_word() -> None:

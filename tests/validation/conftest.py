@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import pytest
 from lpa_validate.report import Reference, Report
-from lpa_validate.validate import open_validation, run_checks
+from lpa_validate.run import open_validation, run_checks
 from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 

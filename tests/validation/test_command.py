@@ -195,7 +195,7 @@ def test_checks_that_need_no_speech_read_none(
     def never(*_: Any, **__: Any) -> None:
         pytest.fail("speech was loaded")
 
-    monkeypatch.setattr("lpa_validate.validate.load_utterances", never)
+    monkeypatch.setattr("lpa_validate.run.load_utterances", never)
     argv = ["--target", "onnx", "--bundle", str(make_bundle().path), "--checks", "integrity,ops"]
     assert main([*argv, "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["data"] is None

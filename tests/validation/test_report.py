@@ -7,6 +7,7 @@ import pytest
 from lpa_validate.renderers import RENDERERS, render, render_all
 from lpa_validate.report import Check, Comparison, Data, Figure, Reference, Report, judged, not_run
 
+from lpa_export.formats.manifest import Normaliser
 from lpa_export.formats.schemes import SCHEMES
 
 
@@ -19,13 +20,14 @@ def report(*checks: Check, asked: tuple[str, ...] = ()) -> Report:
         artifact_bytes=8_600_000,
         data=Data("demo", "cd" * 32, 4, 10, 7.125),
         reference=Reference("torch", "tiny", "ef" * 32),
-        normaliser="lpa-basic/1",
+        normaliser=Normaliser(name="lpa-text", version="2"),
         environment={"onnxruntime": "1.32.0"},
         checks=checks,
         asked=asked,
     )
 
 
+RULE = Normaliser(name="lpa-text", version="2")
 PASSED = judged("parity", [Figure("PSNR", 120.5, "dB", 90.0, ">=")])
 FAILED = judged("parity", [Figure("PSNR", 12.25, "dB", 90.0, ">=")])
 SKIPPED = not_run("wer-difference", "no torch reference")
@@ -92,7 +94,7 @@ def test_json_is_strict_and_keeps_infinities_as_words() -> None:
     text = render(report(judged("parity", figures)), "json")
     found = json.loads(text, parse_constant=pytest.fail)
     assert found["schema_version"] == 2
-    assert found["normaliser"] == {"name": "lpa-basic", "version": "1"}
+    assert found["normaliser"] == {"name": "lpa-text", "version": "2", "parameters": {}}
     assert found["checks"][0]["figures"][0]["value"] == "inf"
     assert found["checks"][0]["figures"][0]["ok"] is True
     assert found["data"]["seconds"] == 7.125
@@ -138,7 +140,7 @@ def test_github_annotates_by_severity_and_escapes_what_would_end_the_command() -
 @pytest.mark.parametrize("form", RENDERERS)
 def test_every_format_renders_a_report_without_data_or_reference(form: str) -> None:
     fp32 = SCHEMES["fp32"].scheme
-    bare = Report("onnx", "tiny", fp32, {}, 0, None, None, "lpa-basic/1", {}, (PASSED,))
+    bare = Report("onnx", "tiny", fp32, {}, 0, None, None, RULE, {}, (PASSED,))
     assert render(bare, form).endswith("\n")
 
 

@@ -7,6 +7,7 @@ import jsonschema
 from lpa_validate import schema
 from lpa_validate.report import Check, Data, Figure, Reference, Report, judged, not_run
 
+from lpa_export.formats.manifest import Normaliser
 from lpa_export.formats.schemes import SCHEMES
 
 ((PATH, TEXT),) = schema.schemas().items()
@@ -21,7 +22,7 @@ def report(*checks: Check) -> Report:
         artifact_bytes=10,
         data=Data("demo", "cd" * 32, 4, 10, None),
         reference=Reference("golden", "tiny", "ef" * 32),
-        normaliser="lpa-basic/1",
+        normaliser=Normaliser(name="lpa-text", version="2"),
         environment={},
         checks=checks,
     )

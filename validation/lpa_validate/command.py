@@ -19,7 +19,7 @@ PROG = "lpa-validate"
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
-    """The flags: those of ``lpa_validate.validate.validate``, and how to print."""
+    """The flags: those of ``lpa_validate.run.validate``, and how to print."""
     parser.description = (
         "Compare an exported bundle with the model it came from, on real speech. Exit code: "
         "0 all gates hold, 1 a gate failed, 2 could not run."
@@ -103,7 +103,7 @@ def _report(
     from lpa_export.targets import target_named
     from lpa_validate.evaluation import Placement
     from lpa_validate.renderers import render
-    from lpa_validate.validate import parse_checks, validate
+    from lpa_validate.run import parse_checks, validate
 
     checks = parse_checks(arguments.checks)
     if bundle is None:

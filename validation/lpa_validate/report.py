@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from lpa_export.formats.manifest import Normaliser
 from lpa_export.formats.schemes import Scheme
 from lpa_export.runtimes import Label
 from lpa_validate.schema import (
@@ -19,7 +20,6 @@ from lpa_validate.schema import (
     Comparison,
     DataEntry,
     FigureEntry,
-    NormaliserEntry,
     ReferenceEntry,
     ReportEntry,
     Status,
@@ -221,7 +221,7 @@ class Report:
     artifact_bytes: int
     data: Data | None
     reference: Reference | None
-    normaliser: str
+    normaliser: Normaliser
     environment: Mapping[str, str]
     checks: tuple[Check, ...]
     asked: tuple[str, ...] = ()
@@ -253,7 +253,6 @@ class Report:
     @property
     def entry(self) -> ReportEntry:
         """As it stands in the file."""
-        name, _, version = self.normaliser.partition("/")
         return ReportEntry(
             target=self.target,
             model=self.model,
@@ -263,7 +262,7 @@ class Report:
             artifact_bytes=self.artifact_bytes,
             data=None if self.data is None else self.data.entry,
             reference=None if self.reference is None else self.reference.entry,
-            normaliser=NormaliserEntry(name=name, version=version),
+            normaliser=self.normaliser,
             environment=dict(self.environment),
             asked=self.asked,
             checks=tuple(check.entry for check in self.checks),

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from lpa_export.formats.manifest import json_schema
+from lpa_export.formats.manifest import Normaliser, json_schema
 from lpa_export.formats.schemes import Scheme
 from lpa_export.runtimes import Label
 
@@ -19,7 +19,6 @@ __all__ = [
     "Comparison",
     "DataEntry",
     "FigureEntry",
-    "NormaliserEntry",
     "ReferenceEntry",
     "ReportEntry",
     "Status",
@@ -78,13 +77,6 @@ class ReferenceEntry(_Entry, frozen=True):
     sha256: str
 
 
-class NormaliserEntry(_Entry, frozen=True):
-    """The rule that texts went through before words were counted."""
-
-    name: str
-    version: str
-
-
 class ReportEntry(_Entry, frozen=True, kw_only=True):
     """The whole file. ``artifacts``: name to SHA-256; ``asked``: checks named by the user."""
 
@@ -97,7 +89,7 @@ class ReportEntry(_Entry, frozen=True, kw_only=True):
     artifact_bytes: int
     data: DataEntry | None
     reference: ReferenceEntry | None
-    normaliser: NormaliserEntry
+    normaliser: Normaliser
     environment: dict[str, str]
     asked: tuple[str, ...]
     checks: tuple[CheckEntry, ...]

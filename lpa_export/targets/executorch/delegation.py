@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import lpa_export
-
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import GraphModule, Node
 
 __all__ = ["delegation_map"]
 
-_PACKAGE = Path(lpa_export.__file__).parent
+_PACKAGE = Path(__file__).parents[2]
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 _DELEGATE = "executorch_call_delegate"
 

@@ -11,6 +11,7 @@ from typing import Any
 from lpa_export.errors import LpaError
 from lpa_export.formats.checkpoint import load_checkpoint
 from lpa_export.formats.speech import load_utterances
+from lpa_export.formats.text import normalise_text
 from lpa_export.measures.word_errors import count_errors
 from lpa_export.training.data import SpeechSet
 from lpa_export.training.evaluate import transcribe
@@ -128,7 +129,7 @@ def _result(
     rows = read_transcripts(folder)
     texts = [row.text for row in rows]
     counted = {
-        who: count_errors(texts, [getattr(row, who) for row in rows])
+        who: count_errors(texts, [getattr(row, who) for row in rows], normalise_text)
         for who in ("teacher", "soft", "hard")
     }
     utterances = (

@@ -22,7 +22,7 @@ from lpa_export.formats.audio import load_audio
 from lpa_export.formats.bundle import open_bundle
 from lpa_export.formats.checkpoint import Checkpoint, load_checkpoint
 from lpa_export.formats.speech import Utterance, load_utterances
-from lpa_export.formats.text import greedy_text
+from lpa_export.formats.text import greedy_text, normalise_text
 from lpa_export.measures.arrays import psnr
 from lpa_export.measures.word_errors import count_errors
 from lpa_export.runtimes.coreml import load_package
@@ -96,7 +96,7 @@ def report(
         found = logits_of(encoder, inputs, frames)
         heard = [greedy_text(logits, checkpoint.vocabulary) for logits in found]
         level = psnr(np.concatenate(expected), np.concatenate(found))
-        yield part, float(level), count_errors(texts, heard).wer
+        yield part, float(level), count_errors(texts, heard, normalise_text).wer
 
 
 def main() -> None:

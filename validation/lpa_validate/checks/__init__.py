@@ -4,9 +4,10 @@ A check takes a ``Validation`` and gives one or more ``Check``. It raises Artifa
 the artifact breaks and LpaError where the user's data is at fault.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from lpa_export.errors import LpaError
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from lpa_validate.evaluation import Validation
     from lpa_validate.report import Check
 
-__all__ = ["CheckSpec", "checks_of", "known_checks", "register_check"]
+__all__ = ["ENTRY_POINTS", "CheckSpec", "checks_of", "known_checks", "register_check"]
+
+ENTRY_POINTS = "lpa_validate.checks"
+"""Group of entry points: each gives a `CheckSpec` of an installed package."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,10 @@ _CHECKS = [
 ]
 
 
+_installed: list[str] = []
+"""Groups of entry points that were looked at, so that they are looked for once."""
+
+
 def register_check(spec: CheckSpec) -> None:
     """Add a check from outside this package; it is run behind those that are there.
 
@@ -74,9 +82,17 @@ def register_check(spec: CheckSpec) -> None:
 
 def checks_of(target: str) -> dict[str, CheckSpec]:
     """The checks of a target by name, in the order they are run."""
-    return {spec.name: spec for spec in _CHECKS if spec.targets is None or target in spec.targets}
+    return {spec.name: spec for spec in _rows() if spec.targets is None or target in spec.targets}
 
 
 def known_checks() -> tuple[str, ...]:
     """The names of all checks, whatever their target."""
-    return tuple(dict.fromkeys(spec.name for spec in _CHECKS))
+    return tuple(dict.fromkeys(spec.name for spec in _rows()))
+
+
+def _rows() -> Sequence[CheckSpec]:
+    if not _installed:
+        _installed.append(ENTRY_POINTS)
+        for point in entry_points(group=ENTRY_POINTS):
+            register_check(point.load())
+    return _CHECKS

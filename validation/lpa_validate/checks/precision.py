@@ -65,11 +65,11 @@ def _against_reference(
         if compressed
         else Figure("PSNR of weights and conversion", level, "dB", CONVERSION_DB, ">=", flag=True)
     ]
+    rule = validation.vocabulary.normalise
     heard = [transcript(logits, validation.vocabulary) for logits in unrounded]
     reference = [item.reference_transcript or "" for item in validation.evaluated]
     try:
-        normalise = validation.vocabulary.normalise
-        errors, known = (count_errors(texts, said, normalise) for said in (heard, reference))
+        errors, known = (count_errors(texts, said, rule) for said in (heard, reference))
     except ValueError:  # no word in the data
         return figures
     difference = round(errors.wer - known.wer, 9)

@@ -16,11 +16,10 @@ __all__ = ["check_wer"]
 
 def check_wer(validation: Validation) -> list[Check]:
     """``wer`` (below the ceiling?) and ``wer-difference`` (as good as the reference?)."""
-    evaluated = validation.evaluated
+    evaluated, rule = validation.evaluated, validation.vocabulary.normalise
     texts = [item.utterance.text for item in evaluated]
-    normalise = validation.vocabulary.normalise
     try:
-        artifact = count_errors(texts, [item.transcript for item in evaluated], normalise)
+        artifact = count_errors(texts, [item.transcript for item in evaluated], rule)
     except ValueError as error:
         return [not_run("wer", str(error)), not_run("wer-difference", str(error))]
     if validation.reference is None:
@@ -28,7 +27,7 @@ def check_wer(validation: Validation) -> list[Check]:
         figures = labelled(validation.label, _figures("artifact", artifact, ceiling))
         return [judged("wer", figures), not_run("wer-difference", validation.reference_problem)]
     expected = [item.reference_transcript or "" for item in evaluated]
-    reference = count_errors(texts, expected, normalise)
+    reference = count_errors(texts, expected, rule)
     figures = [
         *labelled(validation.label, _figures("artifact", artifact)),
         *_figures("reference", reference, validation.gates.reference_wer_ceiling),

@@ -68,7 +68,7 @@ def _header(report: Report) -> Iterator[str]:
             f"  data        {data.name}: {data.utterances} utterances, {data.words} words"
             f"{length}, sha256 {data.sha256[:12]}"
         )
-        yield f"  normaliser  {report.normaliser}"
+        yield f"  normaliser  {report.normaliser.name}/{report.normaliser.version}"
     if report.reference is not None:
         reference = report.reference
         yield f"  reference   {reference.kind} {reference.name}, sha256 {reference.sha256[:12]}"

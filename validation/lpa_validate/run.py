@@ -17,7 +17,7 @@ from lpa_export.formats.bundle import (
 )
 from lpa_export.formats.manifest import MANIFEST
 from lpa_export.formats.speech import Utterance, data_hash, load_utterances
-from lpa_export.formats.text import NORMALISER, Vocabulary, normalise_text
+from lpa_export.formats.text import Vocabulary, normalise_text
 from lpa_export.runtimes import ArtifactError, Runner
 from lpa_export.targets import target_named
 from lpa_validate.checks import CheckSpec, checks_of, known_checks
@@ -141,7 +141,7 @@ def run_checks(
         ),
         data=None if data is None else _data(data, validation),
         reference=_identity(validation, names),
-        normaliser=NORMALISER,
+        normaliser=manifest.normaliser,
         environment=_environment(),
         checks=tuple(checks),
         asked=tuple(asked),
