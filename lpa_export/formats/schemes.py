@@ -50,11 +50,11 @@ def _row(name: str, kept: tuple[str, str, str], gates: Gates, tap_floor_db: floa
 
 
 _ROWS = (
-    _row("fp32", ("fp32", "fp32", "fp32"), Gates(90.0, None, 0.999, 0.0, 60.0), 60.0),
-    _row("fp16", ("fp16", "fp16", "fp16"), Gates(40.0, 50.0, 0.995, 0.1, None), 30.0),
-    _row("int8", ("int8", "int8", "int8"), Gates(None, 50.0, None, 0.3, None), 10.0),
-    _row("palette6", ("fp16", "palette6", "fp16"), Gates(None, 35.0, None, 0.5, None), 10.0),
-    _row("palette4", ("fp16", "palette4", "fp16"), Gates(None, 35.0, None, 0.5, None), 5.0),
+    _row("fp32", ("fp32", "fp32", "fp32"), Gates(90.0, None, 0.999, 0.0, 60.0), 80.0),
+    _row("fp16", ("fp16", "fp16", "fp16"), Gates(40.0, 50.0, 0.995, 0.1, None), 40.0),
+    _row("int8", ("int8", "int8", "int8"), Gates(None, 50.0, None, 0.3, None), 20.0),
+    _row("palette6", ("fp16", "palette6", "fp16"), Gates(None, 35.0, None, 0.5, None), 20.0),
+    _row("palette4", ("fp16", "palette4", "fp16"), Gates(None, 35.0, None, 0.5, None), 10.0),
 )
 
 SCHEMES: Mapping[str, SchemeSpec] = {row.scheme.name: row for row in _ROWS}

@@ -92,8 +92,10 @@ def _read_files(folder: Path, language: str | None) -> Iterator[str]:
     weights = find_weights(folder, adapter)
     shards = () if weights.first.name == WEIGHTS else (INDEX, *(p.name for p in weights.files))
     also = (*shards, *TOKENIZER_FILES, PROCESSOR, *([adapter.name] if adapter else ()))
-    for name in dict.fromkeys((*first, *also)):
-        if (folder / name).is_file() and not (name == SETTINGS and _says_nothing(folder)):
+    for name in (*first, *also):
+        repeated = name in also and name in first
+        says_nothing = name == SETTINGS and _says_nothing(folder)
+        if (folder / name).is_file() and not repeated and not says_nothing:
             yield name
 
 

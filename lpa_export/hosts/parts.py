@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.layers import LPA
 
 __all__ = [
@@ -185,3 +186,23 @@ class Parts:
     head: nn.Linear
     position_bias: PositionBias | None
     do_normalize: bool
+
+    @property
+    def taps(self) -> dict[str, str]:
+        """Each tap and what ends there (frontend, lpa, attention or head), in the model's order.
+
+        Taps are the points at which an artifact is compared with the reference.
+        """
+        kinds = dict.fromkeys(("features", "projection", "encoder.embed"), "frontend")
+        for index, layer in enumerate(self.layers):
+            kinds[f"encoder.layers.{index}"] = "attention" if layer.lpa is None else "lpa"
+        return kinds | {"logits": "head"}
+
+    @property
+    def front_end(self) -> FrameArithmetic:
+        """How many frames the encoder sees of so many samples; a length adapter makes fewer."""
+        convolutions = [layer.conv for layer in self.features]
+        return FrameArithmetic(
+            tuple(conv.kernel_size[0] for conv in convolutions),
+            tuple(conv.stride[0] for conv in convolutions),
+        )

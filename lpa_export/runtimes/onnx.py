@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -19,6 +20,15 @@ __all__ = ["OnnxRunner", "artifact_bytes", "open_session", "parsed", "with_outpu
 
 # Fatal only: what goes wrong reaches the user as an exception of one line, not as a log.
 _QUIET = 4
+
+Level = Literal["none", "basic", "all"]
+
+_LEVELS: Mapping[Level, onnxruntime.GraphOptimizationLevel] = {
+    "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+"""Rewrites before a run, by the name of their level."""
 
 
 class OnnxRunner:
@@ -149,11 +159,14 @@ def open_session(
     model: bytes,
     *,
     threads: int = THREADS,
-    optimise: bool = True,
+    level: Level = "all",
     config: Mapping[str, str] | None = None,
+    optimised: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """A quiet CPU session that runs the same way each time.
 
+    ``level``: which rewrites the runtime makes first; the basic ones are all to standard operators
+    and the same on every machine. The rewritten graph is written to ``optimised``.
     Raises ArtifactError with the runtime's own reason when it refuses the model.
     """
     options = onnxruntime.SessionOptions()
@@ -161,8 +174,9 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
-    if not optimise:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = _LEVELS[level]
+    if optimised is not None:
+        options.optimized_model_filepath = str(optimised)
     for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
     try:

@@ -24,12 +24,13 @@ from lpa_export.formats.manifest import (
     VocabularyEntry,
     as_type,
 )
-from lpa_export.formats.schemes import Scheme
+from lpa_export.formats.schemes import SCHEMES, Scheme
 from lpa_export.hosts import encoder_layers
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets import Announce, Job, TargetSpec, Written
 from lpa_export.targets.golden import golden_clips
 from lpa_export.targets.model_card import model_card
+from lpa_export.targets.selfcheck import self_check
 
 __all__ = ["TOKENS", "BundleFiles", "BundleRequest", "require_writable", "write_bundle"]
 
@@ -99,6 +100,11 @@ def write_bundle(
         card = model_card(manifest, written.usage)
         (new / "README.md").write_text(card, "utf-8", newline="\n")
         write_manifest(new, manifest)
+        if not written.unrunnable:
+            announce("running the artifact on the golden clips")
+            floor = SCHEMES[request.scheme.name].tap_floor_db
+            checked = self_check(new, request.target.runner, floor)
+            write_manifest(new, msgspec.structs.replace(manifest, selfcheck=checked))
     files = (path for path in folder.rglob("*") if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(files)}
     return BundleFiles(sizes, written.artifacts)
@@ -130,7 +136,7 @@ def _manifest(request: BundleRequest, written: Written) -> Manifest:
         runtime={} if written.runtime is None else msgspec.to_builtins(written.runtime),
         checkpoint=_source(checkpoint, shipped=request.shipped),
         gates=request.gates,
-        selfcheck=SelfCheck(status="not_run", reason="compared before it was written"),
+        selfcheck=SelfCheck(status="not_run", reason=written.unrunnable or "not run yet"),
         tools=dict(sorted({**written.tools, "lpa-export": __version__}.items())),
     )
 

@@ -13,9 +13,9 @@ import torch
 
 from lpa_export.formats.checkpoint import Checkpoint, LPASection
 from lpa_export.formats.text import Vocabulary
-from lpa_export.hosts import lpa_layers, replace_layers
+from lpa_export.hosts import lpa_layers, parts_of, replace_layers
 from lpa_export.layers import LPAConfig, Pulses
-from lpa_export.targets.graph import HardModel
+from lpa_export.targets.batched import BatchedModel
 from lpa_export.targets.onnx.lower import lower
 from lpa_export.targets.onnx.optimise import optimise
 
@@ -24,9 +24,10 @@ Make = Callable[..., Checkpoint]
 
 @dataclass(frozen=True)
 class Lowered:
-    """A checkpoint and its graphs, the stages as outputs of both."""
+    """A checkpoint, the model that was traced, and its graphs, the taps as outputs of both."""
 
     checkpoint: Checkpoint
+    model: BatchedModel
     traced: onnx.ModelProto
     optimised: onnx.ModelProto
 
@@ -89,8 +90,11 @@ def lowered(
     @functools.cache
     def made(norm: str, layers: tuple[int, ...]) -> Lowered:
         checkpoint = make_checkpoint(norm, layers)
-        traced = lower(HardModel(checkpoint), checkpoint.receptive_field)
-        return Lowered(checkpoint, traced, optimise(traced, tmp_path_factory.mktemp("scratch")))
+        parts = parts_of(checkpoint)
+        model = BatchedModel(parts)
+        traced = lower(model, tuple(parts.taps), checkpoint.receptive_field)
+        optimised = optimise(traced, tmp_path_factory.mktemp("scratch"))
+        return Lowered(checkpoint, model, traced, optimised)
 
     def make(norm: str = "pre", layers: tuple[int, ...] = (0, 2)) -> Lowered:
         return made(norm, layers)

@@ -84,15 +84,17 @@ def _count_nodes(path: Path) -> int:
 def _run(bundle: str, seconds: str, threads: str) -> dict[str, Any]:
     import numpy as np
 
-    from lpa_export.targets.onnx.session import open_session, run_clip
+    from lpa_export.runtimes.onnx import open_session
 
-    session = open_session(Path(bundle) / "model.onnx", threads=int(threads))
+    model = (Path(bundle) / "model.onnx").read_bytes()
+    session = open_session(model, threads=int(threads))
     noise = np.random.default_rng(0).standard_normal(int(float(seconds) * 16_000))
-    waveform = 0.1 * noise.astype(np.float32)
+    waveform = 0.1 * noise.astype(np.float32)[None]
+    inputs = {"waveform": waveform, "lengths": np.array([waveform.shape[1]], np.int64)}
     times = []
     for _ in range(REPETITIONS):
         started = time.monotonic(), time.process_time()
-        run_clip(session, ["logits"], waveform)
+        session.run(["logits"], inputs)
         times.append((time.monotonic() - started[0], time.process_time() - started[1]))
     return {"seconds": min(t[0] for t in times), "cpu_seconds": min(t[1] for t in times)}
 

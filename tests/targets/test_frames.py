@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from lpa_export.errors import LpaError
+from lpa_export.hosts import parts_of
 from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic, frames_after
-from lpa_export.targets.graph import HardModel
+from lpa_export.targets.batched import BatchedModel
 
 BASE = FrameArithmetic.of(Wav2Vec2Config())
 
@@ -43,7 +44,7 @@ def test_audio_below_the_receptive_field_gives_no_frame() -> None:
 
 def test_a_model_with_other_arithmetic_is_refused(make_checkpoint: Callable[..., Any]) -> None:
     checkpoint = make_checkpoint("pre")
-    model = HardModel(checkpoint)
+    model = BatchedModel(parts_of(checkpoint))
     right = FrameArithmetic.of(checkpoint.model.config)
     check_frame_arithmetic(model, right)
     with pytest.raises(LpaError, match="frame arithmetic"):

@@ -10,8 +10,8 @@ import pytest
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.measures.arrays import psnr
 from lpa_export.runtimes.onnx import with_outputs
-from lpa_export.runtimes.torch import TorchReference, tap_names
-from lpa_export.targets.onnx.lower import stage_tensor
+from lpa_export.runtimes.torch import TorchReference
+from lpa_export.targets.onnx.lower import tap_tensor
 
 Make = Callable[..., Any]
 STYLES = [("pre", (0, 2)), ("post", (0, 2)), ("pre", (0, 1, 2)), ("post", ())]
@@ -43,15 +43,15 @@ def test_any_length_and_batch_gives_what_the_reference_gives(
 
 
 @pytest.mark.parametrize("samples", [RECEPTIVE_FIELD, RECEPTIVE_FIELD + HOP, 100_000])
-def test_each_stage_is_there_under_its_name(
+def test_each_tap_is_there_under_its_name(
     lowered: Make, speech: Make, run_graph: Make, samples: int
 ) -> None:
     made = lowered()
     expected = TorchReference(made.checkpoint).taps(speech(samples))
-    names = [stage_tensor(stage) for stage in tap_names(3)]
+    names = [tap_tensor(tap) for tap in expected]
     found = run_graph(made.optimised, [speech(samples)], names, garbage=float("nan"), extra=700)
-    for stage, values in expected.items():
-        assert psnr(values, found[stage_tensor(stage)][0, : len(values)]) > 80, stage
+    for tap, values in expected.items():
+        assert psnr(values, found[tap_tensor(tap)][0, : len(values)]) > 80, tap
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])

@@ -18,7 +18,7 @@ Make = Callable[..., Any]
 @pytest.fixture(scope="module")
 def quantised(lowered: Make, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     folder = tmp_path_factory.mktemp("quantised")
-    model = quantise(lowered().optimised, folder)
+    model = quantise(lowered().optimised, lowered().model, folder)
     assert list(folder.iterdir()) == []
     return model
 
@@ -65,7 +65,7 @@ def test_quantised_logits_stay_near(
 def test_two_quantisations_give_the_same_bytes(
     lowered: Make, quantised: onnx.ModelProto, tmp_path: Path
 ) -> None:
-    again = quantise(lowered().optimised, tmp_path)
+    again = quantise(lowered().optimised, lowered().model, tmp_path)
     assert again.SerializeToString(deterministic=True) == quantised.SerializeToString(
         deterministic=True
     )

@@ -13,11 +13,11 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from lpa_export.formats.checkpoint import Checkpoint, LPASection
 from lpa_export.formats.text import Vocabulary
-from lpa_export.hosts import lpa_layers, replace_layers
+from lpa_export.hosts import lpa_layers, parts_of, replace_layers
 from lpa_export.layers import LPAConfig, Pulses
 from lpa_export.measures.arrays import psnr
 from lpa_export.runtimes.torch import TorchReference
-from lpa_export.targets.graph import HardModel
+from lpa_export.targets.batched import BatchedModel
 from lpa_export.targets.onnx.lower import lower
 from lpa_export.targets.onnx.optimise import optimise
 
@@ -43,7 +43,9 @@ def test_wav2vec2_base_with_8_of_12_layers_replaced_exports_and_is_equal(
     run_graph: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    model = optimise(lower(HardModel(checkpoint), checkpoint.receptive_field), tmp_path)
+    parts = parts_of(checkpoint)
+    traced = lower(BatchedModel(parts), tuple(parts.taps), checkpoint.receptive_field)
+    model = optimise(traced, tmp_path)
     waveforms = [speech(24_000), speech(11_111, 1)]
     found = run_graph(model, waveforms, ["logits", "frame_lengths"], garbage=float("nan"), extra=99)
     reference = TorchReference(checkpoint)

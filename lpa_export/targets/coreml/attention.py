@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
+from lpa_export.hosts.parts import Attention
 from lpa_export.targets.coreml.channels_first import pointwise, sizes, split_heads
-from lpa_export.targets.rewrites import MASKED_SCORE
+from lpa_export.targets.coreml.padding import Padding
+from lpa_export.targets.position_bias import gates_of_heads
 
-if TYPE_CHECKING:
-    from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Attention
-
-__all__ = ["ChannelsFirstAttention", "key_bias"]
-
-
-def key_bias(mask: Tensor) -> Tensor:
-    """(1, 1, 1, S): what is added to the scores of each key, 0 or `MASKED_SCORE`."""
-    return (mask - 1.0) * -MASKED_SCORE
+__all__ = ["ChannelsFirstAttention"]
 
 
 class ChannelsFirstAttention(nn.Module):
@@ -28,25 +20,44 @@ class ChannelsFirstAttention(nn.Module):
     read transposed. The scale 1 / sqrt(d) is multiplied into the query projection.
     """
 
-    def __init__(self, attention: Wav2Vec2Attention) -> None:
+    constant: Tensor
+
+    def __init__(self, attention: Attention) -> None:
         super().__init__()
-        self.heads = attention.num_heads
-        self.query = pointwise(attention.q_proj)
+        self.heads = attention.heads
+        self.query = pointwise(attention.query)
         with torch.no_grad():
             for parameter in self.query.parameters():
                 parameter.mul_(attention.scaling)
-        self.key = pointwise(attention.k_proj)
-        self.value = pointwise(attention.v_proj)
-        self.output = pointwise(attention.out_proj)
+        self.key = pointwise(attention.key)
+        self.value = pointwise(attention.value)
+        self.output = pointwise(attention.output)
+        self.gate = None if attention.gate is None else pointwise(gates_of_heads(attention))
+        if attention.gate is not None:
+            self.register_buffer("constant", attention.gate.constant.detach().view(1, -1, 1, 1))
 
-    def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
-        """hidden (1, D, 1, S), bias (1, 1, 1, S) of `key_bias` -> (1, D, 1, S)."""
+    def forward(self, hidden: Tensor, padding: Padding) -> Tensor:
+        """(1, D, 1, S) -> (1, D, 1, S)."""
+        gates = self._gates(hidden)
         parts = (self.query, self.key, self.value)
         mixed = []
-        for query, key, value in zip(
-            *(split_heads(part(hidden), self.heads).split(1, dim=1) for part in parts), strict=True
+        for head, (query, key, value) in enumerate(
+            zip(
+                *(split_heads(part(hidden), self.heads).split(1, dim=1) for part in parts),
+                strict=True,
+            )
         ):
-            scores = query.transpose(2, 3) @ key + bias
+            scores = query.transpose(2, 3) @ key + padding.bias
+            if gates is not None and padding.by_distance is not None:
+                scores = scores + gates[head] * padding.by_distance[:, head : head + 1]
             mixed.append(value @ scores.softmax(dim=-1).transpose(2, 3))
         output: Tensor = self.output(torch.cat(mixed, dim=1).reshape(sizes(hidden)))
         return output
+
+    def _gates(self, hidden: Tensor) -> list[Tensor] | None:
+        """How much of the position bias each query takes, (1, 1, S, 1) for each head."""
+        if self.gate is None:
+            return None
+        first, second = torch.sigmoid(self.gate(hidden)).chunk(2, dim=1)
+        gates = first * (second * self.constant - 1.0) + 2.0
+        return [gate.transpose(2, 3) for gate in gates.split(1, dim=1)]

@@ -1,6 +1,6 @@
 """Aperiodic windows over a local band, with as many operations at any number of frames.
 
-`folding.band` walks over blocks of queries; here all blocks are one batched matmul. The values
+`layers.band` walks over blocks of queries; here all blocks are one batched matmul. The values
 are padded by the band at both ends, and the keys of all blocks come from shifted copies of them
 that are cut into blocks: neighbouring blocks overlap, which no reshape alone could make.
 

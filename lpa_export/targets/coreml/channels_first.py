@@ -6,17 +6,14 @@ It is the layout that the Neural Engine computes in (apple/ml-ane-transformers, 
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 __all__ = [
     "ChannelNorm",
-    "FeedForward",
     "channel_norm",
     "pointwise",
+    "row_conv",
     "sizes",
     "split_heads",
     "to_channels_first",
@@ -83,16 +80,20 @@ class ChannelNorm(nn.Module):
         return channel_norm(hidden, self.weight, self.bias, self.epsilon)
 
 
-class FeedForward(nn.Module):
-    """A wav2vec2 feed-forward as two 1x1 convolutions."""
-
-    def __init__(self, feed_forward: Any) -> None:
-        super().__init__()
-        self.expand = pointwise(feed_forward.intermediate_dense)
-        self.activation: nn.Module = copy.deepcopy(feed_forward.intermediate_act_fn)
-        self.contract = pointwise(feed_forward.output_dense)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(B, D, 1, S) -> (B, D, 1, S)."""
-        contracted: Tensor = self.contract(self.activation(self.expand(hidden)))
-        return contracted
+def row_conv(conv: nn.Conv1d) -> nn.Conv2d:
+    """A copy of a convolution over time that works on (B, C, 1, S)."""
+    row = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        (1, conv.kernel_size[0]),
+        stride=(1, conv.stride[0]),
+        padding=(0, int(conv.padding[0])),
+        groups=conv.groups,
+        bias=conv.bias is not None,
+        dtype=conv.weight.dtype,
+    )
+    with torch.no_grad():
+        row.weight.copy_(conv.weight[:, :, None])
+        if row.bias is not None and conv.bias is not None:
+            row.bias.copy_(conv.bias)
+    return row.requires_grad_(False)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lpa_export.formats.schemes import PALETTES
+from lpa_export.targets.skeleton import keeps_float
+
 if TYPE_CHECKING:
     from coremltools.models import MLModel
 
+    from lpa_export.formats.schemes import Scheme
     from lpa_export.targets.coreml.convert import Program
 
-__all__ = ["COMPRESSED", "GROUP_CHANNELS", "compress"]
-
-COMPRESSED = ("int8", "palette6", "palette4")
-_PALETTE_BITS = {"palette6": 6, "palette4": 4}
+__all__ = ["GROUP_CHANNELS", "compress"]
 
 GROUP_CHANNELS = 16
 """Output channels that share a palette where the system has grouped ones (iOS 18)."""
@@ -23,24 +24,18 @@ GROUP_CHANNELS = 16
 # What coremltools compresses at all begins here.
 _MASK_ELEMENTS = 2048
 
-# The head, which no later layer forgives, and what leads to window edges: an error there moves
-# them by whole frames. All of them are small.
-_KEPT = ("head", "controls", "edges", "context")
 
-
-def compress(program: Program, precision: str, deployment_target: str) -> MLModel:
-    """The model with its masks packed, and its weights compressed where the precision says so.
+def compress(program: Program, scheme: Scheme, deployment_target: str) -> MLModel:
+    """The model with its masks packed, and its weights as the scheme wants them.
 
     Masks of zeros and ones become palettes of two values, one bit each: they grow with the square
     of the bucket and would outweigh a small model, and nothing of them is lost. Ramps and steps
     stay as they are. Before iOS 18 a palette serves a whole tensor. Call within
     `quiet_coremltools`.
     """
-    model = (
-        program.model
-        if precision not in COMPRESSED
-        else _weights(program, precision, deployment_target)
-    )
+    model = program.model
+    if scheme.weights in _WEIGHTS:
+        model = _WEIGHTS[scheme.weights](program, deployment_target >= "iOS18")
     masks = list(_masks(program))
     if not masks:
         return model
@@ -52,38 +47,57 @@ def compress(program: Program, precision: str, deployment_target: str) -> MLMode
     return coreml.palettize_weights(model, named)
 
 
-def _weights(program: Program, precision: str, deployment_target: str) -> MLModel:
-    """The model with compressed weights of convolutions."""
-    from coremltools.optimize import coreml
+def _palettes(bits: int) -> Callable[[Program, bool], MLModel]:
+    """Weights of convolutions as palettes of 2 ** bits values, for groups of channels or all."""
 
-    if precision in _PALETTE_BITS:
-        grouped = deployment_target >= "iOS18"
-        weights: Any = coreml.OpPalettizerConfig(
+    def compressor(program: Program, grouped: bool) -> MLModel:
+        from coremltools.optimize import coreml
+
+        weights = coreml.OpPalettizerConfig(
             mode="kmeans",
-            nbits=_PALETTE_BITS[precision],
+            nbits=bits,
             granularity="per_grouped_channel" if grouped else "per_tensor",
             group_size=GROUP_CHANNELS if grouped else 0,
         )
-        compressor: Any = coreml.palettize_weights
-    else:
-        weights = coreml.OpLinearQuantizerConfig(
-            mode="linear_symmetric", dtype="int8", granularity="per_channel"
-        )
-        compressor = coreml.linear_quantize_weights
-    config = coreml.OptimizationConfig(
+        return coreml.palettize_weights(program.model, _convolutions(program, weights))
+
+    return compressor
+
+
+def _int8(program: Program, _grouped: bool) -> MLModel:
+    """Weights of convolutions in 8 bits, a scale for each channel."""
+    from coremltools.optimize import coreml
+
+    weights = coreml.OpLinearQuantizerConfig(
+        mode="linear_symmetric", dtype="int8", granularity="per_channel"
+    )
+    return coreml.linear_quantize_weights(program.model, _convolutions(program, weights))
+
+
+_WEIGHTS: Mapping[str, Callable[[Program, bool], MLModel]] = {
+    "int8": _int8,
+    **{name: _palettes(int(name.removeprefix("palette"))) for name in PALETTES},
+}
+"""What a scheme says of weights -> what makes them so; others stay as they are converted."""
+
+
+def _convolutions(program: Program, weights: Any) -> Any:
+    """The configuration `weights` for all convolutions but those that stay in float."""
+    from coremltools.optimize import coreml
+
+    return coreml.OptimizationConfig(
         op_type_configs={"conv": weights},
         op_name_configs={name: None for name in _kept_weights(program)},
     )
-    return compressor(program.model, config)
 
 
 def _kept_weights(program: Program) -> Iterator[str]:
     """Names of the weights that stay in float16."""
     for operation in program.model._mil_program.functions["main"].operations:
-        if operation.op_type == "conv":
-            path = program.scopes[operation.outputs[0].name].split(".")
-            if not set(_KEPT).isdisjoint(path):
-                yield operation.weight.op.name
+        if operation.op_type != "conv":
+            continue
+        if keeps_float(program.scopes[operation.outputs[0].name]):
+            yield operation.weight.op.name
 
 
 def _masks(program: Program) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lpa_export.targets.coreml.frontend import FLOAT32_MODULES
+from lpa_export.targets.coreml.normalisation import ComputesInFloat32
 from lpa_export.targets.coreml.operators import teach_operators
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def convert(
 ) -> Program:
     """Trace `module` and convert the trace; the values it returns are named `outputs`.
 
-    `deployment_target`: a name in `coremltools.target`. `half`: compute in float16 but for the
-    modules of `FLOAT32_MODULES`. Call it within `quiet_coremltools`.
+    `deployment_target`: a name in `coremltools.target`. `half`: compute in float16 but for modules
+    that are `ComputesInFloat32`. Call it within `quiet_coremltools`.
     """
     import coremltools
 
@@ -69,7 +69,7 @@ def convert(
         traced = torch.jit.trace(module.eval(), examples, check_trace=False)
     precision = coremltools.precision.FLOAT32
     if half:
-        precision = coremltools.transform.FP16ComputePrecision(op_selector=_may_be_half)
+        precision = coremltools.transform.FP16ComputePrecision(op_selector=_may_be_half(module))
     dtype = np.float16 if half else np.float32
     model = coremltools.convert(
         traced,
@@ -103,8 +103,21 @@ def _without(lists: set[str], path: str) -> str:
     return ".".join(kept)
 
 
-def _may_be_half(operation: Any) -> bool:
-    return FLOAT32_MODULES.isdisjoint(_scope(operation, "TORCHSCRIPT_MODULE_TYPE"))
+def _may_be_half(module: nn.Module) -> Callable[[Any], bool]:
+    """Whether an operation of the converted module may be computed in float16.
+
+    A trace keeps the names of the classes it came through, not the classes.
+    """
+    float32 = {type(part).__name__ for part in module.modules() if _is_float32(part)}
+
+    def selector(operation: Any) -> bool:
+        return float32.isdisjoint(_scope(operation, "TORCHSCRIPT_MODULE_TYPE"))
+
+    return selector
+
+
+def _is_float32(part: nn.Module) -> bool:
+    return isinstance(part, ComputesInFloat32)
 
 
 def _scope(operation: Any, source: str) -> list[str]:

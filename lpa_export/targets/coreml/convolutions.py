@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch.nn import functional
 
 from lpa_export.targets.coreml.channels_first import sizes
 
-__all__ = ["MAX_TAPS", "FoldedConv", "PositionalEmbedding", "ShortConvs"]
+__all__ = ["MAX_TAPS", "FoldedConv", "ShortConvs"]
 
 MAX_TAPS = 13
 """The widest kernel that every generation of the engine takes in float16 (ane-guide, chapter 4)."""
@@ -54,20 +53,6 @@ class ShortConvs(nn.Module):
         for start, piece in zip(self.starts, self.pieces, strict=True):
             parts.append(piece(padded[..., start : start + length + piece.kernel_size[1] - 1]))
         return sum(parts[1:], parts[0])
-
-
-class PositionalEmbedding(nn.Module):
-    """wav2vec2's convolutional position embedding, weight norm multiplied out, in short pieces."""
-
-    def __init__(self, embedding: Any) -> None:
-        super().__init__()
-        self.convs = ShortConvs(embedding.conv)
-        self.activation: nn.Module = copy.deepcopy(embedding.activation)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(B, D, 1, S), zero at padding -> (B, D, 1, S)."""
-        embedded: Tensor = self.activation(self.convs(hidden))
-        return embedded
 
 
 class FoldedConv(nn.Module):

@@ -1,36 +1,30 @@
-"""What a bundle says of itself: metadata in each package, and the manifest's entries."""
+"""What a bundle says of its packages: the manifest's entries, and how to use them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from lpa_export.formats import manifest
-from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.formats.manifest import METADATA_SCHEMA, Normalisation, Port, Tap
-from lpa_export.hosts.frames import FrameArithmetic
+from lpa_export.formats.manifest import Port
 from lpa_export.runtimes.coreml.runner import CoremlRuntime, Place
 from lpa_export.targets import Written
 from lpa_export.targets.coreml.buckets import Bucket
-from lpa_export.targets.coreml.programs import stage_tensor
-from lpa_export.targets.coreml.rewrites import REWRITES_OF
+from lpa_export.targets.coreml.programs import tap_tensor
 from lpa_export.targets.coreml.usage import usage
-from lpa_export.targets.graph import tap_kinds
-from lpa_export.targets.rewrites import NORMALISATION_EPSILON
+from lpa_export.targets.describe import families, normalisation, taps, tools
 
 if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint
     from lpa_export.formats.schemes import Scheme
+    from lpa_export.hosts.parts import Parts
     from lpa_export.targets.coreml.settings import CoremlSettings
 
-__all__ = ["FRONT_END", "MAIN", "describe", "metadata", "package_of", "runtime"]
+__all__ = ["FRONT_END", "MAIN", "describe", "package_of", "runtime"]
 
 FRONT_END = "frontend.mlpackage"
 MAIN = "main"
 _ENCODERS = {"split": "encoder", "whole": "model"}
-_TOOLS = ("torch", "transformers", "coremltools", "numpy")
 _IN_FRONT_END = frozenset({"features", "projection"})
 
 
@@ -40,24 +34,6 @@ def package_of(bucket: Bucket, settings: CoremlSettings) -> tuple[str, str]:
     if settings.deployment_target == "iOS17":
         return f"{name}_{bucket.frames}.mlpackage", MAIN
     return f"{name}.mlpackage", bucket.function
-
-
-def metadata(checkpoint: Checkpoint, precision: str) -> dict[str, str]:
-    """What an app needs to know and may have lost the manifest of: user-defined strings."""
-    frames = FrameArithmetic.of(checkpoint.model.config)
-    vocabulary = checkpoint.vocabulary
-    return {
-        "sample_rate": str(SAMPLE_RATE),
-        "hop": str(frames.hop),
-        "receptive_field": str(frames.receptive_field),
-        "blank_id": str(vocabulary.blank),
-        "word_delimiter": vocabulary.word_delimiter or "",
-        "vocabulary": json.dumps(vocabulary.tokens, ensure_ascii=False),
-        "normalisation": _normalisation(checkpoint).kind,
-        "model": checkpoint.name,
-        "precision": precision,
-        "lpa_bundle_schema": str(METADATA_SCHEMA),
-    }
 
 
 def runtime(buckets: Sequence[Bucket], settings: CoremlSettings) -> CoremlRuntime:
@@ -73,14 +49,18 @@ def runtime(buckets: Sequence[Bucket], settings: CoremlSettings) -> CoremlRuntim
 
 
 def describe(
-    checkpoint: Checkpoint, buckets: Sequence[Bucket], settings: CoremlSettings, scheme: Scheme
+    checkpoint: Checkpoint,
+    parts: Parts,
+    buckets: Sequence[Bucket],
+    settings: CoremlSettings,
+    scheme: Scheme,
 ) -> Written:
     """All that stands in the manifest, and how to use the packages."""
     places = runtime(buckets, settings)
     packages = [place.package for place in places.encoders]
     if places.frontend:
         packages.insert(0, FRONT_END)
-    width = checkpoint.model.config.hidden_size
+    width = parts.projection.out_features
     dtype = "float32" if scheme.compute == "fp32" else "float16"
     logits = (1, len(checkpoint.vocabulary), 1, "bucket frames")
     projected = Port(name="projected", dtype=dtype, shape=(1, width, 1, "frames"))
@@ -89,24 +69,20 @@ def describe(
     )
     return Written(
         artifacts=tuple(dict.fromkeys(packages)),
-        lowering=_lowering(checkpoint, settings),
-        normalisation=_normalisation(checkpoint),
+        lowering=families(parts, "local_dense_mask", "stored_masks", "stored_steps"),
+        normalisation=normalisation(parts.do_normalize),
         inputs=_inputs(settings, dtype, width),
         outputs=(
             *((projected,) if places.frontend else ()),
             Port(name="logits", dtype=dtype, shape=logits),
         ),
-        taps=tuple(
-            Tap(
-                name=name,
-                kind=kind,
-                tensor=stage_tensor(name, settings.layout),
-                where=_tap_place(name, settings),
-            )
-            for name, kind in tap_kinds(checkpoint).items()
+        taps=taps(
+            parts,
+            lambda tap: tap_tensor(tap, settings.layout),
+            lambda tap: _tap_place(tap, settings),
         ),
         buckets=stated,
-        tools={name: version(name) for name in _TOOLS},
+        tools=tools("torch", "transformers", "coremltools", "numpy"),
         usage=usage(settings, stated, places.encoders[0]),
         runtime=places,
     )
@@ -126,22 +102,4 @@ def _inputs(settings: CoremlSettings, dtype: str, width: int) -> tuple[Port, ...
         Port(name="waveform", dtype="float32", shape=(1, "samples")),
         Port(name="projected", dtype=dtype, shape=(1, width, 1, "bucket frames")),
         Port(name="mask", dtype=dtype, shape=(1, 1, 1, "bucket frames")),
-    )
-
-
-def _lowering(checkpoint: Checkpoint, settings: CoremlSettings) -> dict[str, str]:
-    windows = {
-        "aperiodic": "local_dense_mask",
-        "periodic": "stored_masks",
-        "positional": "stored_steps",
-    }
-    rewrites = ", ".join(REWRITES_OF[settings.layout])
-    return (windows if checkpoint.replaced else {}) | {"rewrites": rewrites}
-
-
-def _normalisation(checkpoint: Checkpoint) -> Normalisation:
-    if not checkpoint.do_normalize:
-        return Normalisation(kind="none", where="graph")
-    return Normalisation(
-        kind="zero_mean_unit_variance", where="graph", epsilon=NORMALISATION_EPSILON
     )

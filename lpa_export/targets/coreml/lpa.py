@@ -1,6 +1,6 @@
 """An LPA layer for a bucket of T frames in (B, C, 1, S): local dense masks, stored windows.
 
-The same numbers as `folding.fold.LocalDenseMaskLPA`, laid out for the Neural Engine: means are
+The same numbers as `layers.folding.LocalDenseMaskLPA`, laid out for the Neural Engine: means are
 matmuls, the padding mask takes part in all of them, and no number is made from constants.
 """
 
@@ -22,8 +22,9 @@ from lpa_export.targets.coreml.channels_first import (
 )
 from lpa_export.targets.coreml.convolutions import ShortConvs
 from lpa_export.targets.coreml.limits import BLOCK
+from lpa_export.targets.coreml.padding import Padding
 
-__all__ = ["BandLPA", "frames_left"]
+__all__ = ["BandLPA"]
 
 
 class BandLPA(nn.Module):
@@ -52,12 +53,9 @@ class BandLPA(nn.Module):
             self.register_buffer(name, tensor.to(lpa.value.weight))
         self.requires_grad_(False)
 
-    def forward(self, hidden: Tensor, mask: Tensor, left: Tensor) -> Tensor:
-        """hidden (1, D, 1, T), finite at padding -> (1, D, 1, T), meaningless at padding.
-
-        mask: (1, 1, 1, T), 1 or 0 in the dtype of hidden; left: (1, 1, 1, T) of `frames_left`.
-        """
-        config = self.config
+    def forward(self, hidden: Tensor, padding: Padding) -> Tensor:
+        """hidden (1, D, 1, T), finite at padding -> (1, D, 1, T), meaningless at padding."""
+        config, mask, left = self.config, padding.mask, padding.left
         hidden = hidden * mask
         values = split_heads(self.value(hidden) * mask, config.num_heads)
         logits = self.controls(self.context(hidden))
@@ -81,7 +79,7 @@ class BandLPA(nn.Module):
     def _windows(self, edges: Tensor, left: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Clipped windows of each aperiodic pulse, relative to their frame, each (1, H, 1, T).
 
-        edges: (1, 2 H K, 1, T), first all lower ones; as `folding.band.relative_windows` does.
+        edges: (1, 2 H K, 1, T), first all lower ones; as `layers.band.relative_windows` does.
         """
         lower, upper = torch.ceil(edges).chunk(2, dim=1)
         starts = torch.minimum(torch.maximum(lower, self.first), left - 1.0)
@@ -111,14 +109,6 @@ class BandLPA(nn.Module):
             means = values @ (gates / (end - start).clamp_min(1.0)).transpose(2, 3)
             terms.append(amplitude * gates * means)
         return terms
-
-
-def frames_left(mask: Tensor, ones: Tensor, ramp: Tensor) -> Tensor:
-    """n - t for each frame t of (1, 1, 1, T): valid frames from t on, negative behind them.
-
-    mask: (1, 1, 1, T); ones: (T, 1); ramp: 0, 1, ... (1, 1, 1, T).
-    """
-    return mask @ ones - ramp
 
 
 def _controls(lpa: LPA) -> nn.Conv2d:

@@ -1,4 +1,4 @@
-"""Packages on disk: functions merged, stages hidden, metadata set, the same bytes each time."""
+"""Packages on disk: functions merged, taps hidden, metadata set, the same bytes each time."""
 
 from __future__ import annotations
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lpa_export.targets.coreml.compress import compress
 from lpa_export.targets.coreml.convert import Program
 from lpa_export.targets.coreml.package import finish_package, merge_functions
 from lpa_export.targets.coreml.quiet import quiet_coremltools
+
+if TYPE_CHECKING:
+    from lpa_export.formats.schemes import Scheme
 
 __all__ = ["Packing"]
 
@@ -22,12 +25,12 @@ class Packing:
     """
 
     def __init__(
-        self, folder: Path, deployment_target: str, precision: str, metadata: Mapping[str, str]
+        self, folder: Path, deployment_target: str, scheme: Scheme, metadata: Mapping[str, str]
     ) -> None:
         self.scopes: dict[str, Mapping[str, str]] = {}
         self._folder = folder
         self._deployment_target = deployment_target
-        self._precision = precision
+        self._scheme = scheme
         self._metadata = metadata
         self._parts: dict[str, dict[str, Path]] = {}
 
@@ -37,12 +40,12 @@ class Packing:
         return tuple(self._parts)
 
     def convert(self, make: Callable[..., Program], *arguments: Any) -> Program:
-        """What `make` of `programs` gives for this deployment target and precision."""
+        """What `make` of `programs` gives for this deployment target and scheme."""
         with quiet_coremltools():
             return make(
                 *arguments,
                 deployment_target=self._deployment_target,
-                half=self._precision != "fp32",
+                half=self._scheme.compute != "fp32",
             )
 
     def add(self, package: str, function: str, program: Program) -> None:
@@ -50,7 +53,7 @@ class Packing:
         parts = self._parts.setdefault(package, {})
         part = self._folder / f".{package}.{function}.mlpackage"
         with quiet_coremltools():
-            compress(program, self._precision, self._deployment_target).save(str(part))
+            compress(program, self._scheme, self._deployment_target).save(str(part))
         parts[function] = part
         self.scopes[f"{package}/{function}"] = program.scopes
 

@@ -5,28 +5,79 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from lpa_export.hosts import encoder_layers
-from lpa_export.runtimes.torch import tap_names
 from lpa_export.targets.coreml.buckets import Bucket
 from lpa_export.targets.coreml.convert import Input, Program, convert
-from lpa_export.targets.coreml.encoder import Encoder
-from lpa_export.targets.coreml.frontend import FrontEnd
-from lpa_export.targets.coreml.whole import WholeModel
+from lpa_export.targets.coreml.kit import split_kit, whole_kit
+from lpa_export.targets.coreml.limits import BLOCK
+from lpa_export.targets.coreml.normalisation import ValidPositions
+from lpa_export.targets.skeleton import Skeleton
 
 if TYPE_CHECKING:
-    from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.hosts.parts import Parts
 
-__all__ = ["encoder_program", "front_end_program", "stage_tensor", "whole_program"]
+__all__ = [
+    "Encoder",
+    "FrontEnd",
+    "WholeModel",
+    "encoder_program",
+    "front_end_program",
+    "tap_tensor",
+    "whole_program",
+]
 
 
-def stage_tensor(stage: str, layout: str) -> str:
-    """The name of a stage's value; outputs of a program keep their own."""
-    if stage == "logits":
-        return stage
-    if stage == "projection" and layout == "split":
+class FrontEnd(Skeleton):
+    """waveform (1, N), exactly the valid samples -> projected features, features."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts, split_kit(BLOCK), encoder=False)
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """waveform (1, N) -> projected (1, D, 1, frames), features (1, C, 1, frames)."""
+        features, projected, _, _ = self.front(waveform)
+        return projected, features
+
+
+class Encoder(Skeleton):
+    """The rest of the model for exactly `frames` frames, a multiple of `limits.BLOCK`."""
+
+    def __init__(self, parts: Parts, frames: int) -> None:
+        super().__init__(parts, split_kit(frames), front_end=False)
+
+    def forward(self, projected: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """projected (1, D, 1, T), finite at padding; mask (1, 1, 1, T), 1 or 0.
+
+        Returns logits (1, V, 1, T), the embedded input and each layer's output (1, D, 1, T).
+        Nothing at padding means anything.
+        """
+        return tuple(self.encode(projected, mask))
+
+
+class WholeModel(Skeleton):
+    """The whole model for `frames` frames; `samples`: those of exactly so many frames."""
+
+    def __init__(self, parts: Parts, frames: int, samples: int) -> None:
+        super().__init__(parts, whole_kit(frames, samples))
+        self.positions = ValidPositions(samples, parts.front_end)
+
+    def forward(self, waveform: Tensor, samples: Tensor) -> tuple[Tensor, ...]:
+        """waveform (1, N), zero behind the valid samples; samples (1,) float32.
+
+        Returns what `Encoder` returns, then the features and projected features (1, C, 1, T).
+        """
+        features, projected, mask, _ = self.front(waveform, self.positions(samples))
+        return *self.encode(projected, mask), features, projected
+
+
+def tap_tensor(tap: str, layout: str) -> str:
+    """The name of a tap's value; outputs of a program keep their own."""
+    if tap == "logits":
+        return tap
+    if tap == "projection" and layout == "split":
         return "projected"
-    return "stage_" + stage.replace(".", "_")
+    return "stage_" + tap.replace(".", "_")
 
 
 def front_end_program(
@@ -37,48 +88,44 @@ def front_end_program(
     return convert(
         front_end,
         [Input("waveform", waveform, float32=True, shortest=shortest, longest=longest)],
-        [stage_tensor(stage, "split") for stage in ("projection", "features")],
+        [tap_tensor(tap, "split") for tap in ("projection", "features")],
         deployment_target=deployment_target,
         half=half,
     )
 
 
-def encoder_program(
-    checkpoint: Checkpoint, bucket: Bucket, *, deployment_target: str, half: bool
-) -> Program:
+def encoder_program(parts: Parts, bucket: Bucket, *, deployment_target: str, half: bool) -> Program:
     """`projected` (1, D, 1, T) and `mask` (1, 1, 1, T) -> `logits` (1, V, 1, T)."""
-    width = checkpoint.model.config.hidden_size
+    width = parts.projection.out_features
     return convert(
-        Encoder(checkpoint, bucket.frames),
+        Encoder(parts, bucket.frames),
         [
             Input("projected", torch.zeros(1, width, 1, bucket.frames)),
             Input("mask", torch.ones(1, 1, 1, bucket.frames)),
         ],
-        _encoder_outputs(checkpoint),
+        _encoder_outputs(parts),
         deployment_target=deployment_target,
         half=half,
     )
 
 
-def whole_program(
-    checkpoint: Checkpoint, bucket: Bucket, *, deployment_target: str, half: bool
-) -> Program:
+def whole_program(parts: Parts, bucket: Bucket, *, deployment_target: str, half: bool) -> Program:
     """`waveform` (1, N), zero behind the valid `samples` (1,) -> `logits` (1, V, 1, T)."""
     return convert(
-        WholeModel(checkpoint, bucket.frames, bucket.max_samples),
+        WholeModel(parts, bucket.frames, bucket.max_samples),
         [
             Input("waveform", torch.zeros(1, bucket.max_samples), float32=True),
             Input("samples", torch.tensor([float(bucket.max_samples)]), float32=True),
         ],
         [
-            *_encoder_outputs(checkpoint),
-            *(stage_tensor(stage, "whole") for stage in ("features", "projection")),
+            *_encoder_outputs(parts),
+            *(tap_tensor(tap, "whole") for tap in ("features", "projection")),
         ],
         deployment_target=deployment_target,
         half=half,
     )
 
 
-def _encoder_outputs(checkpoint: Checkpoint) -> list[str]:
-    names = tap_names(len(encoder_layers(checkpoint.model)))
-    return ["logits", *(stage_tensor(stage, "split") for stage in names[2:-1])]
+def _encoder_outputs(parts: Parts) -> list[str]:
+    names = list(parts.taps)
+    return ["logits", *(tap_tensor(tap, "split") for tap in names[2:-1])]

@@ -1,4 +1,4 @@
-"""The Core ML target: check, rewrite, convert, compress, pack, describe."""
+"""The Core ML target: convert, compress, pack, describe."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpa_export.hosts.frames import FrameArithmetic
+import torch
+from torch import Tensor
+
+from lpa_export.hosts import parts_of
+from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic
 from lpa_export.targets import Job, Written
 from lpa_export.targets.coreml.buckets import Bucket, make_buckets
-from lpa_export.targets.coreml.describe import FRONT_END, MAIN, describe, metadata, package_of
-from lpa_export.targets.coreml.frontend import FrontEnd
+from lpa_export.targets.coreml.describe import FRONT_END, MAIN, describe, package_of
 from lpa_export.targets.coreml.packing import Packing
-from lpa_export.targets.coreml.programs import encoder_program, front_end_program, whole_program
-from lpa_export.targets.coreml.settings import CoremlSettings
-from lpa_export.targets.coreml.verify import require_equal, require_frames
-from lpa_export.targets.graph import require_plain
+from lpa_export.targets.coreml.programs import (
+    FrontEnd,
+    encoder_program,
+    front_end_program,
+    whole_program,
+)
+from lpa_export.targets.describe import metadata, require_exportable
 
 if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint
-
+    from lpa_export.hosts.parts import Parts
+    from lpa_export.targets.coreml.settings import CoremlSettings
 
 __all__ = ["SCOPES", "CoremlTarget"]
 
@@ -34,34 +41,31 @@ class CoremlTarget:
     """
 
     def check(self, checkpoint: Checkpoint, settings: CoremlSettings) -> None:
-        """Raise LpaError for a wav2vec2 with adapters, and for buckets that make no programs."""
-        require_plain(checkpoint)
-        assert isinstance(settings, CoremlSettings)
-        _buckets(checkpoint, settings, half=False)
+        """Raise LpaError for LPA layers without a folded form, and for impossible buckets."""
+        require_exportable(checkpoint)
+        _buckets(parts_of(checkpoint), settings, half=False)
 
     def write(self, job: Job, folder: Path) -> Written:
         """Write the packages and `scopes.json`.
 
-        Raises LpaError when the rewritten model is not equal to the reference, and for buckets
-        longer than float16 can count.
+        Raises LpaError for another frame arithmetic than was stated, and for buckets longer than
+        float16 can count.
         """
-        checkpoint, settings = job.checkpoint, job.settings
-        assert isinstance(settings, CoremlSettings)
-        buckets = _buckets(checkpoint, settings, half=job.scheme.compute != "fp32")
-        arithmetic = FrameArithmetic.of(checkpoint.model.config)
-        job.announce("comparing the rewritten model with the reference")
-        front_end = FrontEnd(checkpoint)
-        require_frames(front_end, arithmetic)
-        require_equal(checkpoint, job.clips)
+        checkpoint: Checkpoint = job.checkpoint
+        settings: CoremlSettings = job.settings
+        parts = parts_of(checkpoint)
+        buckets = _buckets(parts, settings, half=job.scheme.compute != "fp32")
+        front_end = FrontEnd(parts)
+        _require_frames(front_end, parts.front_end)
         packing = Packing(
             folder,
             settings.deployment_target,
-            job.scheme.name,
+            job.scheme,
             metadata(checkpoint, job.scheme.name),
         )
         if settings.layout == "split":
             job.announce("converting the front end")
-            shortest, longest = arithmetic.receptive_field, buckets[-1].max_samples
+            shortest, longest = parts.front_end.receptive_field, buckets[-1].max_samples
             program = packing.convert(front_end_program, front_end, shortest, longest)
             packing.add(FRONT_END, MAIN, program)
             packing.finish(FRONT_END, ("projected",))
@@ -69,15 +73,25 @@ class CoremlTarget:
         for bucket in buckets:
             job.announce(f"converting the program of {bucket.frames} frames")
             place = package_of(bucket, settings)
-            packing.add(*place, packing.convert(make, checkpoint, bucket))
+            packing.add(*place, packing.convert(make, parts, bucket))
         job.announce("writing the packages")
         for package in packing.open_packages:
             packing.finish(package, ("logits",))
         text = json.dumps(packing.scopes, indent=1, sort_keys=True)
         (folder / SCOPES).write_text(text + "\n", "utf-8", newline="\n")
-        return describe(checkpoint, buckets, settings, job.scheme)
+        return describe(checkpoint, parts, buckets, settings, job.scheme)
 
 
-def _buckets(checkpoint: Checkpoint, settings: CoremlSettings, *, half: bool) -> tuple[Bucket, ...]:
-    arithmetic = FrameArithmetic.of(checkpoint.model.config)
-    return make_buckets(settings.buckets, arithmetic, exact=settings.layout == "whole", half=half)
+def _buckets(parts: Parts, settings: CoremlSettings, *, half: bool) -> tuple[Bucket, ...]:
+    exact = settings.layout == "whole"
+    return make_buckets(settings.buckets, parts.front_end, exact=exact, half=half)
+
+
+def _require_frames(front_end: FrontEnd, arithmetic: FrameArithmetic) -> None:
+    """Raise LpaError unless the front end makes as many frames as the manifest's formula says."""
+
+    def model(waveform: Tensor, _lengths: Tensor) -> tuple[Tensor, ...]:
+        projected = front_end(waveform)[0][:, :, 0].transpose(1, 2)
+        return projected, torch.tensor([projected.shape[1]])
+
+    check_frame_arithmetic(model, arithmetic)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lpa_export.layers.lpa import LPA
-from lpa_export.targets.executorch.parts import convolution, to_image, to_matrix
+from lpa_export.targets.executorch.shapes import convolution, to_image, to_matrix
 
 __all__ = ["PulseControls"]
 

@@ -1,106 +1,69 @@
-"""The hard model for one utterance of exact length: what the dynamic backends are given.
-
-A batch of one needs no padding, and so no mask: the runner gives the valid samples and nothing
-else. Time is dynamic, everything else is fixed.
-"""
+"""The programs of an utterance: of exact length, with taps beside it, and padded to a bucket."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 
-from lpa_export.formats.checkpoint import Checkpoint
-from lpa_export.hosts import LPAAttention
-from lpa_export.hosts.frames import FrameArithmetic
-from lpa_export.runtimes.torch import tap_names
-from lpa_export.targets.executorch.parts import (
-    Attention,
-    FeatureLayer,
-    LayerNorm,
-    PositionalConvolution,
-    normalise,
-    to_groups,
-    to_matrix,
-)
-from lpa_export.targets.executorch.prefix_sum import PrefixSumLPA
-from lpa_export.targets.executorch.windows import Fixed, FixedWindows, Frames
-from lpa_export.targets.graph import require_plain
+from lpa_export.hosts.parts import Parts
+from lpa_export.layers.folding import LocalDenseMaskLPA
+from lpa_export.targets.batched import BATCHED, BatchedModel, Context
+from lpa_export.targets.executorch.kit import exact_kit, group_size
+from lpa_export.targets.executorch.windows import FixedWindows, Utterance
+from lpa_export.targets.skeleton import Skeleton
 
-__all__ = ["ExactModel", "StagedModel"]
+__all__ = ["BucketModel", "ExactModel", "TappedModel"]
 
 
-class ExactModel(nn.Module):
-    """waveform (1, samples) float32 at 16 kHz -> logits (1, frames, V)."""
+class ExactModel(Skeleton):
+    """waveform (1, samples) float32 -> logits (1, frames, V). Time is dynamic, all else fixed."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__()
-        require_plain(checkpoint)
-        host = checkpoint.model
-        encoder = host.wav2vec2.encoder
-        self.normalise = checkpoint.do_normalize
-        self.norm_first = bool(host.config.do_stable_layer_norm)
-        self.frames = FrameArithmetic.of(host.config)
-        features = [FeatureLayer(layer) for layer in host.wav2vec2.feature_extractor.conv_layers]
-        self.features = nn.ModuleList(features)
-        self.group = features[0].group
-        projection = host.wav2vec2.feature_projection
-        self.projection = nn.Sequential(
-            LayerNorm(projection.layer_norm), copy.deepcopy(projection.projection)
-        )
-        self.positional = PositionalConvolution(encoder.pos_conv_embed)
-        self.norm = LayerNorm(encoder.layer_norm)
-        self.layers = nn.ModuleList(
-            Layer(layer, norm_first=self.norm_first) for layer in encoder.layers
-        )
-        replaced = [
-            layer.attention.lpa
-            for layer in encoder.layers
-            if isinstance(layer.attention, LPAAttention)
-        ]
+    by_distance: Tensor | None
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts, exact_kit(parts))
+        self.group = group_size(parts.features[0].conv)
+        self.frames = parts.front_end
+        replaced = [layer.lpa for layer in parts.layers if layer.lpa is not None]
         self.windows = FixedWindows(replaced) if replaced else None
-        self.head = copy.deepcopy(host.lm_head)
+        bias = parts.position_bias
+        self.reach = 0 if bias is None else bias.max_distance
+        table = None if bias is None else bias.of_offsets(bias.max_distance + 1).detach().T
+        self.register_buffer("by_distance", None if table is None else table.contiguous())
         self.eval().requires_grad_(False)
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Names of what `run` returns, in its order."""
-        return tap_names(len(self.layers))
 
     def forward(self, waveform: Tensor) -> Tensor:
         """(1, samples) -> (1, frames, V)."""
-        return self.run(waveform)[-1]
+        return self.taps(waveform)[-1]
 
-    def run(self, waveform: Tensor) -> list[Tensor]:
-        """(1, samples) -> each of `stages`, (1, frames, width)."""
-        frames, fixed = None, iter(())
+    def taps(self, waveform: Tensor) -> list[Tensor]:
+        """(1, samples) -> every tap, the logits last, (1, frames, width) each."""
+        features, projected, utterance, _ = self.front(waveform, self._utterance(waveform))
+        logits, *inner = self.encode(projected, utterance)
+        found = [features, projected, *inner, logits]
+        return [tap.view(1, -1, tap.shape[1]) for tap in found]
+
+    def _utterance(self, waveform: Tensor) -> Utterance:
+        """What depends on the length alone, from the shape: it waits for no convolution."""
+        frames, fixed = None, []
         if self.windows is not None:
-            frames, windows = self.windows(self._count(waveform))
-            fixed = iter(windows)
-        samples = waveform.double()
-        if self.normalise:
-            samples = normalise(samples)
-        image = to_groups(samples, self.group)
-        for layer in self.features:
-            image = layer(image)
-        features = to_matrix(image)
-        projected = self.projection(features)
-        hidden = projected + self.positional(projected)
-        if not self.norm_first:
-            hidden = self.norm(hidden)
-        stages = [features, projected, hidden]
-        for layer in self.layers:
-            hidden = layer(hidden, frames, fixed)
-            stages.append(hidden)
-        if self.norm_first:
-            hidden = self.norm(hidden)
-        stages.append(self.head(hidden))
-        return [stage.view(1, -1, stage.shape[1]) for stage in stages]
+            frames, fixed = self.windows(self._count(waveform))
+        return Utterance(frames, fixed, self._position_bias(waveform))
+
+    def _position_bias(self, waveform: Tensor) -> Tensor | None:
+        if self.by_distance is None:
+            return None
+        frames = self._count(waveform)
+        number = torch.arange(frames)
+        distance = (number[None, :] - number[:, None]).clamp(-self.reach, self.reach)
+        rows = self.by_distance.index_select(0, (distance + self.reach).view(-1))
+        return rows.view(frames, frames, self.by_distance.shape[1]).permute(2, 0, 1)
 
     def _count(self, waveform: Tensor) -> int:
-        """Frames of the waveform from its shape, so that windows wait for no convolution."""
+        """Frames of the front end."""
         # As `unfold` counts groups: the exporter proves no other formula equal to it.
         count, group = (waveform.shape[1] - self.group) // self.group + 1, self.group
         for kernel, stride in zip(self.frames.kernels, self.frames.strides, strict=True):
@@ -109,38 +72,40 @@ class ExactModel(nn.Module):
         return count
 
 
-class Layer(nn.Module):
-    """One encoder layer, norms before (`norm_first`) or after its two halves."""
-
-    def __init__(self, layer: Any, *, norm_first: bool) -> None:
-        super().__init__()
-        attention = layer.attention
-        self.replaced = isinstance(attention, LPAAttention)
-        self.mix = PrefixSumLPA(attention.lpa) if self.replaced else Attention(attention)
-        self.norm_first = norm_first
-        self.norm = LayerNorm(layer.layer_norm)
-        self.feed_forward = copy.deepcopy(layer.feed_forward)
-        self.final_norm = LayerNorm(layer.final_layer_norm)
-
-    def forward(self, hidden: Tensor, frames: Frames | None, fixed: Iterator[Fixed]) -> Tensor:
-        """hidden (T, D), the utterance's frames, the windows of LPA layers to come."""
-        mixed = self.norm(hidden) if self.norm_first else hidden
-        hidden = hidden + (
-            self.mix(mixed, frames, next(fixed)) if self.replaced else self.mix(mixed)
-        )
-        if self.norm_first:
-            return hidden + self.feed_forward(self.final_norm(hidden))
-        hidden = self.norm(hidden)
-        return self.final_norm(hidden + self.feed_forward(hidden))
-
-
-class StagedModel(nn.Module):
-    """The same model (the same weights) giving all stages, for validation."""
+class TappedModel(nn.Module):
+    """The same model (the same weights) giving all taps, for validation."""
 
     def __init__(self, model: ExactModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, waveform: Tensor) -> list[Tensor]:
-        """(1, samples) -> the stages, each (1, frames, width)."""
-        return self.model.run(waveform)
+        """(1, samples) -> the taps, each (1, frames, width)."""
+        return self.model.taps(waveform)
+
+
+class BucketModel(nn.Module):
+    """waveform (1, samples) float32, lengths (1,) int32 -> logits (1, frames, V).
+
+    LPA as local dense masks: no cumulative sum, no gather, and all that depends on the length
+    alone is stored, which accelerators with fixed shapes want. Frames behind those of the valid
+    samples mean nothing.
+    """
+
+    def __init__(self, parts: Parts, frames: int) -> None:
+        super().__init__()
+        self.model = BatchedModel(parts, replace(BATCHED, lpa=partial(DenseLPA, frames=frames)))
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """See the class."""
+        logits: Tensor = self.model(waveform, lengths)[0]
+        return logits
+
+
+class DenseLPA(LocalDenseMaskLPA):
+    """A folded layer that is given the valid frames as booleans."""
+
+    def forward(self, hidden: Tensor, context: Context) -> Tensor:  # type: ignore[override]
+        """(1, T, D) -> (1, T, D)."""
+        mixed: Tensor = super().forward(hidden, context.valid.to(hidden.dtype))
+        return mixed

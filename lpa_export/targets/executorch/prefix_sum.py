@@ -17,7 +17,7 @@ from torch.nn import functional
 from lpa_export.layers.band import inside
 from lpa_export.layers.lpa import LPA
 from lpa_export.targets.executorch.controls import PulseControls
-from lpa_export.targets.executorch.windows import Fixed, Frames, Window
+from lpa_export.targets.executorch.windows import Frames, Utterance, Window
 
 __all__ = ["PrefixSumLPA"]
 
@@ -27,16 +27,19 @@ class PrefixSumLPA(nn.Module):
 
     head: Tensor
 
-    def __init__(self, lpa: LPA) -> None:
+    def __init__(self, lpa: LPA, number: int) -> None:
+        """`number`: which of the LPA layers this is, the first is 0."""
         super().__init__()
         self.config = lpa.config
+        self.number = number
         self.value, self.output = copy.deepcopy(lpa.value), copy.deepcopy(lpa.output)
         self.controls = PulseControls(lpa)
         self.register_buffer("head", torch.arange(lpa.config.num_heads, dtype=torch.float32))
 
-    def forward(self, hidden: Tensor, frames: Frames, fixed: Fixed) -> Tensor:
+    def forward(self, hidden: Tensor, utterance: Utterance) -> Tensor:
         """(T, D) -> (T, D)."""
-        config = self.config
+        config, frames, fixed = self.config, utterance.frames, utterance.fixed[self.number]
+        assert frames is not None
         # A row of zeros in front: row i of the sums is that of the first i frames.
         values = functional.pad(self.value(hidden), (0, 0, 1, 0))
         # Not -1: XNNPACK would take this view, and be cut in two by it.

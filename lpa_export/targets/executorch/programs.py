@@ -6,28 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.hosts.frames import FrameArithmetic
-from lpa_export.targets.executorch.buckets import BucketModel
+from lpa_export.targets.batched import example_inputs
 from lpa_export.targets.executorch.lower import trace
-from lpa_export.targets.executorch.model import ExactModel, StagedModel
+from lpa_export.targets.executorch.model import BucketModel, ExactModel, TappedModel
 from lpa_export.targets.executorch.quantise import calibration_speech, quantise
-from lpa_export.targets.graph import example_inputs
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.schemes import Scheme
+    from lpa_export.hosts.parts import Parts
     from lpa_export.targets.executorch.settings import ExecutorchSettings
 
-__all__ = ["FORWARD", "STAGES", "Bucket", "Methods", "any_length", "buckets"]
+__all__ = ["FORWARD", "TAPS", "Bucket", "Methods", "any_length", "buckets"]
 
-FORWARD, STAGES = "forward", "stages"
+FORWARD, TAPS = "forward", "taps"
 
 EXAMPLE_SECONDS = 10
 """Length that programs of any length are traced at, and that multiplications are counted for."""
@@ -41,12 +39,6 @@ class Bucket:
     seconds: float
     samples: int
     frames: int
-
-    def inputs(self, waveform: np.ndarray) -> list[np.ndarray]:
-        """What its method takes for a waveform (samples,) that fits in: padded, and its length."""
-        padded = np.zeros((1, self.samples), np.float32)
-        padded[0, : len(waveform)] = waveform
-        return [padded, np.array([len(waveform)], np.int32)]
 
 
 @dataclass(frozen=True)
@@ -68,13 +60,13 @@ class Methods:
         return self.buckets[-1].method if self.buckets else FORWARD
 
 
-def any_length(checkpoint: Checkpoint, settings: ExecutorchSettings, precision: str) -> Methods:
-    """`forward` of one utterance of exact length; in fp32 `stages` beside it, weights shared.
+def any_length(parts: Parts, settings: ExecutorchSettings, scheme: Scheme) -> Methods:
+    """`forward` of one utterance of exact length; in fp32 `taps` beside it, weights shared.
 
     The longest bucket is the longest utterance: XNNPACK takes the memory for it, and writes to all
     of it, however short an utterance is.
     """
-    arithmetic = FrameArithmetic.of(checkpoint.model.config)
+    arithmetic = parts.front_end
     # Two frames: XNNPACK in executorch 1.4.1 keeps what it broadcasts at its first run, and gives
     # wrong numbers for all later lengths when that had one frame.
     shortest = arithmetic.receptive_field + arithmetic.hop
@@ -87,19 +79,19 @@ def any_length(checkpoint: Checkpoint, settings: ExecutorchSettings, precision: 
     lengths = range(shortest, longest + 1)
     samples = min(EXAMPLE_SECONDS * SAMPLE_RATE, longest)
     example: tuple[Tensor] = (example_inputs(samples)[0][:1],)
-    model = ExactModel(checkpoint)
+    model = ExactModel(parts)
     programs = {FORWARD: trace(model, example, lengths)}
-    if precision == "fp32":
-        programs[STAGES] = trace(StagedModel(model), example, lengths)
+    if scheme.name == "fp32":
+        programs[TAPS] = trace(TappedModel(model), example, lengths)
     else:
         quantised = quantise(programs[FORWARD], calibration_speech())
         programs[FORWARD] = trace(quantised, example, lengths)
     return Methods(programs, samples / SAMPLE_RATE, shortest, longest, None)
 
 
-def buckets(checkpoint: Checkpoint, settings: ExecutorchSettings) -> Methods:
+def buckets(parts: Parts, settings: ExecutorchSettings) -> Methods:
     """A method per bucket, padding masked. Raises LpaError for one that is shorter than a frame."""
-    arithmetic = FrameArithmetic.of(checkpoint.model.config)
+    arithmetic = parts.front_end
     found, programs = [], {}
     for seconds in settings.buckets:
         samples = round(seconds * SAMPLE_RATE)
@@ -111,7 +103,7 @@ def buckets(checkpoint: Checkpoint, settings: ExecutorchSettings) -> Methods:
             )
         bucket = Bucket(f"frames_{frames}", seconds, samples, frames)
         example = (torch.zeros(1, samples), torch.tensor([samples], dtype=torch.int32))
-        program = trace(BucketModel(checkpoint, frames), example, None)
+        program = trace(BucketModel(parts, frames), example, None)
         _clamp_plainly(program)
         programs[bucket.method] = program
         found.append(bucket)

@@ -16,6 +16,7 @@ from torch import Tensor
 from lpa_export.formats.audio import load_audio
 from lpa_export.formats.speech import load_utterances
 from lpa_export.targets.executorch.quiet import quiet
+from lpa_export.targets.skeleton import keeps_float
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -27,9 +28,7 @@ CALIBRATION_CLIPS = 8
 
 _LINEAR, _CONVOLUTION = torch.ops.aten.linear.default, torch.ops.aten.conv2d.default
 
-# The CTC head, which no later layer forgives, and what moves window edges by whole frames.
-_KEPT = (".head.", ".controls.")
-_FIRST = "features.0.conv"
+_FIRST = "features.layers.0.conv"
 
 
 def calibration_speech() -> list[Tensor]:
@@ -89,5 +88,4 @@ def _own_path(node: Node) -> str:
     stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
     path, kind = list(stack.values())[-1] if stack else ("", "")
     name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    kept = any(part in f".{path}." for part in _KEPT)
-    return str(path) if name.startswith("torch.nn.") and not kept else ""
+    return str(path) if name.startswith("torch.nn.") and not keeps_float(path) else ""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lpa_export.layers.lpa import LPA
 
-__all__ = ["Fixed", "FixedWindows", "Frames", "Window"]
+__all__ = ["Fixed", "FixedWindows", "Frames", "Utterance", "Window"]
 
 
 class Frames(NamedTuple):
@@ -45,6 +45,16 @@ class Fixed(NamedTuple):
 
     periodic: tuple[Window, ...]
     positional: tuple[Window, ...]
+
+
+class Utterance(NamedTuple):
+    """What depends on the length alone: the frames, the fixed windows of each LPA layer, and the
+    host's position bias (H, T, T); None and empty where nothing asks for them.
+    """
+
+    frames: Frames | None
+    fixed: Sequence[Fixed]
+    by_distance: Tensor | None
 
 
 class FixedWindows(nn.Module):

@@ -6,19 +6,19 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch.export import Dim
 
 from lpa_export.errors import LpaError
-from lpa_export.targets.graph import HardModel, example_inputs
+from lpa_export.targets.batched import BatchedModel, example_inputs
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["INPUTS", "OPSET", "OUTPUTS", "anonymise", "lower", "stage_tensor"]
+__all__ = ["INPUTS", "OPSET", "OUTPUTS", "anonymise", "lower", "tap_tensor"]
 
 INPUTS = ("waveform", "lengths")
 OUTPUTS = ("logits", "frame_lengths")
@@ -33,13 +33,13 @@ _MAX_BATCH = 1024
 _MAX_SAMPLES = 4 * 3600 * 16_000
 
 
-def stage_tensor(stage: str) -> str:
-    """The name of a stage's value inside the graph."""
-    return stage if stage in OUTPUTS else f"stage.{stage}"
+def tap_tensor(tap: str) -> str:
+    """The name of a tap's value inside the graph."""
+    return tap if tap in OUTPUTS else f"stage.{tap}"
 
 
-def lower(model: HardModel, receptive_field: int) -> onnx.ModelProto:
-    """Export `model` with all stages as outputs. The same model gives the same bytes.
+def lower(model: BatchedModel, taps: Sequence[str], receptive_field: int) -> onnx.ModelProto:
+    """Export `model` with all `taps` as outputs. The same model gives the same bytes.
 
     `receptive_field`: samples, the shortest audio that the graph takes. Raises LpaError for a
     model too large for one ONNX file.
@@ -52,7 +52,7 @@ def lower(model: HardModel, receptive_field: int) -> onnx.ModelProto:
         )
     batch = Dim("batch", min=1, max=_MAX_BATCH)
     samples = Dim("samples", min=receptive_field, max=_MAX_SAMPLES)
-    stages = [stage_tensor(stage) for stage in model.stages]
+    tapped = [tap_tensor(tap) for tap in taps if tap not in OUTPUTS]
     with quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             model,
@@ -60,7 +60,7 @@ def lower(model: HardModel, receptive_field: int) -> onnx.ModelProto:
             dynamo=True,
             dynamic_shapes=({0: batch, 1: samples}, {0: batch}),
             input_names=list(INPUTS),
-            output_names=[*OUTPUTS, *stages],
+            output_names=[*OUTPUTS, *tapped],
             opset_version=OPSET,
             verbose=False,
         )

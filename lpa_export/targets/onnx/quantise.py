@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from torch import nn
+
 from lpa_export.targets.onnx.lower import anonymise
+from lpa_export.targets.skeleton import keeps_float
 
 if TYPE_CHECKING:
     import onnx
@@ -18,17 +23,19 @@ __all__ = ["quantise"]
 _QUANTISED = ["MatMul", "Gemm"]
 
 
-def quantise(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
-    """A quantised copy. `scratch`: a folder for a file that is gone afterwards.
+def quantise(graph: onnx.ModelProto, model: nn.Module, scratch: Path) -> onnx.ModelProto:
+    """A quantised copy of the graph of `model`. `scratch`: a folder for a file that is gone then.
 
-    Two small products stay in float: the CTC head, which no later layer forgives (4 dB), and the
-    controls of the pulses, whose errors move window edges by whole frames (1 dB).
+    The CTC head (4 dB) and the controls of the pulses (1 dB) stay in float, as everywhere.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    tanh = [node.output[0] for node in model.graph.node if node.op_type == "Tanh"]
-    kept = [_product_behind(model, value) for value in ("logits", *tanh)]
+    kept = (
+        module.weight.numpy()
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear) and keeps_float(path)
+    )
     path = scratch / "quantised.onnx"
     root = logging.getLogger()
     level = root.level
@@ -36,12 +43,12 @@ def quantise(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
         # It advises, through the root logger, a preparation that this graph has behind it.
         root.setLevel(logging.ERROR)
         quantize_dynamic(
-            model,
+            graph,
             path,
             op_types_to_quantize=_QUANTISED,
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=kept,
+            nodes_to_exclude=_products_with(graph, kept),
             extra_options={"MatMulConstBOnly": True},
         )
         return anonymise(onnx.load(path))
@@ -50,18 +57,25 @@ def quantise(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
         path.unlink(missing_ok=True)
 
 
-def _product_behind(model: onnx.ModelProto, value: str) -> str:
-    """The name of the nearest matrix product on the first inputs that lead to `value`."""
-    makers = {output: node for node in model.graph.node for output in node.output}
-    node = makers[value]
-    while node.op_type not in _QUANTISED:
-        product = next(
-            (makers[name] for name in node.input if name in makers and _is_product(makers[name])),
-            None,
-        )
-        node = product or makers[node.input[0]]
-    return str(node.name)
+def _products_with(graph: onnx.ModelProto, weights: Iterable[np.ndarray]) -> list[str]:
+    """Names of the products that have one of these weights, as it is or transposed.
+
+    By value: an optimiser keeps neither names of weights nor those of nodes.
+    """
+    from onnx import numpy_helper
+
+    wanted = {_content(array) for weight in weights for array in (weight, weight.T)}
+    found = {
+        tensor.name
+        for tensor in graph.graph.initializer
+        if len(tensor.dims) == 2 and _content(numpy_helper.to_array(tensor)) in wanted
+    }
+    return [
+        node.name
+        for node in graph.graph.node
+        if node.op_type in _QUANTISED and not found.isdisjoint(node.input)
+    ]
 
 
-def _is_product(node: onnx.NodeProto) -> bool:
-    return node.op_type in _QUANTISED
+def _content(array: np.ndarray) -> tuple[tuple[int, ...], bytes]:
+    return array.shape, np.ascontiguousarray(array, np.float32).tobytes()

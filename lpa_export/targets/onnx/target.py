@@ -1,21 +1,26 @@
-"""The ONNX target: lower, optimise, check, describe."""
+"""The ONNX target: trace, optimise, quantise, describe."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpa_export.formats.manifest import Normalisation, Port, Tap
+from lpa_export.formats.manifest import Port
+from lpa_export.hosts import parts_of
 from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic
 from lpa_export.targets import Job, Written
-from lpa_export.targets.graph import HardModel, require_plain, tap_kinds
-from lpa_export.targets.onnx.lower import OUTPUTS, lower, stage_tensor
-from lpa_export.targets.onnx.metadata import add_metadata
+from lpa_export.targets.batched import BatchedModel
+from lpa_export.targets.describe import (
+    families,
+    metadata,
+    normalisation,
+    require_exportable,
+    taps,
+    tools,
+)
+from lpa_export.targets.onnx.lower import OUTPUTS, lower, tap_tensor
 from lpa_export.targets.onnx.optimise import optimise
 from lpa_export.targets.onnx.quantise import quantise
-from lpa_export.targets.onnx.verify import require_equal, require_sound
-from lpa_export.targets.rewrites import NORMALISATION_EPSILON
 
 if TYPE_CHECKING:
     import onnx
@@ -23,89 +28,67 @@ if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint
     from lpa_export.targets.onnx.settings import OnnxSettings
 
-
 __all__ = ["ARTIFACT", "OnnxTarget"]
 
 ARTIFACT = "model.onnx"
-LOWERING = {
-    "aperiodic": "prefix_sum_gather",
-    "periodic": "prefix_sum_gather",
-    "positional": "prefix_sum_gather",
-}
-_TOOLS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
 class OnnxTarget:
     """`model.onnx` for ONNX Runtime, any batch and any length."""
 
     def check(self, checkpoint: Checkpoint, settings: OnnxSettings) -> None:
-        """Raise LpaError for a wav2vec2 with adapters."""
-        require_plain(checkpoint)
+        """Raise LpaError for LPA layers without a folded form."""
+        require_exportable(checkpoint)
 
     def write(self, job: Job, folder: Path) -> Written:
-        """Write `model.onnx`. Raises LpaError when the graph is not equal to the reference."""
+        """Write `model.onnx`. Raises LpaError for another frame arithmetic than was stated."""
         checkpoint = job.checkpoint
-        model = HardModel(checkpoint)
+        parts = parts_of(checkpoint)
+        model = BatchedModel(parts)
         frames = FrameArithmetic.of(checkpoint.model.config)
         check_frame_arithmetic(model, frames)
         job.announce("tracing the model")
-        graph = lower(model, frames.receptive_field)
-        del model
+        graph = lower(model, tuple(parts.taps), frames.receptive_field)
         job.announce("optimising the graph")
         graph = optimise(graph, folder)
-        job.announce("comparing the graph with the model")
-        require_equal(graph, job.clips)
-        hide_stages(graph)
+        hide_taps(graph)
         if job.scheme.weights == "int8":
             job.announce("quantising the weights")
-            graph = quantise(graph, folder)
-            require_sound(graph, job.clips)
-        normalisation = _normalisation(checkpoint)
-        add_metadata(graph, checkpoint, normalisation.kind, job.scheme.name)
+            graph = quantise(graph, model, folder)
+        _add_metadata(graph, metadata(checkpoint, job.scheme.name))
         (folder / ARTIFACT).write_bytes(graph.SerializeToString(deterministic=True))
-        return _describe(checkpoint, normalisation)
+        logits = ("batch", "frames", len(checkpoint.vocabulary))
+        return Written(
+            artifacts=(ARTIFACT,),
+            lowering=families(parts, "prefix_sum_gather"),
+            normalisation=normalisation(parts.do_normalize),
+            inputs=(
+                Port(name="waveform", dtype="float32", shape=("batch", "samples")),
+                Port(name="lengths", dtype="int64", shape=("batch",)),
+            ),
+            outputs=(
+                Port(name="logits", dtype="float32", shape=logits),
+                Port(name="frame_lengths", dtype="int64", shape=("batch",)),
+            ),
+            taps=taps(parts, tap_tensor),
+            buckets=None,
+            tools=tools("torch", "transformers", "onnx", "onnxscript", "onnxruntime"),
+            usage=_USAGE,
+        )
 
 
-def hide_stages(graph: onnx.ModelProto) -> None:
-    """Keep the stage values in the graph, under their names, but no longer as outputs."""
+def hide_taps(graph: onnx.ModelProto) -> None:
+    """Keep the values of the taps in the graph, under their names, but no longer as outputs."""
     outputs = [output for output in graph.graph.output if output.name in OUTPUTS]
     del graph.graph.output[:]
     graph.graph.output.extend(outputs)
 
 
-def _normalisation(checkpoint: Checkpoint) -> Normalisation:
-    if not checkpoint.do_normalize:
-        return Normalisation(kind="none", where="graph")
-    return Normalisation(
-        kind="zero_mean_unit_variance", where="graph", epsilon=NORMALISATION_EPSILON
-    )
-
-
-def _describe(checkpoint: Checkpoint, normalisation: Normalisation) -> Written:
-    return Written(
-        artifacts=(ARTIFACT,),
-        lowering=LOWERING if checkpoint.replaced else {},
-        normalisation=normalisation,
-        inputs=(
-            Port(name="waveform", dtype="float32", shape=("batch", "samples")),
-            Port(name="lengths", dtype="int64", shape=("batch",)),
-        ),
-        outputs=(
-            Port(
-                name="logits",
-                dtype="float32",
-                shape=("batch", "frames", len(checkpoint.vocabulary)),
-            ),
-            Port(name="frame_lengths", dtype="int64", shape=("batch",)),
-        ),
-        taps=tuple(
-            Tap(name=name, kind=kind, tensor=stage_tensor(name))
-            for name, kind in tap_kinds(checkpoint).items()
-        ),
-        buckets=None,
-        tools={name: version(name) for name in _TOOLS},
-        usage=_USAGE,
-    )
+def _add_metadata(graph: onnx.ModelProto, words: dict[str, str]) -> None:
+    """Write the `metadata_props` of the file, sorted by key."""
+    del graph.metadata_props[:]
+    for key, value in words.items():
+        graph.metadata_props.add(key=key, value=value)
 
 
 _USAGE = """\

@@ -23,12 +23,12 @@ from lpa_export.formats.bundle import open_bundle
 from lpa_export.formats.checkpoint import Checkpoint, load_checkpoint
 from lpa_export.formats.speech import Utterance, load_utterances
 from lpa_export.formats.text import greedy_text, normalise_text
+from lpa_export.hosts import parts_of
 from lpa_export.measures.arrays import psnr
 from lpa_export.measures.word_errors import count_errors
 from lpa_export.runtimes.coreml import load_package
 from lpa_export.runtimes.coreml.runner import coreml_steps
-from lpa_export.targets.coreml.encoder import Encoder
-from lpa_export.targets.coreml.frontend import FrontEnd
+from lpa_export.targets.coreml.programs import Encoder, FrontEnd
 
 Weights = Mapping[str, torch.Tensor]
 _PARTS = ("lpa", "attention", "feed_forward", "positional")
@@ -53,7 +53,7 @@ def compressed_weights(bundle: Path, encoder: Encoder) -> Iterator[tuple[str, to
                 yield name, torch.from_numpy(value.reshape(parameter.shape).copy())
 
 
-def parts_of(names: Sequence[str]) -> dict[str, list[str]]:
+def grouped(names: Sequence[str]) -> dict[str, list[str]]:
     """Part (`layers.2 lpa`, `positional`) -> its parameters."""
     parts: dict[str, list[str]] = {}
     for name in names:
@@ -80,16 +80,17 @@ def report(
     checkpoint: Checkpoint, bundle: Path, utterances: Sequence[Utterance]
 ) -> Iterator[tuple[str, float, float]]:
     """(part, dB, WER in percent), from nothing compressed to everything."""
-    front_end = FrontEnd(checkpoint)
+    parts = parts_of(checkpoint)
+    front_end = FrontEnd(parts)
     clips = [load_audio(utterance.audio) for utterance in utterances]
     inputs = [front_end(torch.from_numpy(clip)[None])[0] for clip in clips]
     frames = -(-max(projected.shape[-1] for projected in inputs) // 64) * 64
-    encoder = Encoder(checkpoint, frames)
+    encoder = Encoder(parts, frames)
     original = {name: value.clone() for name, value in encoder.named_parameters()}
     compressed = dict(compressed_weights(bundle, encoder))
     expected = logits_of(encoder, inputs, frames)
     texts = [utterance.text for utterance in utterances]
-    choices = {"nothing": [], **parts_of(list(compressed)), "everything": list(compressed)}
+    choices = {"nothing": [], **grouped(list(compressed)), "everything": list(compressed)}
     for part, names in choices.items():
         given: Weights = original | {name: compressed[name] for name in names}
         encoder.load_state_dict(dict(given), strict=False)

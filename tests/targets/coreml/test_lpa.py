@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from lpa_export.layers import LPA, LPAConfig
 from lpa_export.layers.windows import periodic_masks
@@ -13,7 +12,8 @@ from lpa_export.measures.arrays import psnr
 from lpa_export.targets.coreml.band import band_mix, band_ramp, key_blocks, reach
 from lpa_export.targets.coreml.channels_first import to_channels_first
 from lpa_export.targets.coreml.limits import BLOCK, MAX_EXACT_FRAMES
-from lpa_export.targets.coreml.lpa import BandLPA, frames_left
+from lpa_export.targets.coreml.lpa import BandLPA
+from lpa_export.targets.coreml.padding import Padding, frames_left, key_bias
 
 EXACT_DB = 200.0
 
@@ -30,10 +30,11 @@ def _lpa(seed: int = 0, **changes: float) -> LPA:
     return lpa
 
 
-def _padding(valid: int, frames: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _padding(valid: int, frames: int, dtype: torch.dtype) -> Padding:
     mask = (torch.arange(frames) < valid).to(dtype).view(1, 1, 1, -1)
     ramp = torch.arange(frames).to(dtype).view(1, 1, 1, -1)
-    return mask, frames_left(mask, torch.ones(frames, 1, dtype=dtype), ramp)
+    left = frames_left(mask, torch.ones(frames, 1, dtype=dtype), ramp)
+    return Padding(mask, key_bias(mask), left, None)
 
 
 @settings(max_examples=30, deadline=None)
@@ -64,7 +65,7 @@ def test_equals_the_hard_layer_at_any_valid_length(
     hidden = torch.randn(1, frames, 24, dtype=torch.float64)
     expected = lpa(hidden[:, :valid])
     hidden[:, valid:] = 50.0
-    found = BandLPA(lpa, frames)(to_channels_first(hidden), *_padding(valid, frames, hidden.dtype))
+    found = BandLPA(lpa, frames)(to_channels_first(hidden), _padding(valid, frames, hidden.dtype))
     assert torch.isfinite(found).all()
     assert psnr(expected, found[:, :, 0, :valid].transpose(1, 2)) > EXACT_DB
 
@@ -73,7 +74,7 @@ def test_equals_the_hard_layer_at_any_valid_length(
 def test_context_of_any_kernel(kernel: int) -> None:
     lpa = _lpa(kernel_size=kernel)
     hidden = torch.randn(1, BLOCK, 24, dtype=torch.float64)
-    found = BandLPA(lpa, BLOCK)(to_channels_first(hidden), *_padding(BLOCK, BLOCK, hidden.dtype))
+    found = BandLPA(lpa, BLOCK)(to_channels_first(hidden), _padding(BLOCK, BLOCK, hidden.dtype))
     assert psnr(lpa(hidden), found[:, :, 0].transpose(1, 2)) > EXACT_DB
 
 
@@ -134,5 +135,5 @@ def test_a_tooth_lies_among_its_members() -> None:
 
 def test_frames_left_is_exact_in_float16_to_the_limit() -> None:
     for valid in (1, 2047, MAX_EXACT_FRAMES):
-        left = _padding(valid, MAX_EXACT_FRAMES, torch.float16)[1].flatten()
+        left = _padding(valid, MAX_EXACT_FRAMES, torch.float16).left.flatten()
         assert left.tolist() == [valid - t for t in range(MAX_EXACT_FRAMES)]

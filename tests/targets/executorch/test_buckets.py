@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.schemes import scheme_named
+from lpa_export.hosts import parts_of
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.runtimes.executorch.section import ExecutorchRuntime
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.executorch.programs import any_length
 from lpa_export.targets.executorch.settings import ExecutorchSettings
 from lpa_export.targets.executorch.target import ExecutorchTarget
-from lpa_export.targets.executorch.verify import run_program
+from tests.targets.executorch.running import run_program
 
 Make = Callable[..., Any]
 
@@ -77,12 +79,13 @@ def test_a_bucket_shorter_than_a_frame_is_refused(
 def test_the_longest_bucket_bounds_a_program_of_any_length(
     make_checkpoint: Make, longest: float, samples: int
 ) -> None:
+    parts = parts_of(make_checkpoint("post", (0,), num_hidden_layers=1))
     settings = ExecutorchSettings(buckets=(longest,))
-    methods = any_length(make_checkpoint("post", (0,), num_hidden_layers=1), settings, "fp32")
+    methods = any_length(parts, settings, scheme_named("fp32"))
     assert (methods.max_samples, methods.example_seconds) == (samples, longest)
 
 
 def test_a_longest_bucket_without_two_frames_is_refused(make_checkpoint: Make) -> None:
     settings = ExecutorchSettings(buckets=(0.03,))
     with pytest.raises(LpaError, match=r"longest bucket of 0\.03 s: .* take a longer one"):
-        any_length(make_checkpoint(), settings, "fp32")
+        any_length(parts_of(make_checkpoint()), settings, scheme_named("fp32"))

@@ -1,18 +1,14 @@
 """The program in fp32 for XNNPACK, as the runtime runs it."""
 
-import copy
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from lpa_export.errors import LpaError
 from lpa_export.runtimes.torch import TorchReference
-from lpa_export.targets.executorch.verify import require_equal, run_program
+from tests.targets.executorch.running import run_program
 
 Make = Callable[..., Any]
 
@@ -42,12 +38,12 @@ def test_every_length_gives_the_references_logits(
         np.testing.assert_allclose(found[name][0][0], expected, atol=2e-4, err_msg=name)
 
 
-def test_the_second_method_gives_every_stage_and_costs_no_second_copy_of_the_weights(
+def test_the_second_method_gives_every_tap_and_costs_no_second_copy_of_the_weights(
     exported: Make, noise: Make
 ) -> None:
     made = exported()
     waveform = noise(16_000)
-    values = run_program(made.folder / "model.pte", "stages", {"clip": [waveform[None]]})["clip"]
+    values = run_program(made.folder / "model.pte", "taps", {"clip": [waveform[None]]})["clip"]
     expected = TorchReference(made.checkpoint).taps(waveform)
     assert [tap.name for tap in made.written.taps] == list(expected)
     for (name, stage), value in zip(expected.items(), values, strict=True):
@@ -72,12 +68,12 @@ def test_what_stays_outside_is_windows_prefix_sums_and_the_norm_of_the_waveform(
     exported: Make,
 ) -> None:
     outside = {node["module"] for node in _nodes(exported()) if node["delegate"] is None}
-    assert outside <= {"", "windows", "layers.0.mix"}
+    assert outside <= {"", "windows", "layers.0.lpa"}
 
 
 def test_the_delegation_map_names_no_path_of_this_machine(exported: Make) -> None:
     sources = {node["source"] for node in _nodes(exported())}
-    assert any(source.startswith("lpa_export/targets/executorch/parts.py:") for source in sources)
+    assert any(source.startswith("lpa_export/targets/executorch/kit.py:") for source in sources)
     text = (exported().folder / "delegation.json").read_text("utf-8")
     assert "site-packages" not in text and '"/' not in text
 
@@ -105,24 +101,3 @@ def test_the_bundled_program_replays_its_clips(exported: Make) -> None:
     for case in range(2):
         # Raises when the outputs are not the expected ones.
         bundled.verify_result_with_bundled_expected_output("forward", case, 1e-3, 1e-3)
-
-
-def test_a_broken_program_is_one_line(exported: Make, noise: Make, tmp_path: Any) -> None:
-    damaged = tmp_path / "damaged.pte"
-    damaged.write_bytes((exported().folder / "model.pte").read_bytes()[:5_000])
-    with pytest.raises(LpaError, match="the ExecuTorch runtime fails on the exported program"):
-        run_program(damaged, "forward", {"clip": [noise(16_000)[None]]})
-
-
-def test_a_program_of_another_model_is_refused_and_the_stage_named(
-    exported: Make, job: Make
-) -> None:
-    made = exported()
-    model = copy.deepcopy(made.checkpoint.model)
-    with torch.no_grad():
-        model.wav2vec2.encoder.layers[1].feed_forward.output_dense.weight.mul_(1.01)
-    other = replace(made.checkpoint, model=model)
-    clips = job(made.checkpoint).clips
-    require_equal(made.folder / "model.pte", made.checkpoint, clips)
-    with pytest.raises(LpaError, match=r"encoder\.layers\.1 of clip short has a PSNR of \d+"):
-        require_equal(made.folder / "model.pte", other, clips)

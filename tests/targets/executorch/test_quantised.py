@@ -6,7 +6,7 @@ from typing import Any
 
 from lpa_export.measures.arrays import psnr
 from lpa_export.runtimes.torch import TorchReference
-from lpa_export.targets.executorch.verify import run_program
+from tests.targets.executorch.running import run_program
 
 Make = Callable[..., Any]
 

@@ -136,7 +136,7 @@ def _not_on_cpu(model: "onnx.ModelProto") -> list[str]:
     """
     session = open_session(
         model.SerializeToString(),
-        optimise=False,
+        level="none",
         config={"session.record_ep_graph_assignment_info": "1"},
     )
     return [

@@ -24,17 +24,25 @@ class Backend:
 
     `partitioners` imports the backend's packages and gives its partitioners. `dynamic`: it takes
     any length; otherwise each bucket is a method of its own. `runs_here`: the Python runtime of
-    executorch can run it. `needs`: modules that must be there, and `environment` a variable that
-    must be set; `install`: how to get them.
+    executorch can run it; `emulated`: an evaluator of ours can. `needs`: modules that must be
+    there, and `environment` a variable that must be set; `install`: how to get them.
     """
 
     name: str
     partitioners: Callable[[], list[Any]]
     dynamic: bool
     runs_here: bool
+    emulated: bool = False
     environment: str = ""
     needs: tuple[str, ...] = ()
     install: str = ""
+
+    @property
+    def unrunnable(self) -> str:
+        """Why nothing here can run its programs, empty where something can."""
+        if self.runs_here or self.emulated:
+            return ""
+        return f"programs of backend {self.name} run on its devices only"
 
     def require(self) -> None:
         """Raise LpaError naming the first thing that is missing and how to install it."""

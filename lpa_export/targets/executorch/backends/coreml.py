@@ -28,6 +28,7 @@ BACKEND = Backend(
     _partitioners,
     dynamic=False,
     runs_here=False,
+    emulated=True,
     needs=("coremltools", "executorch.backends.apple.coreml.partition"),
     install="pip install coremltools==9.0",
 )

@@ -147,7 +147,7 @@ def _computed(
     model: "onnx.ModelProto", inputs: Mapping[str, np.ndarray[Any, Any]]
 ) -> dict[str, tuple[Shape, str]]:
     names = [name for node in model.graph.node for name in node.output if name]
-    session = open_session(with_outputs(model, names).SerializeToString(), optimise=False)
+    session = open_session(with_outputs(model, names).SerializeToString(), level="none")
     wanted = {value.name for value in session.get_inputs()}
     found: dict[str, tuple[Shape, str]] = {}
     for group in _groups(names):

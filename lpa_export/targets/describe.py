@@ -1,0 +1,99 @@
+"""What a bundle says of itself, whatever the target: entries of the manifest, and own metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from lpa_export.errors import LpaError
+from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.manifest import METADATA_SCHEMA, Normalisation, Tap
+from lpa_export.hosts.frames import FrameArithmetic
+from lpa_export.targets.batched import NORMALISATION_EPSILON
+
+if TYPE_CHECKING:
+    from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.hosts.parts import Parts
+
+__all__ = [
+    "families",
+    "metadata",
+    "normalisation",
+    "own_words",
+    "require_exportable",
+    "taps",
+    "tools",
+]
+
+
+def require_exportable(checkpoint: Checkpoint) -> None:
+    """Raise LpaError for LPA layers that no target is written for."""
+    from lpa_export.hosts import lpa_layers
+
+    for index, lpa in lpa_layers(checkpoint.model).items():
+        if lpa.config.anchor != "frame":
+            raise LpaError(
+                f"{checkpoint.name}: the aperiodic pulses of layer {index} are anchored to the "
+                f"{lpa.config.anchor}, which no target can export; train with anchor: frame"
+            )
+
+
+def normalisation(do_normalize: bool) -> Normalisation:
+    """What the artifact does to the waveform first; all targets do it themselves."""
+    if not do_normalize:
+        return Normalisation(kind="none", where="graph")
+    return Normalisation(
+        kind="zero_mean_unit_variance", where="graph", epsilon=NORMALISATION_EPSILON
+    )
+
+
+def taps(
+    parts: Parts,
+    tensor: Callable[[str], str],
+    where: Callable[[str], str | None] = lambda tap: None,
+) -> tuple[Tap, ...]:
+    """The taps of a model: `tensor` names the value of each, `where` its program."""
+    return tuple(
+        Tap(name=name, kind=kind, tensor=tensor(name), where=where(name))
+        for name, kind in parts.taps.items()
+    )
+
+
+def families(parts: Parts, *lowerings: str) -> dict[str, str]:
+    """How aperiodic, periodic and positional windows are written; one name: all of them so."""
+    if all(layer.lpa is None for layer in parts.layers):
+        return {}
+    named = lowerings * 3 if len(lowerings) == 1 else lowerings
+    return dict(zip(("aperiodic", "periodic", "positional"), named, strict=True))
+
+
+def own_words(checkpoint: Checkpoint) -> dict[str, str | int]:
+    """What an app may have lost the manifest of, to be kept in the artifact itself."""
+    frames = FrameArithmetic.of(checkpoint.model.config)
+    vocabulary = checkpoint.vocabulary
+    return {
+        "sample_rate": SAMPLE_RATE,
+        "hop": frames.hop,
+        "receptive_field": frames.receptive_field,
+        "blank_id": vocabulary.blank,
+        "word_delimiter": vocabulary.word_delimiter or "",
+        "vocabulary": json.dumps(vocabulary.tokens, ensure_ascii=False),
+    }
+
+
+def metadata(checkpoint: Checkpoint, scheme: str) -> dict[str, str]:
+    """`own_words` and where they come from, as strings by sorted key."""
+    words = own_words(checkpoint) | {
+        "normalisation": normalisation(checkpoint.do_normalize).kind,
+        "model": checkpoint.name,
+        "precision": scheme,
+        "lpa_bundle_schema": METADATA_SCHEMA,
+    }
+    return {key: str(words[key]) for key in sorted(words)}
+
+
+def tools(*packages: str) -> dict[str, str]:
+    """Versions of what made the artifact."""
+    return {package: version(package) for package in packages}

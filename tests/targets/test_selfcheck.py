@@ -1,0 +1,227 @@
+"""The exporter's check of its own work: strict with mistakes, patient with a flipped edge."""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from lpa_export.errors import LpaError
+from lpa_export.formats.bundle import open_bundle
+from lpa_export.formats.schemes import SCHEMES
+from lpa_export.targets import Job, Target, TargetSpec, Written, target_named
+from lpa_export.targets.assemble import BundleRequest, write_bundle
+from lpa_export.targets.selfcheck import level
+
+Make = Callable[..., Any]
+Damage = Callable[[Path, Any, Written], Written]
+
+
+def _values(frames: int = 100) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((frames, 8)).astype(np.float32)
+
+
+def test_the_level_is_the_psnr_of_all_frames_but_the_worst() -> None:
+    expected = _values()
+    found = expected + np.float32(1e-3)
+    peak = np.abs(expected).max()
+    assert level(expected, found) == pytest.approx(20 * math.log10(peak / 1e-3), abs=0.1)
+
+
+def test_two_frames_of_a_hundred_may_fall_to_the_other_side_of_a_step() -> None:
+    expected = _values()
+    found = expected.copy()
+    found[5:7] += 1.0
+    assert level(expected, found) == math.inf
+
+
+def test_three_may_not() -> None:
+    expected = _values()
+    found = expected.copy()
+    found[5:8] += 1.0
+    assert level(expected, found) < 40
+
+
+@pytest.mark.parametrize("damage", ["missing", "shape", "nan"])
+def test_nothing_to_compare_is_no_level(damage: str) -> None:
+    expected = _values()
+    found = expected.copy()
+    found[3, 3] = np.nan
+    kinds = {"missing": None, "shape": expected[:-1], "nan": found}
+    assert math.isnan(level(expected, kinds[damage]))
+
+
+def _weight(checkpoint: Any) -> np.ndarray:
+    layer = checkpoint.model.wav2vec2.encoder.layers[1]
+    weight: np.ndarray = layer.feed_forward.output_dense.weight.detach().numpy()
+    return weight
+
+
+def _spoil(path: Path, weight: np.ndarray) -> None:
+    """Give a weight another scale inside a file."""
+    content, before = path.read_bytes(), weight.tobytes()
+    assert content.count(before) == 1
+    path.write_bytes(content.replace(before, (weight * np.float32(1.02)).tobytes()))
+
+
+def _weight_of_onnx(folder: Path, checkpoint: Any, written: Written) -> Written:
+    _spoil(folder / "model.onnx", np.ascontiguousarray(_weight(checkpoint).T))
+    return written
+
+
+def _step_of_onnx(folder: Path, _checkpoint: Any, written: Written) -> Written:
+    """The residual of a layer a little too large, from the tap on."""
+    model = onnx.load(folder / "model.onnx")
+    tap = "stage.encoder.layers.0"
+    position = next(i for i, node in enumerate(model.graph.node) if tap in node.output)
+    node = model.graph.node[position]
+    node.output[list(node.output).index(tap)] = "raw"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1.02, np.float32), "damage"))
+    model.graph.node.insert(position + 1, helper.make_node("Mul", ["raw", "damage"], [tap]))
+    onnx.save(model, folder / "model.onnx")
+    return written
+
+
+def _weight_of_executorch(folder: Path, checkpoint: Any, written: Written) -> Written:
+    _spoil(folder / "model.pte", _weight(checkpoint))
+    return written
+
+
+def _weight_of_coreml(folder: Path, checkpoint: Any, written: Written) -> Written:
+    weights = folder / "encoder.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
+    _spoil(weights, _weight(checkpoint))
+    return written
+
+
+def _layers(written: Written) -> tuple[int, int]:
+    first, second = (
+        i for i, tap in enumerate(written.taps) if tap.name.startswith("encoder.layers.")
+    )
+    return first, second
+
+
+def _tensors_swapped(_folder: Path, _checkpoint: Any, written: Written) -> Written:
+    """Two taps read each other's value of the artifact."""
+    taps, (first, second) = list(written.taps), _layers(written)
+    tensors = taps[second].tensor, taps[first].tensor
+    for place, tensor in zip((first, second), tensors, strict=True):
+        taps[place] = msgspec.structs.replace(taps[place], tensor=tensor)
+    return replace(written, taps=tuple(taps))
+
+
+def _order_swapped(_folder: Path, _checkpoint: Any, written: Written) -> Written:
+    """Two taps in each other's place; an ExecuTorch program gives them by place."""
+    taps, (first, second) = list(written.taps), _layers(written)
+    taps[first], taps[second] = taps[second], taps[first]
+    return replace(written, taps=tuple(taps))
+
+
+@dataclass(frozen=True)
+class Damaged(TargetSpec):
+    """A target that goes wrong between conversion and check."""
+
+    damage: Damage
+
+    def load(self) -> Target:
+        return Damaging(super().load(), self.damage)
+
+
+class Damaging:
+    """What such a target writes."""
+
+    def __init__(self, target: Target, damage: Damage) -> None:
+        self._target, self._damage = target, damage
+        self.check = target.check
+
+    def write(self, job: Job, folder: Path) -> Written:
+        return self._damage(folder, job.checkpoint, self._target.write(job, folder))
+
+
+WHOLE = {"buckets": (4.0,), "layout": "whole"}
+BROKEN: dict[str, tuple[str, dict[str, Any], Damage]] = {
+    "onnx, a weight": ("onnx", {}, _weight_of_onnx),
+    "onnx, a step behind a layer": ("onnx", {}, _step_of_onnx),
+    "onnx, a tap": ("onnx", {}, _tensors_swapped),
+    "coreml, a weight": ("coreml", {"buckets": (4.0,)}, _weight_of_coreml),
+    "coreml, a tap": ("coreml", {"buckets": (4.0,)}, _tensors_swapped),
+    "coreml whole, a tap": ("coreml", WHOLE, _tensors_swapped),
+    "executorch, a weight": ("executorch", {}, _weight_of_executorch),
+    "executorch, a tap": ("executorch", {}, _order_swapped),
+}
+
+
+@pytest.fixture(scope="module")
+def write(make_checkpoint: Make) -> Callable[[TargetSpec, dict[str, Any], Path], None]:
+    """`write(target, settings, folder)`: the bundle of a model of two layers, in fp32."""
+    checkpoint = make_checkpoint("post", (0,), num_hidden_layers=2)
+
+    def make(target: TargetSpec, settings: dict[str, Any], folder: Path) -> None:
+        spec = SCHEMES["fp32"]
+        chosen = target.settings_class()(**settings)
+        request = BundleRequest(target, spec.scheme, chosen, checkpoint, False, spec.gates)
+        write_bundle(request, folder, overwrite=False, announce=lambda step: None)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_conversion_that_went_wrong_leaves_no_bundle(
+    write: Make, tmp_path: Path, kind: str
+) -> None:
+    name, settings, damage = BROKEN[kind]
+    broken = Damaged(**vars(target_named(name)), damage=damage)
+    with pytest.raises(LpaError, match="the exported artifact is not the model: ") as caught:
+        write(broken, settings, tmp_path / "bundle")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("onnx", {}), ("coreml", {"buckets": (4.0, 6.0)}), ("coreml", WHOLE), ("executorch", {})],
+)
+def test_a_right_one_says_how_near_every_tap_came(
+    write: Make, tmp_path: Path, name: str, settings: dict[str, Any]
+) -> None:
+    write(target_named(name), settings, tmp_path / "bundle")
+    found = open_bundle(tmp_path / "bundle").manifest.selfcheck
+    assert found.status == "passed"
+    assert found.label == ("emulated" if name == "coreml" else "measured")
+    assert set(found.taps) == {
+        *("features", "projection", "encoder.embed", "encoder.layers.0", "encoder.layers.1"),
+        "logits",
+    }
+    assert min(found.taps.values()) > 90
+
+
+def test_what_nothing_here_can_run_is_said_not_to_have_been_run(
+    write: Make, tmp_path: Path
+) -> None:
+    settings = {"backend": "vulkan", "buckets": (4.0,)}
+    write(target_named("executorch"), settings, tmp_path / "bundle")
+    found = open_bundle(tmp_path / "bundle").manifest.selfcheck
+    assert (found.status, found.taps) == ("not_run", {})
+    assert "vulkan" in found.reason
+
+
+def test_an_artifact_that_takes_its_process_down_leaves_no_bundle(
+    write: Make, tmp_path: Path
+) -> None:
+    target = replace(target_named("onnx"), runner="tests.targets.test_selfcheck:Crashing")
+    with pytest.raises(LpaError, match=r"took its process down \(signal 6\)"):
+        write(target, {}, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Crashing:
+    """A runtime that dies."""
+
+    def __init__(self, _bundle: Any) -> None:
+        os.abort()
