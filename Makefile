@@ -19,7 +19,7 @@ demo: $(VENV)/.demo-installed
 	$(BIN)/lpa-validate --target onnx --bundle build/an4-tiny/onnx
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check $(SOURCES)

@@ -13,10 +13,14 @@ onnx and transformers are loaded by the modules that use them.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lpa_export.environment import keep_private
+
 if TYPE_CHECKING:
     from lpa_export.commands.export import export
     from lpa_export.commands.transcribe import transcribe
     from lpa_export.targets import register_target
+
+keep_private()
 
 __version__ = "0.1.0"
 

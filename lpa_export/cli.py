@@ -5,17 +5,16 @@ Only the standard library is imported here, so that ``--help`` answers at once.
 """
 
 import argparse
-import logging
 import os
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
 from lpa_export import __version__
+from lpa_export.environment import quiet_libraries
 from lpa_export.errors import LpaError
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "count",
     "names",
     "print_error",
-    "quiet_libraries",
     "run_command",
 ]
 
@@ -35,27 +33,6 @@ COULD_NOT_RUN = 2
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 _TERMINATED = 143
-
-_NOISY_LOGGERS = (
-    "coremltools",
-    "executorch",
-    "huggingface_hub",
-    "onnx_ir",
-    "onnxruntime",
-    "onnxscript",
-    "torch",
-    "torch.utils._pytree",
-    "torchao",
-    "transformers",
-)
-# Read by the libraries when they are imported; a user who set one keeps the own value.
-_QUIET_ENVIRONMENT = {
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
 
 
 def run_command(
@@ -106,18 +83,6 @@ def run_command(
 def print_error(prog: str, message: str) -> None:
     """Print ``prog: error: message`` on stderr as one line."""
     print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
-
-
-def quiet_libraries() -> None:
-    """Keep the log lines and warnings of torch, transformers and onnx out of the user's sight.
-
-    Call before they are imported. Errors still show.
-    """
-    for name, value in _QUIET_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    for name in _NOISY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")
 
 
 def count(text: str) -> int:

@@ -5,7 +5,7 @@ checkout is the default. Tests that need it skip by name where it is absent.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-
-@pytest.fixture(scope="session", autouse=True)
-def few_torch_threads() -> Iterator[None]:
-    """Tiny models run slower on many threads, and results must not depend on the core count."""
-    try:
-        import torch
-    except ImportError:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", min(2, before))))
-    yield
-    torch.set_num_threads(before)
+# Before anything that reads it is imported: tiny models run slower on many threads, results must
+# not depend on the core count, and tests run beside each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

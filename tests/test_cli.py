@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lpa_export.cli import quiet_libraries, run_command
+from lpa_export.cli import run_command
+from lpa_export.environment import quiet_libraries
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import new_folder
 
@@ -123,7 +124,7 @@ def test_help_and_version_exit_0(flag: str, capsys: pytest.CaptureFixture[str]) 
 
 def test_library_warnings_and_log_lines_are_silenced() -> None:
     script = (
-        "from lpa_export.cli import quiet_libraries; quiet_libraries();"
+        "from lpa_export.environment import quiet_libraries; quiet_libraries();"
         "import logging, warnings; logging.basicConfig();"
         "warnings.warn('noise'); logging.getLogger('torch.onnx').warning('noise');"
         "logging.getLogger('transformers').info('noise'); logging.getLogger('torch').error('kept')"

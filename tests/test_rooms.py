@@ -12,10 +12,11 @@ ROOTS = {
     "lpa_export": REPOSITORY / "lpa_export",
     "lpa_validate": REPOSITORY / "validation" / "lpa_validate",
 }
-BELOW = {"errors", "measures", "layers", "hosts", "formats"}
+BELOW = {"environment", "errors", "measures", "layers", "hosts", "formats"}
 MAY_KNOW = {
+    "environment": set(),
     "errors": set(),
-    "cli": {"errors"},
+    "cli": {"environment", "errors"},
     "measures": {"errors"},
     "layers": {"errors", "measures"},
     "hosts": {"errors", "measures", "layers"},

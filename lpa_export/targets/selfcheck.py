@@ -162,7 +162,7 @@ def level(expected: np.ndarray, found: np.ndarray | None) -> float:
 
 def main(folder: str, runner: str) -> None:
     """The process: one line of JSON, what was found or why nothing was."""
-    from lpa_export.cli import quiet_libraries
+    from lpa_export.environment import quiet_libraries
 
     quiet_libraries()
     from importlib import import_module

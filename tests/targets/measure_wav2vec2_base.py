@@ -61,8 +61,8 @@ def _save(folder: str, replaced: str) -> dict[str, Any]:
 
 
 def _export(checkpoint: str, out: str) -> dict[str, Any]:
-    from lpa_export.cli import quiet_libraries
     from lpa_export.commands.export import export
+    from lpa_export.environment import quiet_libraries
 
     quiet_libraries()
     started = time.monotonic(), time.process_time()

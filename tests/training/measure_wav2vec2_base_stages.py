@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _save_base(folder: Path) -> None:
-    from lpa_export.cli import quiet_libraries
+    from lpa_export.environment import quiet_libraries
 
     quiet_libraries()
     import torch

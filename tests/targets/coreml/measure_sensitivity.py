@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lpa_export.cli import quiet_libraries
+from lpa_export.environment import quiet_libraries
 from lpa_export.formats.audio import load_audio
 from lpa_export.formats.bundle import open_bundle
 from lpa_export.formats.checkpoint import Checkpoint, load_checkpoint

@@ -58,7 +58,7 @@ def _model(replaced: tuple[int, ...]) -> Any:
 
 
 def _export(out: str, *buckets: str) -> dict[str, Any]:
-    from lpa_export.cli import quiet_libraries
+    from lpa_export.environment import quiet_libraries
     from lpa_export.formats.checkpoint import Checkpoint, LPASection
 
     quiet_libraries()
@@ -102,7 +102,7 @@ def _export(out: str, *buckets: str) -> dict[str, Any]:
 
 
 def _plain(out: str) -> dict[str, Any]:
-    from lpa_export.cli import quiet_libraries
+    from lpa_export.environment import quiet_libraries
 
     quiet_libraries()
     import numpy as np

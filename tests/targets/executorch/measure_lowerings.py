@@ -73,7 +73,7 @@ def measure(step: str, *arguments: str, script: str = __file__) -> dict[str, Any
 
 
 def _export(checkpoint: str, lowering: str, out: str) -> dict[str, Any]:
-    from lpa_export.cli import quiet_libraries
+    from lpa_export.environment import quiet_libraries
 
     quiet_libraries()
     from lpa_export.formats.checkpoint import load_checkpoint
