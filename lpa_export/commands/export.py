@@ -44,6 +44,7 @@ def export(
     *,
     target: str,
     checkpoint: str | Path | None = None,
+    language: str | None = None,
     recipe: str | Path | None = None,
     out: str | Path | None = None,
     precision: str | None = None,
@@ -55,12 +56,13 @@ def export(
 ) -> ExportResult:
     """Write the bundle of a checkpoint for `target`.
 
-    `checkpoint`: a folder or hub id, None for the model that ships with the package; `recipe`: a
-    YAML file whose gates and target settings hold; `out`: the bundle's folder, by default
-    build/<model>/<target>, with -<backend> and -<scheme> behind it where they are not the
-    target's defaults; `precision` or `quantize`: one of the target's schemes; `settings`: those of
-    the target (`backend`, `buckets` in seconds), as its section of a recipe has them. With
-    `dry_run` all inputs are checked and nothing is written.
+    `checkpoint`: a folder or hub id, None for the model that ships with the package; `language`:
+    which of its languages, where it has several; `recipe`: a YAML file whose gates and target
+    settings hold; `out`: the bundle's folder, by default build/<model>/<target>, with -<backend>
+    and -<scheme> behind it where they are not the target's defaults; `precision` or `quantize`:
+    one of the target's schemes; `settings`: those of the target (`backend`, `buckets` in seconds),
+    as its section of a recipe has them. With `dry_run` all inputs are checked and nothing is
+    written.
 
     Raises LpaError for everything a user can put right; nothing is left behind then.
     """
@@ -76,7 +78,7 @@ def export(
     if out is not None:
         _require_writable(Path(out), overwrite)
     announce("loading the checkpoint")
-    loaded = _load(checkpoint)
+    loaded = _load(checkpoint, language)
     if read is not None:
         _require_same_layers(read, loaded)
     _require_hard(loaded.lpa, loaded.name, read)
@@ -120,6 +122,9 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="DIR|HUB_ID",
         help="folder or Hugging Face id (default: the model that ships with lpa-export)",
+    )
+    parser.add_argument(
+        "--language", metavar="CODE", help="which of a checkpoint's languages (MMS), such as deu"
     )
     parser.add_argument("--recipe", metavar="FILE", help="YAML with gates and target settings")
     parser.add_argument(
@@ -247,10 +252,10 @@ def _require_writable(folder: Path, overwrite: bool) -> None:
     require_writable(folder, overwrite=overwrite)
 
 
-def _load(checkpoint: str | Path | None) -> Checkpoint:
+def _load(checkpoint: str | Path | None, language: str | None) -> Checkpoint:
     from lpa_export.formats.checkpoint import load_checkpoint
 
-    return load_checkpoint(checkpoint)
+    return load_checkpoint(checkpoint, language=language)
 
 
 def _require_same_layers(recipe: Recipe, checkpoint: Checkpoint) -> None:

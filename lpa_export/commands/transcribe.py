@@ -64,12 +64,13 @@ def transcribe(
     target: str = "onnx",
     bundle: str | Path | None = None,
     checkpoint: str | Path | None = None,
+    language: str | None = None,
 ) -> tuple[Transcript, ...]:
     """Greedy CTC transcripts of sound files of any rate and channel count, in their order.
 
     `target` "torch" runs a checkpoint (folder or hub id), by default the model that ships with
-    the package; any other runs a bundle, by default the one under build/. Core ML programs run in
-    the evaluator that validation runs them in.
+    the package, and of several languages the one of `language`; any other runs a bundle, by default
+    the one under build/. Core ML programs run in the evaluator that validation runs them in.
 
     Raises LpaError for a bundle, checkpoint or file that cannot be used. All files are checked
     before the first is transcribed.
@@ -78,7 +79,7 @@ def transcribe(
 
     from lpa_export.formats.audio import load_audio, require_frames, require_within
 
-    model = _open(target, bundle, checkpoint)
+    model = _open(target, bundle, checkpoint, language)
     paths = [Path(file) for file in files]
     # Read twice rather than kept: an hour of waveform is 230 MB.
     for path in paths:
@@ -108,6 +109,9 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         metavar="DIR|HUB_ID",
         help="with --target torch: the model (default: the one that ships with lpa-export)",
     )
+    parser.add_argument(
+        "--language", metavar="CODE", help="with --checkpoint: which of its languages (MMS)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, with the times of words")
 
 
@@ -122,6 +126,7 @@ def _run(arguments: argparse.Namespace) -> int:
         target=arguments.target,
         bundle=arguments.bundle,
         checkpoint=arguments.checkpoint,
+        language=arguments.language,
     )
     if arguments.json:
         entries = [transcript.to_json() for transcript in transcripts]
@@ -149,7 +154,9 @@ def _transcript(path: Path, waveform: Waveform, model: _Recogniser) -> Transcrip
     return Transcript(path, text, tuple(words), len(waveform) / SAMPLE_RATE)
 
 
-def _open(target: str, bundle: str | Path | None, checkpoint: str | Path | None) -> _Recogniser:
+def _open(
+    target: str, bundle: str | Path | None, checkpoint: str | Path | None, language: str | None
+) -> _Recogniser:
     """The model of `target`. Raises LpaError for a source that belongs to the other kind."""
     from lpa_export.formats.bundle import default_bundle
     from lpa_export.targets import known_targets
@@ -157,11 +164,13 @@ def _open(target: str, bundle: str | Path | None, checkpoint: str | Path | None)
     if target == "torch":
         if bundle is not None:
             raise LpaError("--bundle goes with an exported target; torch takes --checkpoint")
-        return _open_torch(checkpoint)
+        return _open_torch(checkpoint, language)
     if target not in known_targets():
         raise LpaError(f"unknown target {target!r}; known: {', '.join(known_targets())}, torch")
     if checkpoint is not None:
         raise LpaError(f"--checkpoint goes with --target torch; {target} takes --bundle")
+    if language is not None:
+        raise LpaError("--language goes with --checkpoint; a bundle has the one it was made for")
     return _open_bundle(target, default_bundle(target) if bundle is None else Path(bundle))
 
 
@@ -200,12 +209,12 @@ def _require_sound(bundle: Bundle, target: str) -> None:
         raise LpaError(f"{bundle.path}: damaged: {damaged[0]}{more}; export the bundle again")
 
 
-def _open_torch(source: str | Path | None) -> _Recogniser:
+def _open_torch(source: str | Path | None, language: str | None) -> _Recogniser:
     from lpa_export.formats.checkpoint import load_checkpoint
     from lpa_export.hosts.frames import FrameArithmetic
     from lpa_export.runtimes.torch import TorchReference
 
-    checkpoint = load_checkpoint(source)
+    checkpoint = load_checkpoint(source, language=language)
     frames = FrameArithmetic.of(checkpoint.model.config)
     return _Recogniser(
         logits=TorchReference(checkpoint).logits,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import new_folder
+from lpa_export.formats.json_files import read_json
 from lpa_export.formats.lpa_section import (
     FORMAT_VERSION,
     LPASection,
@@ -30,7 +31,6 @@ from lpa_export.formats.source import (
     checkpoint_name,
     checkpoint_sha256,
     language_adapter,
-    read_json,
 )
 from lpa_export.formats.text import Vocabulary
 from lpa_export.formats.tokenizer import languages_of, read_vocabulary, tokenizer_files
@@ -94,7 +94,7 @@ def load_checkpoint(source: str | Path | None = None, *, language: str | None = 
 
     folder = checkpoint_folder(source, language)
     weights = find_weights(folder, language_adapter(folder, language))
-    content = read_json(folder / CONFIG)
+    content = read_json(folder / CONFIG, f"; a checkpoint folder has {CONFIG} and {WEIGHTS}")
     host = host_named(content.get("model_type"), folder / CONFIG)
     section = read_section(content.pop("lpa", None), folder / CONFIG)
     config = _config(host, content, folder, weights)
@@ -108,7 +108,7 @@ def load_checkpoint(source: str | Path | None = None, *, language: str | None = 
         model=_build(host, config, section, weights, folder / CONFIG),
         vocabulary=vocabulary,
         lpa=section,
-        name=(section.name if section else "") or checkpoint_name(source, folder),
+        name=(section.name if section else "") or checkpoint_name(source, folder, language),
         sha256=checkpoint_sha256(folder, language),
         do_normalize=preprocessing.do_normalize,
         language=language,

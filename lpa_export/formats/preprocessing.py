@@ -6,13 +6,13 @@ transformers 5 writes the feature extractor into `processor_config.json`, older 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.json_files import read_json_if_there
 
 __all__ = ["PREPROCESSOR", "PROCESSOR", "Preprocessing", "read_preprocessing"]
 
@@ -77,20 +77,8 @@ def read_preprocessing(folder: Path) -> Preprocessing:
 
 def _stated(folder: Path) -> tuple[Path, dict[str, Any]]:
     """The file that states the feature extractor, and what it says; nothing where none does."""
-    processor = _read(folder / PROCESSOR)
+    processor = read_json_if_there(folder / PROCESSOR)
     for key in ("feature_extractor", "audio_processor"):
         if isinstance(processor.get(key), dict):
             return folder / PROCESSOR, processor[key]
-    return folder / PREPROCESSOR, _read(folder / PREPROCESSOR)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise LpaError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise LpaError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
+    return folder / PREPROCESSOR, read_json_if_there(folder / PREPROCESSOR)

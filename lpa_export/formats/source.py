@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.json_files import read_json
 from lpa_export.formats.preprocessing import PREPROCESSOR, PROCESSOR
 from lpa_export.formats.tokenizer import SETTINGS, TOKENIZER_FILES, VOCABULARY
 from lpa_export.formats.weights import INDEX, WEIGHTS, find_weights
@@ -21,7 +20,6 @@ __all__ = [
     "checkpoint_name",
     "checkpoint_sha256",
     "language_adapter",
-    "read_json",
 ]
 
 CONFIG = "config.json"
@@ -49,11 +47,11 @@ def checkpoint_folder(source: str | Path | None, language: str | None = None) ->
     return _download(str(source), language)
 
 
-def checkpoint_name(source: str | Path | None, folder: Path) -> str:
-    """What a checkpoint without a name of its own is called."""
-    if source and not Path(source).is_dir():
-        return str(source).replace("/", "--")
-    return folder.resolve().name
+def checkpoint_name(source: str | Path | None, folder: Path, language: str | None = None) -> str:
+    """What a checkpoint without a name of its own is called; bundles of its languages differ."""
+    from_hub = source and not Path(source).is_dir()
+    name = str(source).replace("/", "--") if from_hub else folder.resolve().name
+    return name if language is None else f"{name}-{language}"
 
 
 def language_adapter(folder: Path, language: str | None) -> Path | None:
@@ -159,18 +157,3 @@ def _require_no_pickle(hub_id: str) -> None:
 def _line(error: Exception) -> str:
     said = str(error).strip()
     return said.splitlines()[0][:200] if said else type(error).__name__
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; LpaError when the file is missing or holds anything else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LpaError(
-            f"{path}: missing; a checkpoint folder has {CONFIG}, {WEIGHTS}, {VOCABULARY}"
-        ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise LpaError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise LpaError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content

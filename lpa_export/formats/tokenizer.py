@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.json_files import read_json, read_json_if_there
 from lpa_export.formats.text import SPECIAL_TOKENS, TOKENIZER, Spelling, Vocabulary
 
 __all__ = [
@@ -95,7 +96,7 @@ def open_tokenizer(folder: Path, language: str | None = None) -> Any:
     from transformers import AutoTokenizer, Wav2Vec2CTCTokenizer
 
     file = _main_file(folder)
-    settings = _read(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    settings = read_json_if_there(folder / SETTINGS)
     stated = settings.get("tokenizer_class")
     if file.name == VOCABULARY and stated not in (None, *_SPELLINGS):
         raise LpaError(
@@ -161,7 +162,7 @@ def tokenizer_files(vocabulary: Vocabulary) -> dict[str, str]:
 def languages_of(folder: Path) -> tuple[str, ...]:
     """The languages of a nested vocab.json, in its order; none where it holds one vocabulary."""
     path = folder / VOCABULARY
-    content = _read(path) if path.is_file() else {}
+    content = read_json_if_there(path)
     nested = content and all(isinstance(entry, dict) for entry in content.values())
     return tuple(content) if nested else ()
 
@@ -193,9 +194,9 @@ def _main_file(folder: Path) -> Path:
 def _named(folder: Path, language: str | None) -> dict[str, int]:
     """Token -> id of vocab.json, of one language where it is nested; the ids are 0 to n - 1."""
     path = folder / VOCABULARY
-    content = _read(path)
+    content = read_json(path)
     if languages_of(folder):
-        settings = _read(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+        settings = read_json_if_there(folder / SETTINGS)
         chosen = _chosen_language(folder, settings, language)
         assert chosen is not None
         content = content[chosen]
@@ -333,16 +334,6 @@ def _own_files(folder: Path, language: str | None) -> dict[str, str]:
         settings = json.loads(files.get(SETTINGS, "{}")) | {"target_lang": language}
         files[SETTINGS] = json.dumps(settings, indent=1, sort_keys=True) + "\n"
     return files
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise LpaError(f"{path}: expected a JSON vocabulary, found other text ({error})") from error
-    if not isinstance(content, dict):
-        raise LpaError(f"{path}: expected one JSON object, found {type(content).__name__}")
-    return content
 
 
 def _text(path: Path) -> str:

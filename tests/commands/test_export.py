@@ -403,6 +403,10 @@ BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
         ("--target", "onnx", "--checkpoint", "CHECKPOINT", "--recipe", "other.yaml"),
         "recipe tiny replaces layers [1], checkpoint tiny has LPA in [0, 2]",
     ),
+    "a language of one": (
+        ("--target", "onnx", "--checkpoint", "CHECKPOINT", "--language", "deu"),
+        "has one language only; leave --language out",
+    ),
     "existing folder": (
         ("--target", "onnx", "--checkpoint", "CHECKPOINT", "--out", "folder"),
         "folder: already exists; pass --overwrite or give another folder",

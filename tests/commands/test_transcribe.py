@@ -222,6 +222,8 @@ def test_a_bundle_that_is_not_as_exported_is_refused(
         (("--target", "torch", "--checkpoint", "nowhere"), "no such checkpoint folder"),
         (("--target", "torch", "--bundle", "x"), "--bundle goes with an exported target"),
         (("--checkpoint", "x"), "--checkpoint goes with --target torch"),
+        (("--language", "deu"), "--language goes with --checkpoint"),
+        (("--target", "torch", "--language", "deu"), "has one language only"),
         (("--format", "json"), "unrecognized arguments"),
     ],
 )

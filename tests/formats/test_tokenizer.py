@@ -311,13 +311,13 @@ def test_a_blank_that_is_no_output_is_refused(write: Write, blank: object) -> No
 @pytest.mark.parametrize(
     ("vocab", "settings", "problem"),
     [
-        ([1, 2], None, r"vocab\.json: expected one JSON object"),
+        ([1, 2], None, r"vocab\.json: expected a JSON object"),
         ({"A": "0", "|": 1}, None, "object of token: id"),
         ({"A": True, "|": 0}, None, "object of token: id"),
         ({"A": 0, "|": 2}, None, "ids must be 0 to 1"),
         ({"A": 0, "|": 0}, None, "ids must be 0 to 1"),
         (BASE, {"tokenizer_class": "BertTokenizer"}, "'BertTokenizer' cannot be reproduced"),
-        (BASE, [], r"tokenizer_config\.json: expected one JSON object"),
+        (BASE, [], r"tokenizer_config\.json: expected a JSON object"),
         (BASE, {"pad_token": 7}, "transformers cannot open this tokenizer"),
         (ids("<pad>", "|", "A"), None, "3 tokens, but config.json says vocab_size 15"),
         (
