@@ -25,6 +25,7 @@ __all__ = [
     "names",
     "print_error",
     "run_command",
+    "whole",
 ]
 
 PASSED = 0
@@ -89,6 +90,13 @@ def count(text: str) -> int:
     """A whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """A whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}")
     return int(text)
 
 

@@ -180,7 +180,7 @@ def tiny_checkpoint(tmp_path: Path, tiny_config: Callable[..., Any]) -> Callable
         from lpa_export.formats.checkpoint import LPASection, save_checkpoint
         from lpa_export.hosts import replace_layers
         from lpa_export.layers import LPAConfig, Pulses
-        from lpa_export.training.stages import CHARACTERS
+        from lpa_export.training.teacher import CHARACTERS
 
         torch.manual_seed(7)
         model = Wav2Vec2ForCTC(tiny_config(norm)).eval()

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lpa_export.cli import PASSED, count, names
+from lpa_export.cli import PASSED, count, names, whole
 from lpa_export.errors import LpaError
 
-__all__ = ["configure_parser", "report", "run", "study"]
+__all__ = ["add_workers", "configure_parser", "report", "run", "study"]
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
@@ -32,11 +32,23 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=count, default=1, metavar="N", help="so many at once (default: 1)"
     )
+    add_workers(parser)
     parser.add_argument(
         "--report",
         type=Path,
         metavar="FILE.md",
         help="train nothing: write tables of what has run, and a chart (FILE.png)",
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """The flag that says how many processes make batches."""
+    parser.add_argument(
+        "--workers",
+        type=whole,
+        metavar="N",
+        help="processes that prepare batches ahead, 0: none (default: beside a GPU all cores but "
+        "one, up to 8; else 0)",
     )
 
 
@@ -60,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         only=arguments.only,
         jobs=arguments.jobs,
+        workers=arguments.workers,
         announce=lambda line: print(line, flush=True),
     )
     print(
@@ -77,12 +90,16 @@ def study(
     out: Path,
     only: Sequence[str] | None = None,
     jobs: int = 1,
+    workers: int | None = None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Run the variants that have no result in `out` yet, `jobs` at a time.
 
     Raises LpaError for a study, teacher or folder that cannot be used, and when a run fails.
     """
+    from lpa_export.training.ahead import default_workers
+    from lpa_export.training.loop import Conduct
+    from lpa_export.training.stages import attention_teacher
     from lpa_export.training.study.jobs import Source, run_side_by_side, sole_user
     from lpa_export.training.study.plan import chains, plan, require_usable
     from lpa_export.training.study.run import run_chain
@@ -90,21 +107,22 @@ def study(
 
     loaded = load_study(recipe, study)
     chosen = loaded.chosen(only)
-    require_usable(loaded, chosen, teacher)  # before there is a folder
+    source = attention_teacher(teacher)
+    require_usable(loaded, chosen, source)  # before there is a folder
+    conduct = Conduct(workers=default_workers() if workers is None else workers)
     with sole_user(out) as lock:
-        planned = chains(plan(loaded, chosen, teacher, out))
+        planned = chains(plan(loaded, chosen, source, out, conduct))
         if jobs > 1:
             run_side_by_side(planned, Source(recipe, study, teacher, out), jobs, lock, announce)
             return
         for chain in planned:
-            run_chain(chain, teacher, out, announce)
+            run_chain(chain, source, out, announce, conduct)
 
 
 def report(*, recipe: Path, study: Path, out: Path, report: Path) -> list[str]:
     """Write the report of what has run in `out`, and its chart; returns what to tell of it."""
     from lpa_export.training.files import replace_file
-    from lpa_export.training.study.chart import depths, draw_depths
-    from lpa_export.training.study.markdown import as_markdown
+    from lpa_export.training.study.report import as_markdown, controls, depths, draw_depths
     from lpa_export.training.study.settings import load_study
     from lpa_export.training.study.tables import tabulate
 
@@ -115,7 +133,7 @@ def report(*, recipe: Path, study: Path, out: Path, report: Path) -> list[str]:
     curves, chart = depths(tables), report.with_suffix(".png")
     drawn = any(row.layers for rows in curves.values() for row in rows)
     if drawn:
-        draw_depths(chart, loaded.base.name, curves)
+        draw_depths(chart, loaded.base.name, curves, controls(tables))
     text = as_markdown(loaded.base.name, tables, speech, chart.name if drawn else None)
     replace_file(report, lambda beside: beside.write_text(text, encoding="utf-8"))
     ran = {row.variant.name for table in tables for row in table.rows}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpa_export.cli import PASSED, count, run_command
 from lpa_export.commands import study, windows
+from lpa_export.commands.study import add_workers
 from lpa_export.errors import LpaError
-from lpa_export.training.layer_choice import Easiest, LayerChoice, parse_layers
+from lpa_export.training.ranking import AutoLayers, LayerChoice, parse_layers
 
 if TYPE_CHECKING:
     from lpa_export.formats.recipe import Recipe
@@ -50,6 +52,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
             help="run folder (default: build/train/<name>/<stage>)",
         )
         stage.add_argument("--threads", type=count, metavar="N", help="CPU threads (default: all)")
+        add_workers(stage)
         if name != "teacher":
             stage.add_argument(
                 "--checkpoint",
@@ -67,6 +70,12 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         metavar="auto:N|LIST|recipe",
         help="the N easiest of the sweep, which is run first where it has not been; or layers in "
         "the order to replace them, for example 0,1,2 (default: recipe)",
+    )
+    stages.choices["replace"].add_argument(
+        "--control",
+        action="store_true",
+        help="replace nothing: train the attention of these layers on through the same joint "
+        "phase, to see what training on gains by itself",
     )
     stages.choices["replace"].add_argument(
         "--sweep",
@@ -101,7 +110,7 @@ def _named_layers(text: str) -> tuple[int, ...]:
         layers = parse_layers(text)
     except LpaError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    if isinstance(layers, Easiest):
+    if isinstance(layers, AutoLayers):
         raise argparse.ArgumentTypeError(f"a sweep names its layers, as 0,1,2; found {text}")
     return layers
 
@@ -114,7 +123,9 @@ def train(
     teacher: str | None = None,
     layers: LayerChoice | None = None,
     sweep: Path | None = None,
+    control: bool = False,
     threads: int | None = None,
+    workers: int | None = None,
 ) -> Path:
     """Run one stage of `recipe`; returns the folder of its checkpoint, or of the sweep.
 
@@ -123,20 +134,26 @@ def train(
     import torch
 
     from lpa_export.targets.settings import load_recipe
-    from lpa_export.training.stages import replace_stage, sweep_stage, teacher_stage
+    from lpa_export.training.ahead import default_workers
+    from lpa_export.training.loop import Conduct
+    from lpa_export.training.stages import Trainer, attention_teacher
 
     if threads:
         torch.set_num_threads(threads)
     loaded = load_recipe(recipe)
     runs = Path("build") / "train" / loaded.name
-    folder = out or runs / stage
+    folder = out or runs / ("control" if control else stage)
+    conduct = Conduct(workers=default_workers() if workers is None else workers)
+    trainer = Trainer(loaded, conduct)
     if stage == "teacher":
-        return teacher_stage(loaded, folder)
-    source = _teacher(loaded, runs, teacher)
+        return trainer.teacher(folder)
+    source = attention_teacher(_teacher(loaded, runs, teacher))
     if stage == "sweep":
-        sweep_stage(loaded, source, folder, layers if isinstance(layers, tuple) else None)
+        trainer.sweep(source, folder, layers if isinstance(layers, tuple) else None)
         return folder
-    return replace_stage(loaded, source, folder, layers=layers, sweep=sweep or runs / "sweep")
+    return trainer.replace(
+        source, folder, layers=layers, sweep=sweep or runs / "sweep", control=control
+    )
 
 
 def _teacher(recipe: Recipe, runs: Path, named: str | None) -> str:
@@ -157,12 +174,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stage in OTHERS:
         return OTHERS[arguments.stage][1].run(arguments)
     options = vars(arguments)
-    names = ("recipe", "out", "teacher", "layers", "sweep", "threads")
+    names = ("recipe", "out", "teacher", "layers", "sweep", "control", "threads", "workers")
     folder = train(
         arguments.stage, **{name: options[name] for name in names if options.get(name) is not None}
     )
-    tell = _sweep_lines if arguments.stage == "sweep" else _checkpoint_lines
-    print("\n".join(tell(folder, arguments)))
+    from lpa_export.training.distributed import is_main_process
+
+    if is_main_process():
+        lines = _sweep_lines if arguments.stage == "sweep" else _checkpoint_lines
+        print("\n".join(lines(folder, arguments)))
     return PASSED
 
 
@@ -182,21 +202,21 @@ def _sweep_lines(folder: Path, arguments: argparse.Namespace) -> list[str]:
     return [*lines, f"next: lpa-train replace --recipe {arguments.recipe} --layers auto:N{given}"]
 
 
-def _checkpoint_lines(checkpoint: Path, _arguments: argparse.Namespace) -> list[str]:
+def _checkpoint_lines(checkpoint: Path, arguments: argparse.Namespace) -> list[str]:
     """Where the checkpoint lies, and what its stage says of it."""
-    lines = [f"checkpoint: {checkpoint}", *_hardening(checkpoint)]
+    lines = [f"checkpoint: {checkpoint}"]
+    if arguments.stage == "replace":
+        lines += _control(checkpoint) if arguments.control else _hardening(checkpoint)
     return [*lines, f"next: lpa-export --target onnx --checkpoint {checkpoint}"]
 
 
 def _hardening(checkpoint: Path) -> list[str]:
     """Layer by layer how the WER moved, then WER soft and hard and the hardness of the gates."""
-    from lpa_export.training.trail import read_trail
+    from lpa_export.training.replacement_log import read_log_of_layers
 
-    section = json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("lpa")
-    if section is None:
-        return []
+    section = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["lpa"]
     figures = section["figures"]
-    lines = [f"  {line}" for line in read_trail(checkpoint.parent).lines()]
+    lines = [f"  {line}" for line in read_log_of_layers(checkpoint.parent).lines()]
     lines += [
         f"  WER on {figures['utterances']} dev utterances: teacher {figures['teacher_wer']:.2f} %, "
         f"soft gates {figures['soft_wer']:.2f} %, hard gates {figures['hard_wer']:.2f} %",
@@ -210,6 +230,29 @@ def _hardening(checkpoint: Path) -> list[str]:
     return lines
 
 
+def _control(checkpoint: Path) -> list[str]:
+    """The WER of the attention before and after it was trained on."""
+    from lpa_export.formats.checkpoint import load_checkpoint
+    from lpa_export.measures.word_errors import count_errors
+    from lpa_export.training.evaluate import read_transcripts
+
+    rows = read_transcripts(checkpoint.parent)
+    normalise = load_checkpoint(checkpoint).vocabulary.normalise
+    texts = [row.text for row in rows]
+    teacher, trained = (
+        count_errors(texts, [getattr(row, who) for row in rows], normalise).wer
+        for who in ("teacher", "hard")
+    )
+    return [
+        f"  WER on {len(rows)} dev utterances: teacher {teacher:.2f} %, its attention trained on "
+        f"{trained:.2f} %"
+    ]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `lpa-train`."""
     return run_command("lpa-train", configure_parser, run, argv)
+
+
+if __name__ == "__main__":  # for launchers that start modules
+    sys.exit(main())

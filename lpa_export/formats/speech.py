@@ -15,9 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.audio import SAMPLE_RATE, Waveform, write_flac
+from lpa_export.formats.bundle import new_folder
 from lpa_export.formats.hub_speech import hub_source, stream
 
-__all__ = ["Utterance", "data_hash", "demo_manifest", "load_utterances"]
+__all__ = [
+    "MANIFEST",
+    "Utterance",
+    "data_hash",
+    "demo_manifest",
+    "load_utterances",
+    "write_utterances",
+]
+
+MANIFEST = "manifest.jsonl"
+
 
 _LIBRISPEECH_PATTERN = "*.trans.txt"
 
@@ -80,6 +92,26 @@ def load_utterances(source: Path | None, *, limit: int | None = None) -> list[Ut
 def demo_manifest() -> Path:
     """The manifest of the synthetic demo speech that ships inside the package."""
     return Path(str(resources.files("lpa_export") / "assets" / "demo" / "manifest.jsonl"))
+
+
+def write_utterances(
+    out: Path, spoken: Iterable[tuple[str, Waveform, str, str]], *, overwrite: bool = False
+) -> Path:
+    """Write (id, waveform, text, speaker) as FLAC files and a manifest into a new folder `out`.
+
+    Returns the manifest, which lists them in their order. LpaError where `out` exists, or holds
+    something else than `overwrite` may replace.
+    """
+    with new_folder(out, overwrite=overwrite, proof=MANIFEST) as folder:
+        lines = []
+        for identity, waveform, text, speaker in spoken:
+            name = f"{identity}.flac"
+            write_flac(folder / name, waveform)
+            duration = round(len(waveform) / SAMPLE_RATE, 3)
+            row = {"audio_filepath": name, "duration": duration, "text": text, "speaker": speaker}
+            lines.append(json.dumps(row) + "\n")
+        (folder / MANIFEST).write_text("".join(lines), encoding="utf-8")
+    return out / MANIFEST
 
 
 def data_hash(utterances: Iterable[Utterance]) -> str:

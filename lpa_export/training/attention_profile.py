@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import Wav2Vec2ForCTC
-from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Attention
+from torch import Tensor, nn
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.hosts import encoder_layers, valid_frames
-from lpa_export.training.data import SpeechSet, normalise, pad
+from lpa_export.hosts import encoder_layers, host_of, valid_frames
+from lpa_export.training.batches import SpeechSet, normalise, pad
 
 __all__ = [
     "AttentionProfile",
@@ -55,15 +53,19 @@ class AttentionProfile:
 
 @dataclass
 class Seen:
-    """What an attention layer was given and what it gave: hidden and output (B, T, D)."""
+    """What an attention layer was given and what it gave: hidden and output (B, T, D).
+
+    `bias`: the position bias of all layers (B H, T, T), where a family has one.
+    """
 
     hidden: Tensor
     valid: Tensor | None
     output: Tensor
+    bias: Tensor | None = None
 
 
 @contextmanager
-def capture(model: Wav2Vec2ForCTC, layers: Sequence[int]) -> Iterator[dict[int, Seen]]:
+def capture(model: Any, layers: Sequence[int]) -> Iterator[dict[int, Seen]]:
     """While the block runs, the dictionary holds what each layer saw in the last forward pass.
 
     Raises LpaError for a layer whose attention is of no known kind.
@@ -73,7 +75,8 @@ def capture(model: Wav2Vec2ForCTC, layers: Sequence[int]) -> Iterator[dict[int, 
     def keep(index: int) -> Any:
         def hook(_module: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
-            seen[index] = Seen(hidden, valid_frames(kwargs.get("attention_mask")), output[0])
+            valid = valid_frames(kwargs.get("attention_mask"))
+            seen[index] = Seen(hidden, valid, output[0], output[2] if len(output) > 2 else None)
 
         return hook
 
@@ -88,30 +91,41 @@ def capture(model: Wav2Vec2ForCTC, layers: Sequence[int]) -> Iterator[dict[int, 
             handle.remove()
 
 
-def attention_of(model: Wav2Vec2ForCTC, layer: int) -> Wav2Vec2Attention:
+def attention_of(model: Any, layer: int) -> Any:
     """The self-attention of an encoder layer; LpaError when it is of no known kind."""
     host: Any = encoder_layers(model)[layer]
     attention = getattr(host, "attention", None)
-    if not isinstance(attention, Wav2Vec2Attention):
+    if not all(isinstance(getattr(attention, name, None), nn.Linear) for name in _PROJECTIONS):
         raise LpaError(
-            f"layer {layer}: expected wav2vec2's self-attention, found "
+            f"layer {layer}: expected self-attention with {', '.join(_PROJECTIONS)}, found "
             f"{type(attention).__name__}, which is not known how to replace"
         )
     return attention
 
 
-def attention_weights(attention: Wav2Vec2Attention, hidden: Tensor) -> Tensor:
-    """(B, H, T, T) softmax weights of unpadded hidden (B, T, D)."""
-    query, key = (
-        projection(hidden).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-        for projection in (attention.q_proj, attention.k_proj)
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
+def attention_weights(model: Any, layer: int, seen: Seen) -> Tensor:
+    """(B, H, T, T) softmax weights of what a layer saw, without padding."""
+    attention = attention_of(model, layer)
+    query, key, hidden = (
+        part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        for part in (attention.q_proj(seen.hidden), attention.k_proj(seen.hidden), seen.hidden)
     )
-    return (query * attention.scaling @ key.transpose(2, 3)).softmax(-1)
+    scores = query * attention.scaling @ key.transpose(2, 3)
+    gate = host_of(model).gate(attention)
+    if gate is not None and seen.bias is not None:
+        # WavLM: each head opens the bias of all layers by its own part of the frame.
+        first, second = gate.linear(hidden).sigmoid().unbind(-1)
+        opened = first * (second * gate.constant[..., 0] - 1.0) + 2.0
+        scores = scores + opened[..., None] * seen.bias.view_as(scores)
+    return scores.softmax(-1)
 
 
 @torch.no_grad()
 def attention_profiles(
-    model: Wav2Vec2ForCTC, layers: Sequence[int], speech: SpeechSet, *, reach: int
+    model: Any, layers: Sequence[int], speech: SpeechSet, *, reach: int
 ) -> dict[int, AttentionProfile]:
     """Layer -> its profile up to `reach` frames, over some clips of `speech`."""
     model.eval()
@@ -122,7 +136,7 @@ def attention_profiles(
             waveform = normalise(speech.clips[index][0][: SECONDS * SAMPLE_RATE])
             model(pad([waveform], [speech.labels[index]]).waveforms.to(model.device))
             for layer in layers:
-                weights = attention_weights(attention_of(model, layer), seen[layer].hidden)[0]
+                weights = attention_weights(model, layer, seen[layer])[0]
                 sums.setdefault(layer, _Sums(len(weights), reach)).add(weights)
     return {layer: total.profile() for layer, total in sums.items()}
 

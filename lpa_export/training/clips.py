@@ -1,15 +1,19 @@
 """Decoded speech within a bound of memory: small sets are read once, large ones as they are used.
 
 What a set holds never depends on whether it fits: a clip that was dropped and decoded again is
-the same to the bit, and its length is known from the file's header before it is decoded.
+the same to the bit, and its length is known from the file's header before it is decoded. Sets of
+one run share their `Recordings`, so that no recording is decoded twice for two of them.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -18,17 +22,51 @@ from tqdm import tqdm
 
 from lpa_export.formats.audio import SAMPLE_RATE, Waveform, load_audio, require_frames
 
-__all__ = ["MEMORY_BYTES", "Clips", "Versions"]
+__all__ = ["MEMORY_BYTES", "Clips", "Recordings", "Versions"]
 
 MEMORY_BYTES = 4 * 2**30
 """Decoded audio that is kept: 4 GiB hold 18 hours at one speed."""
+
+Key = tuple[Path, float]
+
+
+class Recordings:
+    """Decoded audio by file and speed; beyond `memory_bytes` the least recently used is dropped."""
+
+    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.memory_bytes = memory_bytes
+        self.held_bytes = 0
+        self._held: OrderedDict[Key, Waveform] = OrderedDict()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._held
+
+    def get(self, key: Key, decode: Callable[[], Waveform]) -> Waveform:
+        """What is held under `key`, or what `decode` gives, which is held from then on."""
+        if key not in self._held:
+            return self.put(key, decode())
+        self._held.move_to_end(key)
+        return self._held[key]
+
+    def put(self, key: Key, clip: Waveform) -> Waveform:
+        """Hold `clip`; the newest stays even when it alone is beyond the bound."""
+        if key not in self._held:
+            self.held_bytes += clip.nbytes
+        self._held[key] = clip
+        while self.held_bytes > self.memory_bytes and len(self._held) > 1:
+            self.held_bytes -= self._held.popitem(last=False)[1].nbytes
+        return clip
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A process that is started afresh decodes for itself."""
+        return {"memory_bytes": self.memory_bytes, "held_bytes": 0, "_held": OrderedDict()}
 
 
 class Clips:
     """`clips[i][s]` is recording i at speed s, float32 (samples,) at 16 kHz.
 
-    `lengths[i][s]` are its samples. A set that fits `memory_bytes` is decoded at once and stays;
-    of a larger one the least recently used clips are dropped.
+    `lengths[i][s]` are its samples. A set that fits the memory of `recordings` is decoded at once,
+    on all cores.
     """
 
     def __init__(
@@ -37,21 +75,17 @@ class Clips:
         speeds: Sequence[float],
         *,
         receptive_field: int,
-        memory_bytes: int = MEMORY_BYTES,
+        recordings: Recordings | None = None,
     ) -> None:
         """Read every header, and a set that fits whole. LpaError for audio no model can take."""
+        self.recordings = recordings or Recordings()
         self._paths = list(paths)
         self._speeds = tuple(speeds)
         self._field = receptive_field
-        self._memory = memory_bytes
-        self._held: OrderedDict[tuple[int, int], Waveform] = OrderedDict()
-        self._bytes = 0
         self.lengths = [self._lengths(path) for path in self._paths]
-        self.in_memory = 4 * sum(map(sum, self.lengths)) <= memory_bytes
+        self.in_memory = 4 * sum(map(sum, self.lengths)) <= self.recordings.memory_bytes
         if self.in_memory:
-            for index in tqdm(range(len(self)), desc="reading speech", disable=None, leave=False):
-                # Headers of some formats only estimate the length.
-                self.lengths[index] = [len(clip) for clip in self._decode_all(index)]
+            self._decode_all()
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -64,26 +98,33 @@ class Clips:
 
     def version(self, index: int, speed: int) -> Waveform:
         """Recording `index` at `speed` (both counted from 0)."""
-        key = index, speed
-        if key in self._held:
-            self._held.move_to_end(key)
-            return self._held[key]
-        clip = _at_speed(load_audio(self._paths[index]), self._speeds[speed])
-        return self._hold(key, clip)
+        path, factor = self._paths[index], self._speeds[speed]
 
-    def _decode_all(self, index: int) -> list[Waveform]:
-        waveform = load_audio(self._paths[index])
-        return [
-            self._hold((index, number), _at_speed(waveform, speed))
-            for number, speed in enumerate(self._speeds)
-        ]
+        def decode() -> Waveform:
+            return self._usable(index, _at_speed(load_audio(path), factor))
 
-    def _hold(self, key: tuple[int, int], clip: Waveform) -> Waveform:
-        require_frames(clip, self._field, str(self._paths[key[0]]))
-        self._held[key] = clip
-        self._bytes += clip.nbytes
-        while self._bytes > self._memory and len(self._held) > 1 and not self.in_memory:
-            self._bytes -= self._held.popitem(last=False)[1].nbytes
+        return self.recordings.get((path, factor), decode)
+
+    def _decode_all(self) -> None:
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            decoded = threads.map(self._versions, range(len(self)))
+            bar = tqdm(decoded, desc="reading speech", total=len(self), disable=None, leave=False)
+            for index, versions in enumerate(bar):
+                # Headers of some formats only estimate the length.
+                self.lengths[index] = [len(clip) for clip in versions]
+                for speed, clip in zip(self._speeds, versions, strict=True):
+                    self.recordings.put((self._paths[index], speed), clip)
+
+    def _versions(self, index: int) -> list[Waveform]:
+        """Recording `index` at every speed, decoded where another set has not."""
+        path = self._paths[index]
+        if all((path, speed) in self.recordings for speed in self._speeds):
+            return [self.version(index, speed) for speed in range(len(self._speeds))]
+        waveform = load_audio(path)
+        return [self._usable(index, _at_speed(waveform, speed)) for speed in self._speeds]
+
+    def _usable(self, index: int, clip: Waveform) -> Waveform:
+        require_frames(clip, self._field, str(self._paths[index]))
         return clip
 
     def _lengths(self, path: Path) -> list[int]:

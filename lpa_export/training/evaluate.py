@@ -1,39 +1,52 @@
-"""Greedy WER of a model in memory, while it trains."""
+"""What a model in memory says to held-out speech: greedy transcripts, their WER, their file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import jiwer
 import torch
-from transformers import Wav2Vec2ForCTC
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.formats.text import greedy_text, normalise_text
-from lpa_export.training.data import Batch, SpeechSet, normalise, pad
+from lpa_export.formats.speech import Utterance
+from lpa_export.formats.text import greedy_text
+from lpa_export.training.batches import Batch, SpeechSet, normalise, pad
+from lpa_export.training.files import read_json, write_json
 
-__all__ = ["evaluation_batches", "frame_lengths", "require_usable", "transcribe", "word_error_rate"]
+__all__ = [
+    "TRANSCRIPTS",
+    "Transcript",
+    "evaluation_batches",
+    "frame_lengths",
+    "read_transcripts",
+    "require_usable",
+    "transcribe",
+    "word_error_rate",
+    "write_transcripts",
+]
 
+TRANSCRIPTS = "transcripts.json"
 BATCH_CLIPS = 16
 BATCH_SECONDS = 160
 
 
-def frame_lengths(model: Wav2Vec2ForCTC, batch: Batch) -> torch.Tensor:
+def frame_lengths(model: Any, batch: Batch) -> torch.Tensor:
     """Valid output frames of each clip of a batch, (B,)."""
-    samples = cast("torch.LongTensor", batch.mask.sum(-1))
-    return cast(torch.Tensor, model._get_feat_extract_output_lengths(samples))
+    return cast(torch.Tensor, model._get_feat_extract_output_lengths(batch.lengths))
 
 
-def require_usable(model: Wav2Vec2ForCTC, speech: SpeechSet) -> None:
+def require_usable(model: Any, speech: SpeechSet) -> None:
     """LpaError when no utterance has a frame for each letter (and a blank between equal ones).
 
     CTC gives such an utterance no gradient, so that a set of them would train without learning.
     """
-    samples = cast("torch.LongTensor", torch.tensor([length[0] for length in speech.clips.lengths]))
-    frames = cast(torch.Tensor, model._get_feat_extract_output_lengths(samples)).tolist()
+    samples = torch.tensor([length[0] for length in speech.clips.lengths])
+    frames = model._get_feat_extract_output_lengths(samples).tolist()
     needed = [len(ids) + sum(a == b for a, b in pairwise(ids)) for ids in speech.labels]
     if not any(has >= needs for has, needs in zip(frames, needed, strict=True)):
         raise LpaError(
@@ -56,7 +69,7 @@ def evaluation_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 @torch.inference_mode()
-def transcribe(model: Wav2Vec2ForCTC, speech: SpeechSet) -> list[str]:
+def transcribe(model: Any, speech: SpeechSet) -> list[str]:
     """Greedy transcripts, in the order of the set; the model's mode is put back afterwards."""
     training = model.training
     model.eval()
@@ -74,7 +87,40 @@ def transcribe(model: Wav2Vec2ForCTC, speech: SpeechSet) -> list[str]:
     return texts
 
 
-def word_error_rate(model: Wav2Vec2ForCTC, speech: SpeechSet) -> float:
+def word_error_rate(model: Any, speech: SpeechSet) -> float:
     """WER over the whole set (errors over reference words, not a mean of utterances)."""
-    references = [normalise_text(utterance.text) for utterance in speech.utterances]
+    normalise = speech.vocabulary.normalise
+    references = [normalise(utterance.text) for utterance in speech.utterances]
     return float(jiwer.wer(references, transcribe(model, speech)))
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """One utterance and its greedy transcripts by the teacher, the soft and the hard model."""
+
+    id: str
+    speaker: str | None
+    text: str
+    teacher: str
+    soft: str
+    hard: str
+
+
+def write_transcripts(
+    folder: Path, utterances: Sequence[Utterance], said: Mapping[str, Sequence[str]]
+) -> None:
+    """Write `transcripts.json` into a run's folder; `said`: texts by `teacher`, `soft`, `hard`."""
+    rows = [
+        asdict(Transcript(item.id, item.speaker, item.text, **{who: said[who][i] for who in said}))
+        for i, item in enumerate(utterances)
+    ]
+    write_json(folder / TRANSCRIPTS, rows)
+
+
+def read_transcripts(folder: Path) -> tuple[Transcript, ...]:
+    """Read what `write_transcripts` wrote; LpaError when it is not there or damaged."""
+    return read_json(
+        folder / TRANSCRIPTS,
+        lambda rows: tuple(Transcript(**row) for row in rows),
+        "the transcripts of a run",
+    )

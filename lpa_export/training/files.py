@@ -1,24 +1,35 @@
-"""Tensor files that are whole or not there: written beside the old one and renamed over it."""
+"""What a run leaves on disk: files that are whole or not there, in a folder of one recipe's own.
+
+A file is written beside the old one and renamed over it; of a launched group the main process
+writes. A run folder says whose it is, so that a resumed run never mixes two.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lpa_export.errors import LpaError
 
-__all__ = ["is_main_process", "load_weights", "replace_file", "save_weights", "write_tensors"]
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
+__all__ = [
+    "RunFolder",
+    "load_weights",
+    "read_json",
+    "replace_file",
+    "save_weights",
+    "write_json",
+    "write_tensors",
+]
 
-def is_main_process() -> bool:
-    """Whether this process is the one of a launched group that writes files."""
-    return os.environ.get("RANK", "0") == "0"
+Made = TypeVar("Made")
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -28,6 +39,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     the main one write nothing. Raises LpaError when the disk is full or refuses; the old file is
     there still.
     """
+    from safetensors import SafetensorError
+
+    from lpa_export.training.distributed import is_main_process
+
     if not is_main_process():
         return
     beside = path.with_name(f".{path.name}.new")
@@ -46,10 +61,29 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         ) from error
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as JSON to `path` in the way of `replace_file`."""
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path, make: Callable[[Any], Made], what: str) -> Made:
+    """What `make` makes of a JSON file; LpaError when it is missing, damaged or no `what`."""
+    try:
+        return make(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise LpaError(
+            f"{path}: not {what} ({type(error).__name__}: {error}); delete its folder and give "
+            "the command that wrote it again"
+        ) from error
+
+
 def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write safetensors to `path` in the way of `replace_file`."""
+    from safetensors.torch import save_file
+
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     replace_file(path, lambda beside: save_file(contiguous, beside, metadata=metadata))
 
@@ -61,4 +95,70 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Load what `save_weights` wrote."""
+    from safetensors.torch import load_file
+
     model.load_state_dict(load_file(path))
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder and the text of what it belongs to."""
+
+    folder: Path
+    text: str
+
+    @classmethod
+    def of(
+        cls, folder: Path, sections: Mapping[str, Any], stage: str, *, teacher: str = ""
+    ) -> RunFolder:
+        """The run of `stage` in `folder`, new or begun; LpaError when the folder is another's.
+
+        `sections`: what the stage's result depends on, `teacher`: hash of its checkpoint.
+        """
+        record = {**sections, "stage": stage, "teacher_sha256": teacher}
+        run = cls(folder, json.dumps(record, indent=1, default=_absolute) + "\n")
+        if run.record.is_file():
+            if not run.is_recorded():
+                raise LpaError(
+                    f"{folder}: belongs to another recipe, teacher or stage; name another folder, "
+                    "or delete it"
+                )
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise LpaError(f"{folder}: exists and is no run of this recipe; name another folder")
+        return run
+
+    @property
+    def record(self) -> Path:
+        """The file that says whose the folder is."""
+        return self.folder / "recipe.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where a stage that trains a model leaves it."""
+        return self.folder / "checkpoint"
+
+    def is_recorded(self) -> bool:
+        """Whether the folder's record says what this run's would, in whatever order."""
+        try:
+            found = json.loads(self.record.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return False
+        return bool(found == json.loads(self.text))
+
+    def begin(self) -> None:
+        """Make the folder this run's, once its data and model are known to be usable."""
+        from lpa_export.training.distributed import accelerator, is_main_process
+
+        accelerator().wait_for_everyone()  # each process of a group has looked at the folder
+        if not is_main_process():
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.record.write_text(self.text, encoding="utf-8")
+        except OSError as error:
+            raise LpaError(f"{self.folder}: cannot be written ({error.strerror})") from error
+
+
+def _absolute(path: Path) -> str:
+    """The same file is the same data, however its recipe was named on the command line."""
+    return str(path.resolve())

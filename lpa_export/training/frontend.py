@@ -10,21 +10,25 @@ hour on two cores finding them.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import trange
-from transformers import Wav2Vec2ForCTC
 
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.training.data import SpeechSet, normalise
+from lpa_export.hosts import host_of
+from lpa_export.training.batches import Batch, Members, SpeechSet, normalise, pad
+from lpa_export.training.loop import Conduct, Settings, optimise
+from lpa_export.training.records import read_steps
 
-__all__ = ["fit_log_mel", "gabor_filters", "mel_matrix"]
+__all__ = ["fit_log_mel", "gabor_filters", "log_mel", "mel_matrix"]
 
 LOW_HZ, HIGH_HZ = 60.0, 7600.0
 WINDOW, HOP, BANDS = 400, 160, 40
+CROPS, CROP_SECONDS = 16, 1.5
 
 
 def gabor_filters(count: int, taps: int) -> torch.Tensor:
@@ -52,39 +56,91 @@ def mel_matrix() -> torch.Tensor:
     return torch.tensor(np.clip(np.minimum(rising, falling), 0, None), dtype=torch.float32)
 
 
+def log_mel(waveforms: torch.Tensor) -> torch.Tensor:
+    """(..., BANDS, columns) log-mel spectrogram of normalised speech, a column every 10 ms."""
+    window = torch.hann_window(WINDOW, device=waveforms.device)
+    spectrum = torch.stft(waveforms, WINDOW, HOP, window=window, center=False, return_complex=True)
+    return torch.log(mel_matrix().to(waveforms.device) @ spectrum.abs().square() + 1e-3)
+
+
 def fit_log_mel(
-    model: Wav2Vec2ForCTC, speech: SpeechSet, *, steps: int, learning_rate: float, seed: int
+    model: Any,
+    speech: SpeechSet,
+    folder: Path,
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    conduct: Conduct | None = None,
 ) -> float:
     """Initialise and fit the front end in place; returns the last tenth's mean squared error.
 
     The target per frame are the two 10 ms log-mel frames nearest to it, each band scaled to zero
-    mean and unit variance over the batch, so 1.0 is the error of knowing nothing.
+    mean and unit variance over the batch, so 1.0 is the error of knowing nothing. The fit is a run
+    in `folder`: one that was killed continues.
     """
     torch.manual_seed(seed)
-    first: Any = model.wav2vec2.feature_extractor.conv_layers[
-        0
-    ].conv  # nn.Module says nothing of its parts
+    body = host_of(model).body(model)
+    first: Any = body.feature_extractor.conv_layers[0].conv
     with torch.no_grad():
         first.weight.copy_(gabor_filters(first.out_channels, first.kernel_size[0]))
     read_out = nn.Linear(model.config.hidden_size, 2 * BANDS)
-    parts = [model.wav2vec2.feature_extractor, model.wav2vec2.feature_projection, read_out]
-    parameters = [parameter for part in parts for parameter in part.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
-    losses = []
-    model.train()
-    for step in trange(steps, desc="front end", disable=None, leave=False):
-        waveforms = _crops(speech, np.random.default_rng((seed, step)))
-        features = model.wav2vec2.feature_extractor(waveforms).transpose(1, 2)
-        predicted = read_out(model.wav2vec2.feature_projection(features)[0])
-        target = _target(waveforms)[:, : predicted.shape[1]]
-        loss = nn.functional.mse_loss(predicted[:, : target.shape[1]], target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
+    fitted = nn.ModuleList([body.feature_extractor, body.feature_projection, read_out])
+
+    def loss(batch: Batch, share: float) -> dict[str, torch.Tensor]:
+        features = body.feature_extractor(batch.waveforms).transpose(1, 2)
+        predicted = read_out(body.feature_projection(features)[0])
+        target = _target(batch.waveforms)[:, : predicted.shape[1]]
+        return {"loss": nn.functional.mse_loss(predicted[:, : target.shape[1]], target)}
+
+    settings = Settings(
+        epochs=1,
+        learning_rate=learning_rate,
+        seed=seed,
+        warmup_share=0.3,
+        final_share=0.0,
+        rate_key="teacher.frontend_learning_rate",
+    )
+    optimise(fitted, loss, _Crops(speech, steps, seed), settings, folder, conduct=conduct)
+    losses = [row["loss"] for row in read_steps(folder)]
     return float(np.mean(losses[-max(1, steps // 10) :]))
+
+
+@dataclass(frozen=True)
+class _Crops:
+    """Random pieces of normalised speech, `CROPS` of them in each of `steps` batches."""
+
+    speech: SpeechSet
+    steps: int
+    seed: int
+
+    def plan(self, epoch: int) -> list[list[tuple[int, int]]]:
+        return [
+            [(int(index), 0) for index in self._drawn(number)[1]] for number in range(self.steps)
+        ]
+
+    def batch(self, epoch: int, number: int, members: Members) -> Batch:
+        """Shorter clips are repeated."""
+        rng, _ = self._drawn(number)
+        samples = int(CROP_SECONDS * SAMPLE_RATE)
+        pieces = []
+        for index, speed in members:
+            clip = normalise(self.speech.clips[index][speed])
+            clip = np.tile(clip, math.ceil(samples / len(clip)))
+            start = rng.integers(len(clip) - samples + 1)
+            pieces.append(clip[start : start + samples].astype(np.float32))
+        return pad(pieces, [[] for _ in pieces])
+
+    def names(self, members: Members) -> str:
+        return self.speech.names(members)
+
+    def in_worker(self, workers: int) -> None:
+        """Nothing is kept that has to be shared out."""
+
+    def _drawn(self, number: int) -> tuple[np.random.Generator, np.ndarray]:
+        """The generator of a batch, and the utterances that it gave first."""
+        rng = np.random.default_rng((self.seed, number))
+        return rng, rng.integers(len(self.speech), size=CROPS)
 
 
 def _mel_spaced(count: int) -> np.ndarray:
@@ -93,23 +149,9 @@ def _mel_spaced(count: int) -> np.ndarray:
     return 700 * (10 ** (np.linspace(low, high, count) / 2595) - 1)
 
 
-def _crops(speech: SpeechSet, rng: np.random.Generator, count: int = 16) -> torch.Tensor:
-    """(count, 1.5 s) random pieces of normalised speech; shorter clips are repeated."""
-    samples = int(1.5 * SAMPLE_RATE)
-    pieces = []
-    for index in rng.integers(len(speech), size=count):
-        clip = normalise(speech.clips[index][0])
-        clip = np.tile(clip, math.ceil(samples / len(clip)))
-        start = rng.integers(len(clip) - samples + 1)
-        pieces.append(clip[start : start + samples])
-    return torch.from_numpy(np.stack(pieces).astype(np.float32))
-
-
 def _target(waveforms: torch.Tensor) -> torch.Tensor:
     """(B, frames, 2 BANDS) scaled log-mel frames, two for each 20 ms frame of the model."""
-    window = torch.hann_window(WINDOW)
-    spectrum = torch.stft(waveforms, WINDOW, HOP, window=window, center=False, return_complex=True)
-    log_mel = torch.log(mel_matrix() @ spectrum.abs().square() + 1e-3)
-    even, odd = log_mel[..., 0:-1:2], log_mel[..., 1::2]
+    columns = log_mel(waveforms)
+    even, odd = columns[..., 0:-1:2], columns[..., 1::2]
     pairs = torch.cat([even, odd], dim=1).transpose(1, 2)
     return (pairs - pairs.mean((0, 1))) / pairs.std((0, 1))

@@ -1,26 +1,53 @@
-"""What hardening costs: hardness of every layer, soft-to-hard PSNR and WER, on held-out speech."""
+"""Hard gates: trained with in the forward pass, and what they cost on held-out speech.
+
+The straight-through estimator (Bengio et al. 2013): the model trains on exactly what it will
+compute once hardened, and the thresholds, which have no gradient, take that of their soft twin.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from transformers import Wav2Vec2ForCTC
 
-from lpa_export.formats.text import normalise_text
 from lpa_export.hosts import encoder_layers, lpa_layers, valid_frames
+from lpa_export.layers import LPA
 from lpa_export.layers.harden import harden
 from lpa_export.measures.arrays import psnr
 from lpa_export.measures.word_errors import count_errors
-from lpa_export.training.data import SpeechSet, normalise, pad
+from lpa_export.training.batches import SpeechSet, normalise, pad
 from lpa_export.training.evaluate import transcribe
 
-__all__ = ["Hardening", "measure_hardening"]
+__all__ = ["Hardening", "hard_forward", "measure_hardening"]
 
 CLIPS = 32  # for gates and PSNR; the WER is of the whole set
+
+
+@contextmanager
+def hard_forward(layers: Iterable[LPA]) -> Iterator[None]:
+    """While the block runs, soft `layers` that record gradients give their hard output."""
+    handles = [lpa.register_forward_hook(_harden) for lpa in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _harden(lpa: Any, inputs: tuple[Any, ...], soft: torch.Tensor) -> torch.Tensor | None:
+    if lpa.hard or not torch.is_grad_enabled():
+        return None
+    lpa.hard = True
+    try:
+        with torch.no_grad():
+            hard: torch.Tensor = lpa.forward(*inputs)
+    finally:
+        lpa.hard = False
+    # The bracket is exactly zero: the sum is the hard output, bit for bit.
+    return hard + (soft - soft.detach())
 
 
 @dataclass(frozen=True)
@@ -37,7 +64,7 @@ class Hardening:
     transcripts: Mapping[str, list[str]]
 
 
-def measure_hardening(teacher: Wav2Vec2ForCTC, model: Wav2Vec2ForCTC, dev: SpeechSet) -> Hardening:
+def measure_hardening(teacher: Any, model: Any, dev: SpeechSet) -> Hardening:
     """Harden `model` in place and measure it on `dev`."""
     model.eval()
     replaced = lpa_layers(model)
@@ -49,11 +76,12 @@ def measure_hardening(teacher: Wav2Vec2ForCTC, model: Wav2Vec2ForCTC, dev: Speec
         soft_logits = _logits(model, dev)
     hardness = harden(replaced, captured)
     hard_logits = _logits(model, dev)
-    transcripts["hard"] = transcribe(model, dev)
+    # Of a control nothing is soft or hard.
+    transcripts["hard"] = transcribe(model, dev) if replaced else transcripts["soft"]
     texts = [utterance.text for utterance in dev.utterances]
+    normalise = dev.vocabulary.normalise
     figures = {
-        f"{who}_wer": count_errors(texts, said, normalise_text).wer
-        for who, said in transcripts.items()
+        f"{who}_wer": count_errors(texts, said, normalise).wer for who, said in transcripts.items()
     }
     figures |= {
         "hard_psnr_db": psnr(soft_logits, hard_logits),
@@ -70,7 +98,7 @@ def measure_hardening(teacher: Wav2Vec2ForCTC, model: Wav2Vec2ForCTC, dev: Speec
 
 
 @torch.inference_mode()
-def _logits(model: Wav2Vec2ForCTC, dev: SpeechSet) -> torch.Tensor:
+def _logits(model: Any, dev: SpeechSet) -> torch.Tensor:
     """(frames, vocabulary) of the first clips, one after another."""
     parts = []
     for index in range(min(CLIPS, len(dev))):
@@ -81,7 +109,7 @@ def _logits(model: Wav2Vec2ForCTC, dev: SpeechSet) -> torch.Tensor:
 
 @contextmanager
 def _captured(
-    model: Wav2Vec2ForCTC, captured: dict[int, list[tuple[torch.Tensor, torch.Tensor | None]]]
+    model: Any, captured: dict[int, list[tuple[torch.Tensor, torch.Tensor | None]]]
 ) -> Iterator[None]:
     """While the block runs, keep what every LPA layer is given."""
 

@@ -15,7 +15,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Attention
 
 from lpa_export.layers import LPA, LPAConfig
 from lpa_export.layers.fixed_pulses import MAX_HALF_WIDTH
@@ -42,7 +41,7 @@ class Windows(NamedTuple):
 
 
 def initial_lpa(
-    attention: Wav2Vec2Attention,
+    attention: Any,
     config: LPAConfig,
     how: Initialisation,
     profile: AttentionProfile | None = None,

@@ -1,21 +1,84 @@
-"""`sweep.json`: what the sweep found, as a file."""
+"""Which layers to replace: the sweep's figures for each, as file and picture, and a choice of them.
+
+matplotlib is imported when the picture is drawn.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lpa_export.errors import LpaError
-from lpa_export.training.files import replace_file
-from lpa_export.training.sweep import LayerFit
+from lpa_export.training.files import read_json, replace_file, write_json
 
-__all__ = ["SWEEP", "Ranking", "read_ranking", "write_ranking"]
+__all__ = [
+    "SWEEP",
+    "AutoLayers",
+    "LayerChoice",
+    "LayerFit",
+    "Ranking",
+    "draw_sweep",
+    "easiest_first",
+    "parse_layers",
+    "read_ranking",
+    "require_layers",
+    "write_ranking",
+]
 
 SWEEP = "sweep.json"
 FORMAT_VERSION = 1
+
+# Errors farther apart than this factor are drawn on a logarithmic scale.
+WIDE = 10.0
+
+
+@dataclass(frozen=True)
+class AutoLayers:
+    """`auto:N`: the first `count` layers of the sweep's order."""
+
+    count: int
+
+
+LayerChoice = AutoLayers | tuple[int, ...]
+
+
+def parse_layers(text: str) -> LayerChoice:
+    """`auto:4` or `0,1,2`; LpaError for anything else, and for a layer that is there twice."""
+    if match := re.fullmatch(r"auto:([1-9][0-9]{0,3})", text):
+        return AutoLayers(int(match[1]))
+    if not re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", text):
+        raise LpaError(f"expected layers as 0,1,2 or auto:4, found {text!r}")
+    layers = tuple(map(int, text.split(",")))
+    if len(set(layers)) != len(layers):
+        raise LpaError(f"layers must differ, found {text}")
+    return layers
+
+
+def require_layers(layers: Sequence[int], count: int) -> None:
+    """Raise LpaError for a layer that a model of `count` layers does not have."""
+    outside = [layer for layer in layers if not 0 <= layer < count]
+    if outside:
+        raise LpaError(
+            f"layer {outside[0]} does not exist: the model has layers 0 to {count - 1}; "
+            "correct --layers or the recipe's lpa.layers"
+        )
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """Normalised MSE of a layer's LPA on held-out speech, with soft gates and with hard ones."""
+
+    layer: int
+    soft: float
+    hard: float
+
+
+def easiest_first(fits: Iterable[LayerFit]) -> tuple[LayerFit, ...]:
+    """By the error with hard gates, which is what is deployed."""
+    return tuple(sorted(fits, key=lambda fit: (fit.hard, fit.layer)))
 
 
 @dataclass(frozen=True)
@@ -42,29 +105,58 @@ class Ranking:
 
 def write_ranking(path: Path, ranking: Ranking) -> None:
     """Write `ranking` as JSON; a kill leaves the old file or the new one."""
-    content = {"format_version": FORMAT_VERSION, **asdict(ranking), "order": ranking.order}
-    text = json.dumps(content, indent=1) + "\n"
-    replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    order = {"format_version": FORMAT_VERSION, **asdict(ranking), "order": ranking.order}
+    write_json(path, order)
 
 
 def read_ranking(path: Path) -> Ranking:
     """Read what `write_ranking` wrote; LpaError when the file is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("format_version") != FORMAT_VERSION:
-            raise ValueError("another format version")
-        del content["order"]
-        ranking = Ranking(**content | {"fits": _fits(content["fits"])})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise LpaError(
-            f"{path}: not the file of a sweep ({type(error).__name__}: {error}); delete its folder "
-            "and run lpa-train sweep again"
-        ) from error
-    return ranking
+    return read_json(path, _ranking, "the file of a sweep")
 
 
-def _fits(entries: Sequence[Mapping[str, Any]]) -> tuple[LayerFit, ...]:
-    return tuple(
+def _ranking(content: Any) -> Ranking:
+    if content.pop("format_version") != FORMAT_VERSION:
+        raise ValueError("another format version")
+    del content["order"]
+    fits = tuple(
         LayerFit(int(entry["layer"]), float(entry["soft"]), float(entry["hard"]))
-        for entry in entries
+        for entry in content["fits"]
+    )
+    return Ranking(**content | {"fits": fits})
+
+
+def draw_sweep(path: Path, ranking: Ranking) -> None:
+    """A PNG with two bars per layer, soft and hard gates, and the layer's place in the order."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    fits = sorted(ranking.fits, key=lambda fit: fit.layer)
+    figure = Figure(figsize=(max(4.8, 0.55 * len(fits) + 2), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for shift, name in ((-0.2, "soft"), (0.2, "hard")):
+        heights = [getattr(fit, name) for fit in fits]
+        places = [place + shift for place in range(len(fits))]
+        axes.bar(places, heights, width=0.4, label=f"{name} gates")
+    for place, fit in enumerate(fits):
+        number = f"{ranking.order.index(fit.layer) + 1}."
+        axes.annotate(
+            number,
+            (place, max(fit.soft, fit.hard)),
+            (0, 2),
+            textcoords="offset points",
+            ha="center",
+        )
+    axes.set_xticks(range(len(fits)), [str(fit.layer) for fit in fits])
+    errors = [error for fit in fits for error in (fit.soft, fit.hard)]
+    if max(errors) > WIDE * min(errors):
+        axes.set_yscale("log")
+    axes.margins(y=0.15)
+    axes.set_xlabel("layer (above its bars: its place, easiest first)")
+    axes.set_ylabel("normalised MSE, held-out speech")
+    axes.set_title(f"{ranking.recipe}: an LPA in place of each attention layer", fontsize=10)
+    axes.legend()
+    replace_file(
+        path,
+        lambda beside: figure.savefig(beside, dpi=150, format="png", metadata={"Software": None}),
     )

@@ -14,17 +14,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from lpa_export.errors import LpaError
-from lpa_export.training.files import is_main_process, replace_file
+from lpa_export.training.distributed import is_main_process
+from lpa_export.training.files import replace_file
 
-__all__ = ["CURVE", "EVENTS", "LOG", "STEPS", "RunLog", "read_log", "read_steps"]
+__all__ = ["CURVE", "EVENTS", "LOG", "STEPS", "RunLog", "draw_curve", "read_log", "read_steps"]
 
 LOG = "log.jsonl"
 STEPS = "steps.csv"
 CURVE = "learning_curve.png"
 EVENTS = "tensorboard"
+
+POINTS = 1500  # more updates than the picture has columns are averaged
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
@@ -47,9 +51,15 @@ def read_steps(folder: Path) -> list[dict[str, float]]:
 class RunLog:
     """The records of one run folder; processes beside the main one of a group write nothing."""
 
-    def __init__(self, folder: Path, *, epoch: int, step: int, tensorboard: bool) -> None:
-        """Go on behind `epoch` whole epochs and `step` updates. LpaError without tensorboard."""
+    def __init__(
+        self, folder: Path, *, epoch: int, step: int, tensorboard: bool, announce: bool = True
+    ) -> None:
+        """Go on behind `epoch` whole epochs and `step` updates; `announce` prints the epochs.
+
+        Raises LpaError without the tensorboard package.
+        """
         self._folder = folder
+        self._announce = announce
         self._events = _event_writer(folder / EVENTS, step) if tensorboard else None
         lines = [line for line in read_log(folder) if line.get("epoch", epoch + 1) <= epoch]
         rows = [row for row in read_steps(folder) if row["step"] <= step]
@@ -67,7 +77,7 @@ class RunLog:
         self._plot("train", row, int(row["step"]))
 
     def epoch(self, record: Mapping[str, float], step: int) -> None:
-        """Add the line of an epoch and print it."""
+        """Add the line of an epoch."""
         if not is_main_process():
             return
         line = _line({name: round(value, 5) for name, value in record.items()})
@@ -75,7 +85,8 @@ class RunLog:
         self._plot("epoch", record, step)
         if self._events is not None:
             self._events.flush()
-        tqdm.write(line.rstrip())
+        if self._announce:
+            tqdm.write(line.rstrip())
 
     def close(self) -> None:
         """Write out what TensorBoard's writer holds back."""
@@ -126,3 +137,50 @@ def _event_writer(folder: Path, step: int) -> Any:
             "false in its 'training' section"
         ) from error
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+
+def draw_curve(folder: Path) -> Path | None:
+    """Draw loss and WER over the updates to `folder`/learning_curve.png.
+
+    Returns None, and draws nothing, before the first update or where matplotlib is missing.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    steps = read_steps(folder)
+    if not steps or not is_main_process():
+        return None
+    figure = Figure(figsize=(7.5, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, errors = figure.subplots(2, 1, sharex=True)
+    _draw_losses(losses, steps)
+    _draw_errors(errors, [line for line in read_log(folder) if "step" in line])
+    errors.set_xlabel("update")
+    replace_file(folder / CURVE, lambda path: figure.savefig(path, dpi=110, format="png"))
+    return folder / CURVE
+
+
+def _draw_losses(axes: Any, steps: list[dict[str, float]]) -> None:
+    updates = np.array([row["step"] for row in steps])
+    values = np.array([row["loss"] for row in steps])
+    width = -(-len(values) // POINTS)
+    starts = np.arange(0, len(values), width)
+    counts = np.diff(np.append(starts, len(values)))
+    axes.plot(
+        np.add.reduceat(updates, starts) / counts, np.add.reduceat(values, starts) / counts, lw=0.8
+    )
+    axes.set_ylabel("training loss")
+    axes.grid(alpha=0.3)
+
+
+def _draw_errors(axes: Any, lines: list[dict[str, float]]) -> None:
+    names = sorted({name for line in lines for name in line if name.endswith("wer")})
+    for name in names:
+        points = [(line["step"], line[name]) for line in lines if name in line]
+        axes.plot(*zip(*points, strict=True), marker="o", ms=3, label=name)
+    if names:
+        axes.legend()
+    axes.set_ylabel("held-out WER, %")
+    axes.grid(alpha=0.3)

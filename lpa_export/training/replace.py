@@ -4,14 +4,17 @@ Each step of the way the frozen teacher sees the same clips: the replaced layer 
 teacher's hidden states and the model its logits, beside CTC. The gates' temperature falls
 geometrically, in frames, so that the windows are near-binary at the end; the joint phase can run
 with hard gates in the forward pass. The hard model is the only one that is evaluated for keeping.
+
+The control is the joint phase alone, with every attention in its place: what training on gains.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +22,23 @@ import torch
 from safetensors import safe_open
 from torch import nn
 from tqdm import tqdm
-from transformers import Wav2Vec2ForCTC
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.recipe import ReplaceSettings
-from lpa_export.hosts import encoder_layers, lpa_layers, replace_layers
+from lpa_export.hosts import encoder_layers, host_of, lpa_layers, replace_layers
 from lpa_export.layers import LPAConfig
 from lpa_export.training.attention_profile import attention_of, attention_profiles
-from lpa_export.training.data import Batch, SpeechSet
-from lpa_export.training.distillation import distillation_loss
+from lpa_export.training.batches import Batch, SpeechBatches, SpeechSet
+from lpa_export.training.distributed import accelerator, is_main_process
 from lpa_export.training.evaluate import word_error_rate
-from lpa_export.training.files import is_main_process, load_weights, write_tensors
+from lpa_export.training.files import load_weights, write_tensors
+from lpa_export.training.hardening import hard_forward
 from lpa_export.training.initialise import initial_lpa
-from lpa_export.training.loop import BEST, STATE, Settings, optimise
-from lpa_export.training.straight_through import hard_forward
-from lpa_export.training.trail import Trail
-from lpa_export.training.workers import accelerator
+from lpa_export.training.loop import BEST, STATE, Conduct, Progress, Settings, optimise
+from lpa_export.training.losses import distillation_loss
+from lpa_export.training.replacement_log import ReplacementLog
 
-__all__ = ["Replacement", "layer_folders"]
+__all__ = ["Replacement", "layer_folders", "phase_record"]
 
 DONE = "done.safetensors"
 
@@ -47,50 +49,77 @@ def layer_folders(shared: Path, layers: Sequence[int]) -> list[Path]:
     return [shared.joinpath(*names[: depth + 1]) for depth in range(len(names))]
 
 
+def phase_record(folder: Path) -> dict[str, str]:
+    """Of a phase that is done: the hard `wer` of its weights, and `batches_sha256` in order."""
+    with safe_open(folder / DONE, framework="pt") as file:
+        return dict(file.metadata())
+
+
 @dataclass(frozen=True)
 class Replacement:
     """What turns `student`, a copy of `teacher`, into an LPA model; every phase is resumable.
 
-    A phase that is done leaves its weights in `folder`/<phase>/done.safetensors. With `shared`,
-    which replacements of the same settings may share, the phases of single layers lie there
-    instead, each in the folder of the one before it: what one run has trained no other trains.
+    `layer_loop` trains a layer alone, `joint_loop` all of them. A phase that is done leaves its
+    weights in `folder`/<phase>/done.safetensors. With `shared`, which replacements of the same
+    settings may share, the phases of single layers lie there instead, each in the folder of the
+    one before it: what one run has trained no other trains. `train_phase` and `error_rate` are
+    the loop and the measure of every phase.
     """
 
-    teacher: Wav2Vec2ForCTC
-    student: Wav2Vec2ForCTC
+    teacher: Any
+    student: Any
     config: LPAConfig
     train: SpeechSet
     dev: SpeechSet
     settings: ReplaceSettings
+    layer_loop: Settings
+    joint_loop: Settings
     folder: Path
     shared: Path | None = None
+    noise_share: float = 0.0
+    conduct: Conduct = field(default_factory=Conduct)
+    train_phase: Callable[..., Progress] = optimise
+    error_rate: Callable[[Any, SpeechSet], float] = word_error_rate
 
-    def run(self, layers: Sequence[int], layer_loop: Settings, joint_loop: Settings) -> Trail:
+    def run(self, layers: Sequence[int]) -> ReplacementLog:
         """Replace `layers` in this order until all are, or until one costs too much WER.
 
         At the end the student holds the weights with the lowest hard WER on `dev`. Raises
         LpaError when the first layer costs too much already.
         """
+        self._to_device()
+        log = ReplacementLog(100 * self.error_rate(self.teacher, self.dev))
+        for position, layer in enumerate(layers):
+            log = self._replace(layer, log, position)
+            log.write(self.folder)
+            if is_main_process():
+                tqdm.write(log.lines()[-1])
+            if log.stopped:
+                break
+        if not log.layers:
+            raise LpaError(f"{log.stopped}; raise the limit, or try other --layers")
+        self._phase(self.folder / "joint", self.joint_loop, None, log.layers)
+        return log
+
+    def control(self, layers: Sequence[int]) -> None:
+        """The joint phase of `run` without a replaced layer: attention trained on.
+
+        Data, order, learning rates and looks at `dev` are those of `run`, and so is the loss:
+        hidden states are compared after `layers`, where `run` would have replaced them.
+        """
+        if not self.settings.co_adapt:
+            raise LpaError("a control trains what stands around an LPA, and co_adapt is false")
+        self._to_device()
+        self._phase(self.folder / "joint", self.joint_loop, None, layers)
+
+    def _to_device(self) -> None:
         self.teacher.eval().requires_grad_(False)
         for model in (self.teacher, self.student):
             model.to(accelerator().device)
-        trail = Trail(100 * word_error_rate(self.teacher, self.dev))
-        for position, layer in enumerate(layers):
-            trail = self._replace(
-                layer, trail, replace(layer_loop, seed=layer_loop.seed + position)
-            )
-            trail.write(self.folder)
-            if is_main_process():
-                tqdm.write(trail.lines()[-1])
-            if trail.stopped:
-                break
-        if not trail.layers:
-            raise LpaError(f"{trail.stopped}; raise the limit, or try other --layers")
-        self._phase(self.folder / "joint", joint_loop, None)
-        return trail
 
-    def _replace(self, layer: int, trail: Trail, loop: Settings) -> Trail:
+    def _replace(self, layer: int, log: ReplacementLog, position: int) -> ReplacementLog:
         """Put an LPA into `layer`, train it, and take it out again where it costs too much."""
+        loop = replace(self.layer_loop, seed=self.layer_loop.seed + position)
         # Anew for each layer: a resumed run must draw what the killed one drew.
         torch.manual_seed(loop.seed)
         hosts = encoder_layers(self.student)
@@ -98,12 +127,12 @@ class Replacement:
         self._insert(layer)
         folder = self.folder / f"layer-{layer}"
         if self.shared is not None:
-            folder = layer_folders(self.shared, (*trail.layers, layer))[-1]
-        wer = self._phase(folder, loop, layer)
-        trail = trail.take(layer, wer, self.settings)
-        if trail.stopped:
+            folder = layer_folders(self.shared, (*log.layers, layer))[-1]
+        wer = self._phase(folder, loop, layer, (*log.layers, layer))
+        log = log.take(layer, wer, self.settings)
+        if log.stopped:
             hosts[layer] = before
-        return trail
+        return log
 
     def _insert(self, layer: int) -> None:
         how = self.settings.initialise
@@ -114,18 +143,21 @@ class Replacement:
         lpa = initial_lpa(attention_of(self.teacher, layer), self.config, how, profile)
         replace_layers(self.student, [layer], self.config)
         lpa_layers(self.student)[layer].load_state_dict(lpa.state_dict())
-        self.student.to(self.teacher.device)  # type: ignore[arg-type]
+        self.student.to(self.teacher.device)
 
-    def _phase(self, folder: Path, loop: Settings, layer: int | None) -> float:
+    def _phase(
+        self, folder: Path, loop: Settings, layer: int | None, compared: Sequence[int]
+    ) -> float:
         """Train `layer`, or all of them jointly; the hard WER of the weights that are kept."""
         done = folder / DONE
         if not done.is_file():
-            self._train(folder, loop, layer)
+            self._train(folder, loop, layer, compared)
         load_weights(done, self.student)
-        with safe_open(done, framework="pt") as file:
-            return float(file.metadata()["wer"])
+        return float(phase_record(folder)["wer"])
 
-    def _train(self, folder: Path, loop: Settings, layer: int | None) -> None:
+    def _train(
+        self, folder: Path, loop: Settings, layer: int | None, compared: Sequence[int]
+    ) -> None:
         """Run a phase from wherever it stopped to its done.safetensors."""
         joint = layer is None
         self._require_gradients(layer)
@@ -133,22 +165,31 @@ class Replacement:
         augmented = joint and self.settings.joint_augment
         self.student.config.apply_spec_augment = augmented
         hard = joint and self.settings.hard_forward
+        batches = SpeechBatches(
+            self.train, self.settings.batch_seconds, loop.seed, self.noise_share
+        )
         with hard_forward(lpa_layers(self.student).values()) if hard else nullcontext():
-            progress = optimise(
+            progress = self.train_phase(
                 self.student,
-                self._loss(layer),
-                self.train,
+                self._loss(layer, compared),
+                batches,
                 loop,
                 folder,
                 evaluate=self._evaluate,
                 dropout=augmented,
+                conduct=self.conduct,
             )
         load_weights(folder / BEST, self.student)
-        write_tensors(folder / DONE, self.student.state_dict(), {"wer": repr(progress.best)})
+        order = [list(batches.plan(epoch)) for epoch in range(loop.epochs)]
+        record = {"wer": repr(progress.best), "batches_sha256": _hash(order)}
+        write_tensors(folder / DONE, self.student.state_dict(), record)
         accelerator().wait_for_everyone()
-        (folder / STATE).unlink(missing_ok=True)
+        if is_main_process():
+            (folder / STATE).unlink(missing_ok=True)
 
-    def _loss(self, layer: int | None) -> Callable[[Batch, float], dict[str, torch.Tensor]]:
+    def _loss(
+        self, layer: int | None, compared: Sequence[int]
+    ) -> Callable[[Batch, float], dict[str, torch.Tensor]]:
         settings, replaced = self.settings, lpa_layers(self.student)
         start, end = self._temperatures(layer)
 
@@ -161,7 +202,7 @@ class Replacement:
                 self.teacher,
                 self.student,
                 batch,
-                replaced,
+                sorted(compared),
                 hidden_weight=settings.hidden_weight,
                 logit_weight=settings.logit_weight,
             )
@@ -175,11 +216,14 @@ class Replacement:
         return settings.joint_temperature if layer is None else settings.layer_temperature
 
     def _evaluate(self) -> dict[str, float]:
-        figures = {}
+        figures, replaced = {}, lpa_layers(self.student)
+        if not replaced:
+            wer = 100 * self.error_rate(self.student, self.dev)
+            return {"soft_wer": wer, "wer": wer}
         for hard, name in ((False, "soft_wer"), (True, "wer")):
-            for lpa in lpa_layers(self.student).values():
+            for lpa in replaced.values():
                 lpa.hard = hard
-            figures[name] = 100 * word_error_rate(self.student, self.dev)
+            figures[name] = 100 * self.error_rate(self.student, self.dev)
         return figures
 
     def _require_gradients(self, layer: int | None) -> None:
@@ -189,7 +233,7 @@ class Replacement:
         if not self.settings.co_adapt:
             parts = replaced.values() if layer is None else [replaced[layer]]
         elif layer is None:
-            parts = [self.student.wav2vec2.encoder, self.student.lm_head]
+            parts = [host_of(self.student).body(self.student).encoder, self.student.lm_head]
         else:
             parts = [encoder_layers(self.student)[layer]]
         self.student.requires_grad_(False)
@@ -197,3 +241,7 @@ class Replacement:
         self.student.zero_grad(set_to_none=True)
         for part in parts:
             part.requires_grad_(True)
+
+
+def _hash(order: Any) -> str:
+    return hashlib.sha256(repr(order).encode()).hexdigest()

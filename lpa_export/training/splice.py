@@ -8,30 +8,26 @@ augmentation, Lam et al. 2021).
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from tqdm import tqdm
-from transformers import Wav2Vec2ForCTC
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.audio import SAMPLE_RATE, Waveform, load_audio, write_flac
-from lpa_export.formats.bundle import new_folder
-from lpa_export.formats.speech import Utterance
-from lpa_export.formats.text import Vocabulary, normalise_text
+from lpa_export.formats.audio import Waveform, load_audio
+from lpa_export.formats.speech import Utterance, write_utterances
+from lpa_export.formats.text import Vocabulary
 from lpa_export.training.align import align, cuts
-from lpa_export.training.data import normalise
+from lpa_export.training.batches import normalise
 
-__all__ = ["MANIFEST", "splice"]
-
-MANIFEST = "manifest.jsonl"
+__all__ = ["splice"]
 
 WORST_SCORE = -0.5
 """Utterances that align with a lower mean log probability a frame are left out."""
@@ -49,7 +45,7 @@ class _Piece:
 
 
 def splice(
-    model: Wav2Vec2ForCTC,
+    model: Any,
     vocabulary: Vocabulary,
     utterances: Sequence[Utterance],
     out: Path,
@@ -66,6 +62,8 @@ def splice(
     spoken = [utterance for utterance in utterances if utterance.speaker is not None]
     if not spoken:
         raise LpaError("speech is spliced within speakers: the manifests name none ('speaker')")
+    if vocabulary.word_delimiter is None:
+        raise LpaError("speech is spliced between words: the vocabulary has no word delimiter")
     pieces: dict[str, list[_Piece]] = defaultdict(list)
     for utterance in tqdm(spoken, desc="aligning", disable=None, leave=False):
         pieces[str(utterance.speaker)] += _pieces(model, vocabulary, utterance)
@@ -73,28 +71,28 @@ def splice(
     if not speakers:
         raise LpaError("no utterance could be aligned: train the model longer before splicing")
     lengths = [len(utterance.text.split()) for utterance in spoken]
+    return write_utterances(out, _spliced(pieces, speakers, lengths, count, seed))
+
+
+def _spliced(
+    pieces: Mapping[str, list[_Piece]],
+    speakers: list[str],
+    lengths: list[int],
+    count: int,
+    seed: int,
+) -> Iterator[tuple[str, Waveform, str, str]]:
+    """New utterances: id, waveform, text, speaker."""
     rng = np.random.default_rng(seed)
-    with new_folder(out, overwrite=False, proof=MANIFEST) as folder:
-        lines = []
-        for number in range(count):
-            speaker = speakers[rng.integers(len(speakers))]
-            chosen = _choose(pieces[speaker], lengths[rng.integers(len(lengths))], rng)
-            waveform = _join([piece.waveform for piece in chosen])
-            name = f"spliced{number:05d}.flac"
-            write_flac(folder / name, waveform)
-            row = {
-                "audio_filepath": name,
-                "duration": round(len(waveform) / SAMPLE_RATE, 3),
-                "text": " ".join(word for piece in chosen for word in piece.words),
-                "speaker": speaker,
-            }
-            lines.append(json.dumps(row))
-        (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return out / MANIFEST
+    for number in range(count):
+        speaker = speakers[rng.integers(len(speakers))]
+        chosen = _choose(pieces[speaker], lengths[rng.integers(len(lengths))], rng)
+        waveform = _join([piece.waveform for piece in chosen])
+        text = " ".join(word for piece in chosen for word in piece.words)
+        yield f"spliced{number:05d}", waveform, text, speaker
 
 
 @torch.inference_mode()
-def _pieces(model: Wav2Vec2ForCTC, vocabulary: Vocabulary, utterance: Utterance) -> list[_Piece]:
+def _pieces(model: Any, vocabulary: Vocabulary, utterance: Utterance) -> list[_Piece]:
     """The pieces of an utterance; none where the model does not hear what was said."""
     model.eval()
     waveform = load_audio(utterance.audio)
@@ -107,10 +105,10 @@ def _pieces(model: Wav2Vec2ForCTC, vocabulary: Vocabulary, utterance: Utterance)
         return []
     if alignment.score < WORST_SCORE:
         return []
-    delimiter = vocabulary.tokens.index(vocabulary.word_delimiter)
+    delimiter = vocabulary.tokens.index(str(vocabulary.word_delimiter))
     stride = int(np.prod(model.config.conv_stride))
     places = cuts(waveform, alignment, labels, delimiter=delimiter, stride=stride)
-    words = normalise_text(utterance.text).split()
+    words = vocabulary.normalise(utterance.text).split()
     silent = [number for number, place in enumerate(places) if place is not None]
     pieces = [
         _Piece(tuple(words[first:last]), waveform[places[first] : places[last]])

@@ -1,4 +1,4 @@
-"""The stages of a recipe: teacher from scratch, sweep, replacement.
+"""The stages of a recipe, each on one page: teacher from scratch, sweep, replacement.
 
 A run folder belongs to one recipe: its text lies in the folder, and another one is refused, so
 that a resumed run never mixes two.
@@ -7,242 +7,333 @@ that a resumed run never mixes two.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Wav2Vec2ForCTC
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.checkpoint import (
-    Checkpoint,
-    LPASection,
-    load_checkpoint,
-    save_checkpoint,
-)
-from lpa_export.formats.recipe import Recipe, TeacherSettings, TrainingSettings
+from lpa_export.formats.checkpoint import Checkpoint, LPASection, load_checkpoint, save_checkpoint
+from lpa_export.formats.recipe import Recipe, TeacherSettings
 from lpa_export.formats.speech import data_hash
 from lpa_export.formats.text import Vocabulary
-from lpa_export.hosts import encoder_layers, lpa_layers
-from lpa_export.hosts.frames import FrameArithmetic
+from lpa_export.hosts import encoder_layers, host_of, lpa_layers
 from lpa_export.layers import LPAConfig, Pulses
-from lpa_export.training.chart import draw_sweep
-from lpa_export.training.data import SpeechSet
-from lpa_export.training.files import is_main_process, load_weights
+from lpa_export.training.batches import SpeechSet
+from lpa_export.training.clips import Recordings
+from lpa_export.training.distributed import accelerator, is_main_process
+from lpa_export.training.evaluate import require_usable, write_transcripts
+from lpa_export.training.files import RunFolder, load_weights
 from lpa_export.training.frontend import fit_log_mel
-from lpa_export.training.hardening import measure_hardening
-from lpa_export.training.host import CHARACTERS, augment, host_config
-from lpa_export.training.layer_choice import Easiest, LayerChoice, require_layers
-from lpa_export.training.loop import BEST, STATE, Settings
-from lpa_export.training.ranking import SWEEP, Ranking, read_ranking, write_ranking
-from lpa_export.training.recipe_speech import spliced_speech, sweep_speech, training_speech
+from lpa_export.training.hardening import Hardening, measure_hardening
+from lpa_export.training.loop import BEST, STATE, Conduct, Settings
+from lpa_export.training.ranking import (
+    SWEEP,
+    AutoLayers,
+    LayerChoice,
+    Ranking,
+    draw_sweep,
+    easiest_first,
+    read_ranking,
+    require_layers,
+    write_ranking,
+)
 from lpa_export.training.replace import Replacement
-from lpa_export.training.run_folder import RunFolder
-from lpa_export.training.sweep import easiest_first, fit_layers
-from lpa_export.training.teacher import train_teacher
-from lpa_export.training.transcripts import write_transcripts
-from lpa_export.training.workers import accelerator
+from lpa_export.training.speech import RecipeSpeech
+from lpa_export.training.sweep import fit_layers
+from lpa_export.training.teacher import CHARACTERS, augment, host_config, train_teacher
 
-__all__ = ["CHARACTERS", "attention_teacher", "replace_stage", "sweep_stage", "teacher_stage"]
+__all__ = ["Trainer", "attention_teacher"]
 
 
-def teacher_stage(recipe: Recipe, folder: Path) -> Path:
-    """Train the attention teacher of `recipe`; returns its checkpoint, `folder`/checkpoint.
+@dataclass(frozen=True)
+class Trainer:
+    """What the stages of a recipe share: its speech, read once, and how runs are conducted.
 
-    It is stored as float16.
+    `recordings`: speech that trainers of other recipes have decoded already.
     """
-    run = RunFolder.of(folder, _sections(recipe, _TEACHER), "teacher")
-    if run.checkpoint.is_dir():
-        return run.checkpoint
-    if recipe.model.architecture is None:
-        raise LpaError(
-            f"{recipe.name}: 'model' names a checkpoint, so there is no teacher to train"
-        )
-    settings = recipe.teacher
-    torch.manual_seed(settings.seed)
-    model = Wav2Vec2ForCTC(host_config(recipe.model.architecture))
-    train, dev, _ = training_speech(recipe, settings, CHARACTERS, _field(model))
-    run.begin()
-    if not (folder / STATE).is_file() and settings.frontend_steps:
+
+    recipe: Recipe
+    conduct: Conduct = field(default_factory=Conduct)
+    recordings: Recordings = field(default_factory=Recordings)
+
+    @cached_property
+    def speech(self) -> RecipeSpeech:
+        """The speech that the recipe names."""
+        return RecipeSpeech(self.recipe, self.recordings)
+
+    # -- the attention teacher ------------------------------------------------------------------
+
+    def teacher(self, folder: Path) -> Path:
+        """Train the attention teacher; returns its checkpoint, `folder`/checkpoint, in float16."""
+        recipe, settings = self.recipe, self.recipe.teacher
+        run = RunFolder.of(folder, _sections(recipe, _TEACHER), "teacher")
+        if run.checkpoint.is_dir():
+            return run.checkpoint
+        if recipe.model.architecture is None:
+            raise LpaError(
+                f"{recipe.name}: 'model' names a checkpoint, so there is no teacher to train"
+            )
+        from transformers import Wav2Vec2ForCTC
+
+        torch.manual_seed(settings.seed)
+        model: Any = Wav2Vec2ForCTC(host_config(recipe.model.architecture))
+        field_ = host_of(model).frames(model.config).receptive_field
+        self.speech.require_words()
+        dev = self.speech.of(self.speech.held_out, CHARACTERS, field_)
+        train = self.speech.of(self.speech.training, CHARACTERS, field_, settings.speeds)
+        run.begin()
+        if settings.frontend_steps and not (folder / STATE).is_file():
+            self._fit_frontend(model, train, folder / "frontend")
+        self._teach(model, train, dev, settings, folder)
+        for number, cycle in enumerate(recipe.refine):
+            spliced = self.speech.spliced(model, CHARACTERS, run, number)
+            utterances = [*self.speech.training, *spliced]
+            train = self.speech.of(utterances, CHARACTERS, field_, cycle.speeds)
+            self._teach(model, train, dev, cycle, folder / f"refine{number}")
+        _round_to_half(model)
+        return _save(run, model, CHARACTERS, None)
+
+    def _fit_frontend(self, model: Any, train: SpeechSet, folder: Path) -> None:
+        settings = self.recipe.teacher
         fit_log_mel(
             model,
             train,
+            folder,
             steps=settings.frontend_steps,
             learning_rate=settings.frontend_learning_rate,
             seed=settings.seed,
+            conduct=self._conduct,
         )
-    _train_cycle(model, train, dev, settings, recipe.training, folder)
-    for number, cycle in enumerate(recipe.refine):
-        spliced = partial(spliced_speech, recipe, model, CHARACTERS, run, number)
-        train, dev, _ = training_speech(recipe, cycle, CHARACTERS, _field(model), spliced)
-        _train_cycle(model, train, dev, cycle, recipe.training, folder / f"refine{number}")
-    _round_to_half(model)
-    return _save(run, model, CHARACTERS, None, half=True)
 
-
-def _train_cycle(
-    model: Wav2Vec2ForCTC,
-    train: SpeechSet,
-    dev: SpeechSet,
-    settings: TeacherSettings,
-    training: TrainingSettings,
-    folder: Path,
-) -> None:
-    """One rise and fall of the learning rate; `model` ends with the best weights of the cycle."""
-    augment(model, settings)
-    loop = Settings(
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        batch_seconds=settings.batch_seconds,
-        seed=settings.seed,
-        warmup_share=settings.warmup_share,
-        weight_decay=settings.weight_decay,
-        noise_share=settings.noise_share,
-        average_epochs=settings.average_epochs,
-        **asdict(training),
-    )
-    weight = settings.intermediate_ctc
-    train_teacher(model, train, dev, loop, folder, intermediate_weight=weight)
-    load_weights(folder / BEST, model)
-
-
-def sweep_stage(
-    recipe: Recipe, teacher: str | Path, folder: Path, layers: Sequence[int] | None = None
-) -> Ranking:
-    """Fit an LPA to `layers` of `teacher` (default: all); writes sweep.json and sweep.png.
-
-    Layers that `folder` holds figures of already are not fitted again.
-    """
-    source = attention_teacher(teacher)
-    count = len(encoder_layers(source.model))
-    layers = range(count) if layers is None else layers
-    require_layers(layers, count)
-    sections = _sections(recipe, ("data", "sweep"))
-    sections |= {"lpa": recipe.lpa.shape, "initialise": recipe.replace.initialise}
-    run = RunFolder.of(folder, sections, "sweep", teacher=source.sha256)
-    path, picture = folder / SWEEP, (folder / SWEEP).with_suffix(".png")
-    known = read_ranking(path).fits if path.is_file() else ()
-    missing = [layer for layer in layers if layer not in {fit.layer for fit in known}]
-    if missing:
-        made = _rank(recipe, source, missing, run)
-        write_ranking(path, replace(made, fits=easiest_first((*known, *made.fits))))
-        accelerator().wait_for_everyone()
-    ranking = read_ranking(path)
-    if missing or not picture.is_file():
-        draw_sweep(picture, ranking)
-    return ranking
-
-
-def _rank(recipe: Recipe, source: Checkpoint, layers: Sequence[int], run: RunFolder) -> Ranking:
-    """Fit an LPA to each of `layers`; `run` begins once the speech is known to be usable."""
-    chosen = sweep_speech(recipe)
-    fitted, held_out = (
-        SpeechSet(part, source.vocabulary, receptive_field=source.receptive_field)
-        for part in chosen.values()
-    )
-    run.begin()
-    source.model.to(accelerator().device)
-    settings, how = recipe.sweep, recipe.replace.initialise
-    config = _lpa_config(recipe, source.model)
-    return Ranking(
-        recipe=recipe.name,
-        teacher_sha256=source.sha256,
-        pulses=recipe.lpa.shape,
-        initialise=how,
-        settings=asdict(settings),
-        speech={
-            name: {"utterances": len(part), "sha256": data_hash(part)}
-            for name, part in chosen.items()
-        },
-        fits=fit_layers(source.model, layers, config, fitted, held_out, settings, how),
-    )
-
-
-def replace_stage(
-    recipe: Recipe,
-    teacher: str | Path,
-    folder: Path,
-    *,
-    layers: LayerChoice | None = None,
-    sweep: Path | None = None,
-    shared: Path | None = None,
-) -> Path:
-    """Replace `layers` of `teacher`; returns the LPA checkpoint, stored as float16.
-
-    `layers`: the recipe's by default; for the easiest ones the sweep's folder is `sweep`, beside
-    `folder` by default, and the sweep is run first where it has not been. `shared`: see
-    `Replacement`. The checkpoint's figures (WER in percent on the recipe's dev set, hardness per
-    layer) and the transcripts beside it are of the very weights that are stored, after rounding
-    to float16.
-    """
-    source = attention_teacher(teacher)
-    count = len(encoder_layers(source.model))
-    if isinstance(layers, Easiest):
-        if layers.count > count:
-            raise LpaError(f"auto:{layers.count} asks for more than the model's {count} layers")
-        ranking = sweep_stage(recipe, teacher, sweep or folder.with_name("sweep"))
-        layers = ranking.order[: layers.count]
-    layers = recipe.lpa.layers if layers is None else layers
-    require_layers(layers, count)
-    if not layers:
-        raise LpaError(
-            f"{recipe.name}: no layer to replace; give --layers or the recipe's lpa.layers"
+    def _teach(
+        self, model: Any, train: SpeechSet, dev: SpeechSet, settings: TeacherSettings, folder: Path
+    ) -> None:
+        """One cycle of the teacher; `model` ends with the best weights of it."""
+        require_usable(model, train)
+        loop = Settings(
+            epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+            warmup_share=settings.warmup_share,
+            weight_decay=settings.weight_decay,
+            average_epochs=settings.average_epochs,
+            **self._how,
         )
-    recipe = replace(recipe, lpa=replace(recipe.lpa, layers=layers))
-    run = RunFolder.of(
-        folder,
-        _sections(recipe, (*_TEACHER, "lpa", "replace")),
-        "replace",
-        teacher=source.sha256,
-    )
-    if run.checkpoint.is_dir():
-        return run.checkpoint
-    settings = recipe.replace
-    augmentation = (recipe.teacher, *recipe.refine)[-1]
-    spliced = partial(spliced_speech, recipe, source.model, source.vocabulary, run)
-    train, dev, digest = training_speech(
-        recipe, augmentation, source.vocabulary, source.receptive_field, spliced
-    )
-    run.begin()
-    augment(source.model, augmentation)
-    layer_loop = Settings(
-        epochs=settings.epochs_per_layer,
-        learning_rate=settings.learning_rate,
-        batch_seconds=settings.batch_seconds,
-        seed=settings.seed,
-        weight_decay=augmentation.weight_decay,
-        noise_share=augmentation.noise_share,
-        **asdict(recipe.training),
-    )
-    joint_loop = replace(
-        layer_loop,
-        epochs=settings.joint_epochs,
-        learning_rate=settings.joint_learning_rate,
-        average_epochs=settings.average_epochs,
-    )
-    student = copy.deepcopy(source.model)
-    config = _lpa_config(recipe, source.model)
-    replacement = Replacement(source.model, student, config, train, dev, settings, folder, shared)
-    trail = replacement.run(layers, layer_loop, joint_loop)
-    _round_to_half(student)
-    temperature = settings.joint_temperature[1]
-    for lpa in lpa_layers(student).values():
-        lpa.temperature = temperature
-    hardening = measure_hardening(source.model, student, dev)
-    write_transcripts(folder, dev.utterances, hardening.transcripts)
-    trained = LPASection(
-        layers=tuple(sorted(trail.layers)),
-        pulses=Pulses(**recipe.lpa.shape),
-        temperature=temperature,
-        name=recipe.name,
-        hardness=dict(hardening.layers),
-        figures=dict(hardening.figures),
-        training_data_sha256=digest,
-    )
-    return _save(run, student, source.vocabulary, trained, half=True)
+        train_teacher(model, train, dev, settings, loop, folder, self._conduct)
+        load_weights(folder / BEST, model)
+
+    # -- the sweep ------------------------------------------------------------------------------
+
+    def sweep(
+        self, source: Checkpoint, folder: Path, layers: Sequence[int] | None = None
+    ) -> Ranking:
+        """Fit an LPA to `layers` of the teacher (default: all); writes sweep.json and sweep.png.
+
+        Layers that `folder` holds figures of already are not fitted again.
+        """
+        recipe, count = self.recipe, len(encoder_layers(source.model))
+        layers = range(count) if layers is None else layers
+        require_layers(layers, count)
+        sections = _sections(recipe, ("data", "sweep"))
+        sections |= {"lpa": recipe.lpa.shape, "initialise": recipe.replace.initialise}
+        run = RunFolder.of(folder, sections, "sweep", teacher=source.sha256)
+        path, picture = folder / SWEEP, (folder / SWEEP).with_suffix(".png")
+        known = read_ranking(path).fits if path.is_file() else ()
+        missing = [layer for layer in layers if layer not in {fit.layer for fit in known}]
+        if missing:
+            made = self._rank(source, missing, run)
+            write_ranking(path, replace(made, fits=easiest_first((*known, *made.fits))))
+            accelerator().wait_for_everyone()
+            for state in folder.glob(f"fit-*/{STATE}"):
+                state.unlink(missing_ok=True)
+        ranking = read_ranking(path)
+        if missing or not picture.is_file():
+            draw_sweep(picture, ranking)
+        return ranking
+
+    def _rank(self, source: Checkpoint, layers: Sequence[int], run: RunFolder) -> Ranking:
+        """Fit an LPA to each of `layers`; `run` begins once the speech is known to be usable."""
+        recipe, chosen = self.recipe, self.speech.for_sweep()
+        fitted, held_out = (
+            self.speech.of(part, source.vocabulary, source.receptive_field)
+            for part in chosen.values()
+        )
+        run.begin()
+        source.model.to(accelerator().device)
+        name = hashlib.sha256(str([*layers]).encode()).hexdigest()[:8]
+        fit = run.folder / f"fit-{name}"
+        fits = fit_layers(
+            source.model,
+            layers,
+            self._layer_config(source),
+            fitted,
+            held_out,
+            recipe.sweep,
+            recipe.replace.initialise,
+            fit,
+            self._conduct,
+        )
+        return Ranking(
+            recipe=recipe.name,
+            teacher_sha256=source.sha256,
+            pulses=recipe.lpa.shape,
+            initialise=recipe.replace.initialise,
+            settings=asdict(recipe.sweep),
+            speech={
+                name: {"utterances": len(part), "sha256": data_hash(part)}
+                for name, part in chosen.items()
+            },
+            fits=fits,
+        )
+
+    # -- the replacement ------------------------------------------------------------------------
+
+    def replace(
+        self,
+        source: Checkpoint,
+        folder: Path,
+        *,
+        layers: LayerChoice | None = None,
+        sweep: Path | None = None,
+        shared: Path | None = None,
+        control: bool = False,
+    ) -> Path:
+        """Replace `layers` of the teacher; returns the LPA checkpoint, stored as float16.
+
+        `layers`: the recipe's by default; for the easiest ones the sweep's folder is `sweep`,
+        beside `folder` by default, and the sweep is run first where it has not been. `shared`: see
+        `Replacement`. `control`: nothing is replaced, the attention is trained on through the
+        joint phase. The checkpoint's figures (WER in percent on the recipe's dev set, hardness per
+        layer) and the transcripts beside it are of the very weights that are stored, after
+        rounding to float16.
+        """
+        chosen = self._choose(source, layers, sweep or folder.with_name("sweep"))
+        recipe = replace(self.recipe, lpa=replace(self.recipe.lpa, layers=chosen))
+        run = RunFolder.of(
+            folder,
+            _sections(recipe, (*_TEACHER, "lpa", "replace")),
+            "control" if control else "replace",
+            teacher=source.sha256,
+        )
+        if run.checkpoint.is_dir():
+            return run.checkpoint
+        replacement, digest = self._prepare(source, run, shared)
+        if control:
+            replacement.control(chosen)
+        else:
+            chosen = replacement.run(chosen).layers
+        hardening = self._measure(replacement, folder)
+        section = None if control else self._section(chosen, hardening, digest)
+        return _save(run, replacement.student, source.vocabulary, section)
+
+    def _choose(
+        self, source: Checkpoint, layers: LayerChoice | None, sweep: Path
+    ) -> tuple[int, ...]:
+        """The layers to replace, in their order."""
+        count = len(encoder_layers(source.model))
+        if isinstance(layers, AutoLayers):
+            if layers.count > count:
+                raise LpaError(f"auto:{layers.count} asks for more than the model's {count} layers")
+            layers = self.sweep(source, sweep).order[: layers.count]
+        chosen = self.recipe.lpa.layers if layers is None else layers
+        require_layers(chosen, count)
+        if not chosen:
+            raise LpaError(
+                f"{self.recipe.name}: no layer to replace; give --layers or the recipe's lpa.layers"
+            )
+        return chosen
+
+    def _prepare(
+        self, source: Checkpoint, run: RunFolder, shared: Path | None
+    ) -> tuple[Replacement, str]:
+        """A student beside its teacher, the speech for both, and the hash of that speech."""
+        settings, augmentation = self.recipe.replace, self.speech.augmentation
+        self.speech.require_words()
+        dev = self.speech.of(self.speech.held_out, source.vocabulary, source.receptive_field)
+        utterances = [
+            *self.speech.training,
+            *self.speech.spliced(source.model, source.vocabulary, run),
+        ]
+        train = self.speech.of(
+            utterances, source.vocabulary, source.receptive_field, augmentation.speeds
+        )
+        require_usable(source.model, train)
+        run.begin()
+        torch.manual_seed(settings.seed)  # a host without masking gets an embedding for it
+        student = copy.deepcopy(source.model)
+        augment(student, augmentation)
+        layer_loop = Settings(
+            epochs=settings.epochs_per_layer,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+            weight_decay=augmentation.weight_decay,
+            rate_key="replace.learning_rate",
+            **self._how,
+        )
+        joint_loop = replace(
+            layer_loop,
+            epochs=settings.joint_epochs,
+            learning_rate=settings.joint_learning_rate,
+            average_epochs=settings.average_epochs,
+            rate_key="replace.joint_learning_rate",
+        )
+        replacement = Replacement(
+            source.model,
+            student,
+            self._layer_config(source),
+            train,
+            dev,
+            settings,
+            layer_loop,
+            joint_loop,
+            run.folder,
+            shared,
+            augmentation.noise_share,
+            self._conduct,
+        )
+        return replacement, data_hash(utterances)
+
+    def _measure(self, replacement: Replacement, folder: Path) -> Hardening:
+        """Figures and transcripts of the weights as they will be stored."""
+        student = replacement.student
+        _round_to_half(student)
+        for lpa in lpa_layers(student).values():
+            lpa.temperature = self.recipe.replace.joint_temperature[1]
+        hardening = measure_hardening(replacement.teacher, student, replacement.dev)
+        write_transcripts(folder, replacement.dev.utterances, hardening.transcripts)
+        return hardening
+
+    def _section(self, layers: Sequence[int], hardening: Hardening, data_sha256: str) -> LPASection:
+        return LPASection(
+            layers=tuple(sorted(layers)),
+            pulses=Pulses(**self.recipe.lpa.shape),
+            temperature=self.recipe.replace.joint_temperature[1],
+            name=self.recipe.name,
+            hardness=dict(hardening.layers),
+            figures=dict(hardening.figures),
+            training_data_sha256=data_sha256,
+        )
+
+    # -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _conduct(self) -> Conduct:
+        return replace(self.conduct, tensorboard=self.recipe.training.tensorboard)
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        """What the recipe says of all updates."""
+        return _sections(self.recipe, ("training",))["training"]
+
+    def _layer_config(self, source: Checkpoint) -> LPAConfig:
+        config = source.model.config
+        shape = self.recipe.lpa.shape
+        return LPAConfig(config.hidden_size, config.num_attention_heads, **shape)
 
 
 def attention_teacher(teacher: str | Path) -> Checkpoint:
@@ -255,28 +346,12 @@ def attention_teacher(teacher: str | Path) -> Checkpoint:
     return source
 
 
-def _lpa_config(recipe: Recipe, host: Wav2Vec2ForCTC) -> LPAConfig:
-    sizes = host.config.hidden_size, host.config.num_attention_heads
-    return LPAConfig(*sizes, **recipe.lpa.shape)
-
-
-def _save(
-    run: RunFolder,
-    model: Wav2Vec2ForCTC,
-    vocabulary: Vocabulary,
-    section: LPASection | None,
-    *,
-    half: bool = False,
-) -> Path:
-    """Write the checkpoint of a stage; of a launched group one process does."""
+def _save(run: RunFolder, model: Any, vocabulary: Vocabulary, section: LPASection | None) -> Path:
+    """Write the checkpoint of a stage in float16; of a launched group one process does."""
     if is_main_process():
-        save_checkpoint(run.checkpoint, model, vocabulary, section, half=half)
+        save_checkpoint(run.checkpoint, model, vocabulary, section, half=True)
     accelerator().wait_for_everyone()
     return run.checkpoint
-
-
-def _field(model: Wav2Vec2ForCTC) -> int:
-    return FrameArithmetic.of(model.config).receptive_field
 
 
 # The sections of a recipe that a stage's result depends on: others may change between runs.

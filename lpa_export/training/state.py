@@ -1,4 +1,7 @@
-"""The state of a run: one safetensors file, never pickle, replaced whole."""
+"""What a run continues from: its state, and the mean of the weights of its last epochs.
+
+Each is one safetensors file, never a pickle, replaced whole.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -14,7 +18,7 @@ from lpa_export.errors import LpaError
 from lpa_export.training.files import write_tensors
 from lpa_export.training.optimiser import Optimiser
 
-__all__ = ["STATE", "EpochSums", "Progress", "restore", "save"]
+__all__ = ["STATE", "EpochSums", "Progress", "WeightAverage", "restore", "save"]
 
 STATE = "state.safetensors"
 
@@ -31,23 +35,36 @@ class Progress:
 
 @dataclass
 class EpochSums:
-    """What an epoch has come to so far: terms of the loss summed over `steps` updates."""
+    """What an epoch has come to so far: terms of the loss summed over `steps` updates.
+
+    `seconds` by the clock, `waited` of them for batches; `audio`: seconds of speech, over all
+    processes.
+    """
 
     steps: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
+    audio: float = 0.0
     terms: dict[str, float] = field(default_factory=dict)
 
-    def add(self, terms: dict[str, float], seconds: float) -> None:
+    def add(self, terms: dict[str, float], *, seconds: float, waited: float, audio: float) -> None:
         """Count one update."""
         self.steps += 1
         self.seconds += seconds
+        self.waited += waited
+        self.audio += audio
         for name, value in terms.items():
             self.terms[name] = self.terms.get(name, 0.0) + value
 
     def means(self) -> dict[str, float]:
-        """The mean of each term, and the seconds."""
+        """The mean of each term, and how fast the updates were."""
         means = {name: value / max(1, self.steps) for name, value in self.terms.items()}
-        return means | {"seconds": self.seconds}
+        seconds = max(self.seconds, 1e-9)
+        return means | {
+            "seconds": self.seconds,
+            "audio_hours_per_hour": self.audio / seconds,
+            "waiting_share": self.waited / seconds,
+        }
 
 
 def save(
@@ -89,3 +106,40 @@ def restore(
             "remove it to start over, or give another --out"
         ) from error
     return progress, sums
+
+
+class WeightAverage:
+    """A running mean of the weights at the ends of epochs, in one file.
+
+    Averaged weights generalise a little better than the last ones (Izmailov et al. 2018,
+    stochastic weight averaging), which counts where the speech of a few speakers is all there is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, model: nn.Module, epoch: int) -> None:
+        """Take in the weights at the end of `epoch`; an epoch counts once however often it ran."""
+        count, last, mean = self._read()
+        if epoch <= last:
+            return
+        weights = {name: t.detach().cpu() for name, t in model.state_dict().items()}
+        if count:
+            weights = {name: mean[name].lerp(t, 1 / (count + 1)) for name, t in weights.items()}
+        write_tensors(self._path, weights, {"count": str(count + 1), "epoch": str(epoch)})
+
+    def load_into(self, model: nn.Module) -> bool:
+        """Give `model` the mean; False when no epoch was taken in."""
+        count, _, mean = self._read()
+        if count:
+            model.load_state_dict(mean)
+        return count > 0
+
+    def _read(self) -> tuple[int, int, dict[str, torch.Tensor]]:
+        """How many epochs, the last of them, their mean."""
+        if not self._path.is_file():
+            return 0, -1, {}
+        with safe_open(self._path, framework="pt") as file:
+            metadata = file.metadata()
+            mean = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        return int(metadata["count"]), int(metadata["epoch"]), mean

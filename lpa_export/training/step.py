@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,15 +15,14 @@ from torch import nn
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.training.data import Batch, SpeechSet
-from lpa_export.training.workers import Precision, accelerator, in_precision, share_gradients
+from lpa_export.training.ahead import Place
+from lpa_export.training.batches import Batch, Members
+from lpa_export.training.distributed import Precision, accelerator, in_precision, share_gradients
 
-__all__ = ["Group", "Loss", "gradients", "groups"]
+__all__ = ["Group", "Loss", "Sums", "gradients", "groups"]
 
 Loss = Callable[[Batch, float], dict[str, torch.Tensor]]
 """(batch, share of the run done in [0, 1]) -> named terms; `loss` is the one to minimise."""
-
-Members = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,15 @@ class Group:
         """Number of the batch that comes next."""
         return self.first + len(self.batches)
 
-    def own(self) -> Iterator[tuple[int, Members, float]]:
-        """Number, members and weight of this process's batches.
-
-        An utterance counts as much as in one batch of them all.
-        """
+    def own(self) -> Iterator[Place]:
+        """This process's batches."""
         state = accelerator()
-        utterances = sum(map(len, self.batches))
         for place in range(state.process_index, len(self.batches), state.num_processes):
-            members = self.batches[place]
-            yield self.first + place, members, len(members) / utterances
+            yield Place(self.epoch, self.first + place, self.batches[place])
+
+    def weight(self, place: Place) -> float:
+        """Of a batch: an utterance counts as much as in one batch of them all."""
+        return len(place.members) / sum(map(len, self.batches))
 
 
 def groups(plan: Sequence[Members], epoch: int, first: int, accumulate: int) -> Iterator[Group]:
@@ -56,47 +56,77 @@ def groups(plan: Sequence[Members], epoch: int, first: int, accumulate: int) -> 
         yield Group(epoch, start, tuple(plan[start : start + size]))
 
 
+@dataclass(frozen=True)
+class Sums:
+    """What the batches of an update came to, over all processes.
+
+    `terms` of the mean loss, `audio` seconds of speech; `waited` seconds for this process's own
+    batches.
+    """
+
+    terms: dict[str, float]
+    audio: float
+    waited: float
+
+
 def gradients(
     model: nn.Module,
     loss: Loss,
-    speech: SpeechSet,
+    made: Iterator[Batch],
     group: Group,
     *,
     share: float,
     seed: int,
-    noise_share: float,
+    names: Callable[[Members], str],
     precision: Precision = "fp32",
-) -> dict[str, float]:
-    """Leave the gradients of a group's mean loss in the parameters; the terms of it as numbers.
+    rate_key: str = "learning_rate",
+) -> Sums:
+    """Leave the gradients of a group's mean loss in the parameters.
 
-    Raises LpaError, naming the utterances, for a loss that is no number and for lack of memory.
+    `made` gives this process's batches in their order. Raises LpaError, naming the utterances,
+    for a loss that is no number and for lack of memory.
     """
     state = accelerator()
     sums: dict[str, torch.Tensor] = {}
-    for number, members, weight in group.own():
-        batch_seed = (seed, group.epoch, number)
-        batch = speech.training_batch(members, seed=batch_seed, noise_share=noise_share)
-        _seed_generators(batch_seed)
-        with _told_out_of_memory(batch, _names(speech, members)):
+    waited = 0.0
+    for place in group.own():
+        asked = time.monotonic()
+        batch = next(made)
+        waited += time.monotonic() - asked
+        _seed_generators((seed, place.epoch, place.number))
+        with _out_of_memory_explained(batch, partial(names, place.members)):
             with in_precision(precision, state.device.type):
                 terms = loss(batch.to(state.device), share)
-            value = float(terms["loss"].detach())
-            if not math.isfinite(value):
-                place = f"epoch {group.epoch + 1}, batch {number + 1}"
+            if not math.isfinite(float(terms["loss"].detach())):
+                where = f"epoch {place.epoch + 1}, batch {place.number + 1}"
                 raise LpaError(
-                    f"the loss became {value} in {place} ({_names(speech, members)}): lower "
-                    f"learning_rate{_OR_FP32[precision]} in the recipe, or look at that speech; "
-                    "the last saved state is still good"
+                    f"{_not_finite(terms)} in {where} ({names(place.members)}): lower {rate_key}"
+                    f"{_OR_FP32[precision]} in the recipe, or look at that speech; the last saved "
+                    "state is still good"
                 )
-            state.backward(terms["loss"] * weight)
-        for name, term in terms.items():
-            part = term.detach().double() * weight
-            sums[name] = sums[name] + part if name in sums else part
+            state.backward(terms["loss"] * group.weight(place))
+        parts = {name: term.detach().double() * group.weight(place) for name, term in terms.items()}
+        parts[_AUDIO] = torch.tensor(batch.seconds, dtype=torch.float64, device=state.device)
+        sums = {name: sums[name] + part if sums else part for name, part in parts.items()}
     share_gradients(p for p in model.parameters() if p.requires_grad)
-    return _over_processes(sums)
+    found = _over_processes(sums)
+    audio = found.pop(_AUDIO)
+    return Sums(found, audio, waited)
 
 
+_AUDIO = "audio seconds"
 _OR_FP32 = {"fp32": "", "bf16": " or give precision: fp32"}
+
+
+def _not_finite(terms: dict[str, torch.Tensor]) -> str:
+    """`the loss became nan (layer 1)`: the parts of the loss that are no numbers, by name."""
+    value = float(terms["loss"].detach())
+    culprits = [
+        name.replace("_", " ")
+        for name, term in terms.items()
+        if name != "loss" and not math.isfinite(float(term.detach()))
+    ]
+    return f"the loss became {value}" + (f" ({', '.join(culprits)})" if culprits else "")
 
 
 def _seed_generators(seed: tuple[int, int, int]) -> None:
@@ -115,12 +145,13 @@ def _over_processes(sums: dict[str, torch.Tensor]) -> dict[str, float]:
         if sums:
             own[:] = torch.stack(list(sums.values()))
         total = state.reduce(own, reduction="sum")
-        sums = dict(zip(sums, total, strict=False))
+        names: Iterable[str] = sums or [*map(str, range(int(size) - 1)), _AUDIO]
+        sums = dict(zip(names, total, strict=True))
     return {name: float(value) for name, value in sums.items()}
 
 
 @contextmanager
-def _told_out_of_memory(batch: Batch, names: str) -> Iterator[None]:
+def _out_of_memory_explained(batch: Batch, names: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -128,7 +159,7 @@ def _told_out_of_memory(batch: Batch, names: str) -> Iterator[None]:
             raise
         clips, samples = batch.waveforms.shape
         raise LpaError(
-            f"out of memory on {clips} clips of {samples / SAMPLE_RATE:.1f} s ({names}): lower "
+            f"out of memory on {clips} clips of {samples / SAMPLE_RATE:.1f} s ({names()}): lower "
             "batch_seconds in the recipe (training: accumulate keeps what an update sees), or "
             "leave out the longest recordings; the last saved state is still good"
         ) from error
@@ -138,10 +169,3 @@ def _is_out_of_memory(error: BaseException) -> bool:
     """The CPU's allocator raises a plain RuntimeError."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or "DefaultCPUAllocator" in str(error)
-
-
-def _names(speech: SpeechSet, members: Members) -> str:
-    """The first utterances of a batch by their ids."""
-    names = [speech.utterances[index].id for index, _ in members[:4]]
-    more = f" and {len(members) - 4} more" if len(members) > 4 else ""
-    return f"utterances {', '.join(names)}{more}"

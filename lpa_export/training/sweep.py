@@ -9,71 +9,52 @@ outputs of every layer, so memory is that of a single batch, however much speech
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import trange
-from transformers import Wav2Vec2ForCTC
 
-from lpa_export.errors import LpaError
 from lpa_export.formats.recipe import SweepSettings
 from lpa_export.layers import LPA, LPAConfig
-from lpa_export.training.attention_profile import (
-    Seen,
-    attention_of,
-    attention_profiles,
-    capture,
-)
-from lpa_export.training.data import Batch, SpeechSet
+from lpa_export.training.attention_profile import Seen, attention_of, attention_profiles, capture
+from lpa_export.training.batches import Batch, FirstBatches, SpeechBatches, SpeechSet
 from lpa_export.training.initialise import Initialisation, initial_lpa
+from lpa_export.training.loop import Conduct, Settings, optimise
+from lpa_export.training.ranking import LayerFit, easiest_first
 
-__all__ = ["LayerFit", "easiest_first", "fit_layers"]
-
-CLIP_NORM = 1.0
-
-
-@dataclass(frozen=True)
-class LayerFit:
-    """Normalised MSE of a layer's LPA on held-out speech, with soft gates and with hard ones."""
-
-    layer: int
-    soft: float
-    hard: float
+__all__ = ["fit_layers"]
 
 
 def fit_layers(
-    teacher: Wav2Vec2ForCTC,
+    teacher: Any,
     layers: Sequence[int],
     config: LPAConfig,
     fitted: SpeechSet,
     held_out: SpeechSet,
     settings: SweepSettings,
     initialise: Initialisation,
+    folder: Path,
+    conduct: Conduct | None = None,
 ) -> tuple[LayerFit, ...]:
     """Fit an LPA to each of `layers` on `fitted`, easiest first by the error of its hard gates.
 
-    A layer's figure does not depend on which others are fitted beside it. Raises LpaError when a
-    loss stops being a number, and for attention of no known kind.
+    A layer's figure does not depend on which others are fitted beside it. The fit is a run in
+    `folder`: one that was killed continues. Raises LpaError when a loss stops being a number, and
+    for attention of no known kind.
     """
     teacher.eval().requires_grad_(False)
     students = _students(teacher, layers, config, fitted, settings, initialise)
-    _fit(teacher, students, fitted, settings)
+    _fit(teacher, students, fitted, settings, folder, conduct)
     errors = _held_out_errors(teacher, students, held_out, settings)
     return easiest_first(
         LayerFit(layer, *(round(error, 6) for error in errors[layer])) for layer in layers
     )
 
 
-def easiest_first(fits: Iterable[LayerFit]) -> tuple[LayerFit, ...]:
-    """By the error with hard gates, which is what is deployed."""
-    return tuple(sorted(fits, key=lambda fit: (fit.hard, fit.layer)))
-
-
 def _students(
-    teacher: Wav2Vec2ForCTC,
+    teacher: Any,
     layers: Sequence[int],
     config: LPAConfig,
     speech: SpeechSet,
@@ -92,49 +73,62 @@ def _students(
 
 
 def _fit(
-    teacher: Wav2Vec2ForCTC,
+    teacher: Any,
     students: Mapping[int, LPA],
     speech: SpeechSet,
     settings: SweepSettings,
+    folder: Path,
+    conduct: Conduct | None,
 ) -> None:
-    parameters = [parameter for lpa in students.values() for parameter in lpa.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps
-    )
-    batches = _endless(speech, settings)
+    """All layers in one run of the loop, whose loss is the sum of theirs; each clips its own."""
     start, end = settings.temperature
+
+    def loss(batch: Batch, share: float) -> dict[str, Tensor]:
+        _run(teacher, batch)
+        terms = {}
+        for layer, lpa in students.items():
+            lpa.temperature = start * (end / start) ** share
+            error, target = _difference(lpa, seen[layer])
+            terms[f"layer_{layer}"] = error.square().mean() / target.var(0).mean()
+        parts = {name: term.detach() for name, term in terms.items()}
+        return {"loss": torch.stack(list(terms.values())).sum(), **parts}
+
+    loop = Settings(
+        epochs=1,
+        learning_rate=settings.learning_rate,
+        seed=settings.seed,
+        warmup_share=0.3,
+        final_share=0.0,
+        clip_each=True,
+        rate_key="sweep.learning_rate",
+    )
+    batches = SpeechBatches(speech, settings.batch_seconds, settings.seed)
     with capture(teacher, list(students)) as seen:
-        for step in trange(settings.steps, desc="sweep", disable=None, leave=False):
-            _run(teacher, next(batches))
-            optimizer.zero_grad()
-            for layer, lpa in students.items():
-                lpa.temperature = start * (end / start) ** (step / max(1, settings.steps - 1))
-                error, target = _difference(lpa, seen[layer])
-                loss = error.square().mean() / target.var(0).mean()
-                if not math.isfinite(loss.item()):
-                    raise LpaError(
-                        f"layer {layer}: the loss became {loss.item()} in step {step + 1}; lower "
-                        "sweep.learning_rate in the recipe"
-                    )
-                loss.backward()
-                nn.utils.clip_grad_norm_(lpa.parameters(), CLIP_NORM)
-            optimizer.step()
-            schedule.step()
+        optimise(
+            nn.ModuleDict({str(layer): lpa for layer, lpa in students.items()}),
+            loss,
+            FirstBatches(batches, settings.steps),
+            loop,
+            folder,
+            conduct=conduct,
+        )
+    for lpa in students.values():
+        lpa.temperature = end
 
 
 @torch.no_grad()
 def _held_out_errors(
-    teacher: Wav2Vec2ForCTC,
+    teacher: Any,
     students: Mapping[int, LPA],
     speech: SpeechSet,
     settings: SweepSettings,
 ) -> dict[int, tuple[float, float]]:
     """Layer -> normalised MSE with soft and with hard gates, over all frames of `speech`."""
     sums = {layer: _Energies() for layer in students}
+    batches = SpeechBatches(speech, settings.batch_seconds, settings.seed)
     with capture(teacher, list(students)) as seen:
-        for batch in _epoch(speech, settings, 0):
-            _run(teacher, batch)
+        for number, members in enumerate(batches.plan(0)):
+            _run(teacher, batches.batch(0, number, members).to(teacher.device))
             for layer, lpa in students.items():
                 for hard in (False, True):
                     lpa.hard = hard
@@ -177,22 +171,5 @@ def _difference(lpa: LPA, seen: Seen) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _run(teacher: Wav2Vec2ForCTC, batch: Batch) -> None:
-    batch = batch.to(teacher.device)
+def _run(teacher: Any, batch: Batch) -> None:
     teacher(batch.waveforms, attention_mask=batch.mask)
-
-
-def _endless(speech: SpeechSet, settings: SweepSettings) -> Iterator[Batch]:
-    epoch = 0
-    while True:
-        yield from _epoch(speech, settings, epoch)
-        epoch += 1
-
-
-def _epoch(speech: SpeechSet, settings: SweepSettings, epoch: int) -> Iterator[Batch]:
-    """The clips of `speech` in batches, as they are: no noise, no masking."""
-    seed = settings.seed
-    for index, members in enumerate(
-        speech.plan(epoch, seed=seed, batch_seconds=settings.batch_seconds)
-    ):
-        yield speech.training_batch(members, seed=(seed, epoch, index), noise_share=0.0)

@@ -13,7 +13,6 @@ texts of the synthetic training voices are disjoint; the voices are shared, and 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import subprocess
@@ -25,8 +24,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.audio import SAMPLE_RATE, load_audio, write_flac
-from lpa_export.formats.bundle import new_folder
+from lpa_export.formats.audio import Waveform, load_audio
+from lpa_export.formats.speech import write_utterances
 
 VOICES = tuple(
     f"{accent}+{variant}"
@@ -64,8 +63,6 @@ SPELLED = (
     "SPENCER SPRING STEVENS SULLIVAN TAYLOR THOMPSON VICTOR WALNUT WARREN WASHINGTON WEBSTER "
     "WHEELER WILLIAM WRIGHT XAVIER YORK ZIMMERMAN"
 ).split()
-
-MANIFEST = "manifest.jsonl"
 
 # espeak-ng reads these as words or abbreviations; the phoneme input says the name of the letter.
 SAID = {"A": "[[eI]]", "OH": "oh", "RUBOUT": "rub out"}
@@ -141,8 +138,8 @@ def sample(
         done += 1
 
 
-def speak(utterance: SyntheticUtterance, out: Path) -> float:
-    """Write `utterance` as 16 kHz FLAC and return its duration in seconds."""
+def speak(utterance: SyntheticUtterance) -> Waveform:
+    """What espeak-ng says, float32 (samples,) at 16 kHz."""
     program = shutil.which("espeak-ng")
     if program is None:
         raise LpaError("espeak-ng was not found: install it (apt-get install espeak-ng)")
@@ -155,22 +152,16 @@ def speak(utterance: SyntheticUtterance, out: Path) -> float:
             check=True,
             capture_output=True,
         )  # fmt: skip
-        waveform = load_audio(wav)
-    write_flac(out, waveform)
-    return len(waveform) / SAMPLE_RATE
+        return load_audio(wav)
 
 
 def synthesise(utterances: list[SyntheticUtterance], out: Path, *, overwrite: bool = False) -> Path:
     """Speak every utterance into `out` (FLAC files and manifest.jsonl) and return the manifest."""
-    with new_folder(out, overwrite=overwrite, proof=MANIFEST) as folder:
-        lines = []
-        for utterance in tqdm(utterances, desc="espeak-ng", disable=None):
-            name = f"{utterance.id}.flac"
-            seconds = speak(utterance, folder / name)
-            row = {"audio_filepath": name, "duration": round(seconds, 3), "text": utterance.text}
-            lines.append(json.dumps(row | {"speaker": utterance.voice}))
-        (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return out / MANIFEST
+    spoken = (
+        (one.id, speak(one), one.text, one.voice)
+        for one in tqdm(utterances, desc="espeak-ng", disable=None)
+    )
+    return write_utterances(out, spoken, overwrite=overwrite)
 
 
 def demo_utterances(count: int = 48) -> list[SyntheticUtterance]:

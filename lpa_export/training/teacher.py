@@ -1,67 +1,90 @@
-"""The attention teacher: CTC from scratch, with an auxiliary CTC loss half way up the encoder.
-
-The auxiliary loss (Lee and Watanabe 2021, intermediate CTC) shares the model's own head; without
-it a small encoder sits on the blank-only plateau for most of a short training.
-"""
+"""The attention teacher: the model it starts as, the noise it is trained with, and its training."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import Wav2Vec2ForCTC
 
-from lpa_export.training.data import Batch, SpeechSet
-from lpa_export.training.evaluate import frame_lengths, word_error_rate
-from lpa_export.training.loop import Progress, Settings, optimise
+from lpa_export.formats.recipe import ArchitectureSettings, TeacherSettings
+from lpa_export.formats.text import Vocabulary
+from lpa_export.hosts import host_of
+from lpa_export.training.batches import Batch, SpeechBatches, SpeechSet
+from lpa_export.training.evaluate import word_error_rate
+from lpa_export.training.loop import Conduct, Progress, Settings, optimise
+from lpa_export.training.losses import teacher_loss
 
-__all__ = ["ctc_loss", "train_teacher"]
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Config
+
+__all__ = ["CHARACTERS", "augment", "host_config", "train_teacher"]
+
+CHARACTERS = Vocabulary(("<pad>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+
+
+def host_config(shape: ArchitectureSettings) -> Wav2Vec2Config:
+    """The wav2vec2 of a recipe in Hugging Face's words."""
+    from transformers import Wav2Vec2Config
+
+    return Wav2Vec2Config(
+        vocab_size=len(CHARACTERS),
+        pad_token_id=CHARACTERS.blank,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.intermediate_size,
+        conv_dim=shape.conv_dim,
+        conv_kernel=shape.conv_kernel,
+        conv_stride=shape.conv_stride,
+        feat_extract_norm=shape.feat_extract_norm,
+        conv_bias=shape.conv_bias,
+        num_conv_pos_embeddings=shape.positional_kernel,
+        num_conv_pos_embedding_groups=shape.positional_groups,
+        do_stable_layer_norm=shape.norm == "pre",
+        # Dropout of attention weights and inside the FFN costs a quarter of the time on a CPU.
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        layerdrop=0.0,
+    )
+
+
+def augment(model: Any, training: TeacherSettings) -> None:
+    """Set SpecAugment and dropout, in the config and in the modules that are built already."""
+    config, body = model.config, host_of(model).body(model)
+    config.hidden_dropout = config.feat_proj_dropout = config.final_dropout = training.dropout
+    config.layerdrop = 0.0  # distillation compares layer by layer
+    config.mask_time_prob = training.time_mask_probability
+    config.mask_time_length = training.time_mask_length
+    config.mask_feature_prob = training.feature_mask_probability
+    config.mask_feature_length = training.feature_mask_length
+    masks = config.mask_time_prob > 0 or config.mask_feature_prob > 0
+    if masks and not hasattr(body, "masked_spec_embed"):
+        embedding = torch.empty(config.hidden_size).uniform_()
+        body.masked_spec_embed = nn.Parameter(embedding)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and not name.endswith("intermediate_dropout"):
+            module.p = training.dropout
 
 
 def train_teacher(
-    model: Wav2Vec2ForCTC,
+    model: Any,
     train: SpeechSet,
     dev: SpeechSet,
+    teacher: TeacherSettings,
     settings: Settings,
     folder: Path,
-    *,
-    intermediate_weight: float,
+    conduct: Conduct | None = None,
 ) -> Progress:
-    """Train `model` in place; the run's state and best weights lie in `folder`."""
+    """One rise and fall of the learning rate, in place; state and best weights lie in `folder`."""
+    augment(model, teacher)
 
     def loss(batch: Batch, share: float) -> dict[str, torch.Tensor]:
-        return teacher_loss(model, batch, intermediate_weight)
+        return teacher_loss(model, batch, teacher.intermediate_ctc)
 
     def evaluate() -> dict[str, float]:
         return {"wer": 100 * word_error_rate(model, dev)}
 
-    return optimise(model, loss, train, settings, folder, evaluate=evaluate)
-
-
-def teacher_loss(
-    model: Wav2Vec2ForCTC, batch: Batch, intermediate_weight: float
-) -> dict[str, torch.Tensor]:
-    """CTC at the top, plus CTC of the middle layer through the same norm and head."""
-    out = model(batch.waveforms, attention_mask=batch.mask, output_hidden_states=True)
-    frames = frame_lengths(model, batch)
-    top = ctc_loss(out.logits, frames, batch.labels)
-    encoder = model.wav2vec2.encoder
-    middle = out.hidden_states[len(encoder.layers) // 2]
-    if model.config.do_stable_layer_norm:
-        middle = encoder.layer_norm(middle)
-    aside = ctc_loss(model.lm_head(middle), frames, batch.labels)
-    total = (1 - intermediate_weight) * top + intermediate_weight * aside
-    return {"loss": total, "ctc": top.detach(), "ctc_middle": aside.detach()}
-
-
-def ctc_loss(logits: torch.Tensor, frames: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean CTC loss per label. logits (B, T, V), frames (B,), labels (B, L) padded by -1."""
-    label_lengths = (labels >= 0).sum(-1)
-    return nn.functional.ctc_loss(
-        logits.float().log_softmax(-1).transpose(0, 1),
-        labels.clamp(min=0),
-        frames,
-        label_lengths,
-        zero_infinity=True,
-    )
+    batches = SpeechBatches(train, teacher.batch_seconds, settings.seed, teacher.noise_share)
+    return optimise(model, loss, batches, settings, folder, evaluate=evaluate, conduct=conduct)

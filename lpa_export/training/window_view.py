@@ -25,10 +25,10 @@ from lpa_export.layers.windows import (
     periodic_windows,
     positional_windows,
 )
-from lpa_export.training.data import normalise
-from lpa_export.training.frontend import HOP, WINDOW, mel_matrix
+from lpa_export.training.batches import normalise
+from lpa_export.training.frontend import HOP, WINDOW, log_mel
 
-__all__ = ["LayerView", "Spans", "View", "log_mel", "view_windows"]
+__all__ = ["LayerView", "Spans", "View", "view_windows"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def view_windows(checkpoint: Checkpoint, waveform: Waveform) -> View:
         for handle in handles:
             handle.remove()
     hop = int(np.prod(checkpoint.model.config.conv_stride))
-    mel = log_mel(waveform)
+    mel = log_mel(torch.from_numpy(normalise(waveform).astype(np.float32))).numpy()
     begin = (WINDOW - HOP) / 2 / SAMPLE_RATE
     return View(
         layers=tuple(views[index] for index in sorted(views)),
@@ -105,15 +105,6 @@ def view_windows(checkpoint: Checkpoint, waveform: Waveform) -> View:
         log_mel=mel,
         mel_seconds=(begin, begin + mel.shape[1] * HOP / SAMPLE_RATE),
     )
-
-
-def log_mel(waveform: Waveform) -> np.ndarray:
-    """(bands, columns) log-mel spectrogram, a column every 10 ms."""
-    window = torch.hann_window(WINDOW)
-    samples = torch.from_numpy(normalise(waveform).astype(np.float32))
-    spectrum = torch.stft(samples, WINDOW, HOP, window=window, center=False, return_complex=True)
-    mel: np.ndarray = torch.log(mel_matrix() @ spectrum.abs().square() + 1e-3).numpy()
-    return mel
 
 
 def _look(index: int, lpa: LPA, hidden: Tensor) -> LayerView:

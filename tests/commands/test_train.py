@@ -104,7 +104,9 @@ def test_a_host_whose_attention_is_not_known_is_refused(
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps(config | {"model_type": "whisper"}))
     problem = refused(stage, recipe(manifest, checkpoint=checkpoint))
-    assert "model_type is 'whisper', expected 'wav2vec2'" in problem
+    assert (
+        "model_type is 'whisper', which is no host that this tool knows; known: wav2vec2" in problem
+    )
 
 
 @pytest.mark.parametrize("stage", ["sweep", "replace"])

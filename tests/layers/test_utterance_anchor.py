@@ -114,7 +114,7 @@ def anchored(tiny_config: Callable[..., Any], tmp_path: Path) -> Path:
 
     from lpa_export.formats.checkpoint import LPASection, save_checkpoint
     from lpa_export.hosts import replace_layers
-    from lpa_export.training.host import CHARACTERS
+    from lpa_export.training.teacher import CHARACTERS
 
     torch.manual_seed(7)
     model = Wav2Vec2ForCTC(tiny_config("pre")).eval()

@@ -12,13 +12,12 @@ from lpa_export.formats.audio import write_flac
 TONES = {"A": 400.0, "B": 2500.0}
 
 
-@pytest.fixture
-def tone_manifest(tmp_path: Path) -> Callable[..., Path]:
-    """`tone_manifest(name, count, seed)`: clips of one to three tones, a word of A or B each."""
+@pytest.fixture(scope="session")
+def tone_folder() -> Callable[..., Path]:
+    """`tone_folder(folder, count, seed)`: clips of one to three tones, a word of A or B each."""
 
-    def make(name: str, count: int, seed: int) -> Path:
+    def make(folder: Path, count: int, seed: int) -> Path:
         rng = np.random.default_rng(seed)
-        folder = tmp_path / name
         folder.mkdir()
         rows = []
         for index in range(count):
@@ -39,6 +38,16 @@ def tone_manifest(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture
+def tone_manifest(tmp_path: Path, tone_folder: Callable[..., Path]) -> Callable[..., Path]:
+    """`tone_manifest(name, count, seed)`: such a folder in the test's own."""
+
+    def make(name: str, count: int, seed: int) -> Path:
+        return tone_folder(tmp_path / name, count, seed)
+
+    return make
+
+
 def _tone(hertz: float, rng: np.random.Generator) -> np.ndarray:
     time = np.arange(3_200) / 16_000
     tone = 0.3 * np.sin(2 * np.pi * hertz * time) * np.hanning(3_200)
@@ -48,11 +57,11 @@ def _tone(hertz: float, rng: np.random.Generator) -> np.ndarray:
 
 @pytest.fixture
 def toy_recipe(tmp_path: Path, tone_manifest: Callable[..., Path]) -> Callable[..., Path]:
-    """`toy_recipe(epochs)`: a recipe file over the tones, model of three narrow layers."""
+    """`toy_recipe(epochs, clips)`: a recipe file over the tones, model of three narrow layers."""
 
-    def make(epochs: int = 8) -> Path:
-        train = tone_manifest("train", 64, seed=0)
-        dev = tone_manifest("dev", 16, seed=1)
+    def make(epochs: int = 1, clips: int = 12) -> Path:
+        train = tone_manifest("train", clips, seed=0)
+        dev = tone_manifest("dev", clips // 4, seed=1)
         path = tmp_path / "toy.yaml"
         path.write_text(
             f"""
@@ -81,12 +90,12 @@ teacher:
   dropout: 0
   noise_share: 0.1
   speeds: [1.0]
-  frontend_steps: 30
+  frontend_steps: 3
   average_epochs: 2
 lpa: {{layers: [0, 1], kernel_size: 5, max_offset: 4, max_width: 8}}
 replace:
   epochs_per_layer: 1
-  joint_epochs: 3
+  joint_epochs: 1
   learning_rate: 2.0e-3
   joint_learning_rate: 2.0e-3
   batch_seconds: 6

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lpa_export.training.averaging import WeightAverage
+from lpa_export.training.state import WeightAverage
 
 
 def _model(seed: int) -> nn.Linear:

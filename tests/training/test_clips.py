@@ -1,5 +1,6 @@
 """A set that does not fit in memory: the same batches, a bounded cache, mistakes named at once."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,8 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.audio import write_flac
 from lpa_export.formats.speech import load_utterances
 from lpa_export.formats.text import Vocabulary
-from lpa_export.training import clips as clips_module
-from lpa_export.training.clips import Clips
-from lpa_export.training.data import SpeechSet
+from lpa_export.training.batches import SpeechSet
+from lpa_export.training.clips import Clips, Recordings
 
 SPEEDS = (0.85, 0.9, 1.0, 1.1)
 VOCABULARY = Vocabulary(("<pad>", "|", "A", "B"))
@@ -26,9 +26,14 @@ def manifest(tone_manifest: Callable[..., Path]) -> Path:
     return tone_manifest("some", 12, seed=3)
 
 
-def _speech(manifest: Path, **options: int) -> SpeechSet:
-    utterances = load_utterances(manifest)
-    return SpeechSet(utterances, VOCABULARY, receptive_field=FIELD, speeds=SPEEDS, **options)
+def _speech(manifest: Path, memory_bytes: int = 2**30) -> SpeechSet:
+    return SpeechSet(
+        load_utterances(manifest),
+        VOCABULARY,
+        receptive_field=FIELD,
+        speeds=SPEEDS,
+        recordings=Recordings(memory_bytes),
+    )
 
 
 def test_a_set_too_large_for_memory_gives_the_batches_of_one_that_fits(manifest: Path) -> None:
@@ -47,28 +52,40 @@ def test_a_set_too_large_for_memory_gives_the_batches_of_one_that_fits(manifest:
             assert torch.equal(ours.labels, theirs.labels)
 
 
-def test_clips_in_use_are_kept_and_memory_is_bounded(
-    manifest: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    speech = _speech(manifest, memory_bytes=150_000)
-    decoded: list[Path] = []
-    real = clips_module.load_audio
-
-    def counted(path: Path) -> np.ndarray:
-        decoded.append(path)
-        return real(path)
-
-    monkeypatch.setattr(clips_module, "load_audio", counted)
-    for _ in range(3):
-        speech.clips[0][2]
-    assert len(decoded) == 1
-    for index in range(12):
+def test_clips_in_use_are_kept_and_memory_is_bounded(manifest: Path) -> None:
+    """What is held is there though its file is gone; what was dropped has to be read again."""
+    speech = _speech(manifest, memory_bytes=250_000)
+    recordings = speech.clips.recordings
+    first = manifest.parent / "0.flac"
+    for index in (0, 1, 0, 2, 0):
         speech.clips[index][2]
-    held = speech.clips._held.values()
-    assert sum(clip.nbytes for clip in held) == speech.clips._bytes <= 150_000
-    assert len(decoded) == 12
-    speech.clips[0][2]
-    assert len(decoded) == 13
+    moved = first.rename(first.with_suffix(".away"))
+    for index in (3, 0, 4, 0):
+        speech.clips[index][2]
+    for index in range(1, 12):
+        speech.clips[index][2]
+        assert 0 < recordings.held_bytes <= 250_000
+    with pytest.raises(LpaError, match=r"0\.flac"):
+        speech.clips[0][2]
+    moved.rename(first)
+    assert len(speech.clips[0][2]) == speech.clips.lengths[0][2]
+
+
+def test_sets_of_one_run_decode_a_recording_once(manifest: Path) -> None:
+    recordings = Recordings()
+    files = sorted(manifest.parent.glob("*.flac"))
+    one = Clips(files, (1.0, 1.1), receptive_field=FIELD, recordings=recordings)
+    held = recordings.held_bytes
+    other = Clips(files[:4], (1.1,), receptive_field=FIELD, recordings=recordings)
+    assert recordings.held_bytes == held == 4 * sum(map(sum, one.lengths))
+    assert other[2][0] is one[2][1]
+
+
+def test_a_process_that_starts_afresh_decodes_for_itself(manifest: Path) -> None:
+    speech = _speech(manifest)
+    copied = pickle.loads(pickle.dumps(speech.clips))
+    assert copied.recordings.held_bytes == 0 < speech.clips.recordings.held_bytes
+    assert np.array_equal(copied[3][1], speech.clips[3][1])
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100])
@@ -79,19 +96,20 @@ def test_the_header_tells_the_length_that_decoding_gives(rate: int, tmp_path: Pa
     for number, samples in enumerate(rng.integers(4_000, 60_000, size=12)):
         paths.append(tmp_path / f"{number}.flac")
         write_flac(paths[-1], rng.uniform(-0.5, 0.5, samples).astype(np.float32), sample_rate=rate)
-    clips = Clips(paths, speeds, receptive_field=FIELD, memory_bytes=1)
+    clips = Clips(paths, speeds, receptive_field=FIELD, recordings=Recordings(1))
     for versions, lengths in zip(clips, clips.lengths, strict=True):
         assert [len(version) for version in versions] == lengths
 
 
 def test_a_recording_that_is_too_short_is_named_before_anything_is_decoded(
-    manifest: Path, monkeypatch: pytest.MonkeyPatch
+    manifest: Path,
 ) -> None:
     short = manifest.parent / "7.flac"
     write_flac(short, np.random.default_rng(0).uniform(-0.5, 0.5, 900).astype(np.float32))
-    monkeypatch.setattr(clips_module, "load_audio", lambda path: pytest.fail(f"decoded {path}"))
+    silent = manifest.parent / "6.flac"  # which decoding would refuse first
+    soundfile.write(silent, np.zeros(8_000, np.float32), 16_000)
     with pytest.raises(LpaError, match=r"7\.flac: .* shorter than the model's receptive field"):
-        Clips([manifest.parent / "6.flac", short], (1.0, 1.3), receptive_field=FIELD)
+        Clips([silent, short], (1.0, 1.3), receptive_field=FIELD)
 
 
 def test_a_file_that_is_no_audio_is_named(manifest: Path) -> None:

@@ -19,9 +19,9 @@ from lpa_export.training.attention_profile import (
     attention_of,
     attention_profiles,
 )
-from lpa_export.training.data import SpeechSet, normalise
-from lpa_export.training.host import CHARACTERS
+from lpa_export.training.batches import SpeechSet, normalise
 from lpa_export.training.initialise import AMPLITUDES, Initialisation, initial_lpa, pursue
+from lpa_export.training.teacher import CHARACTERS
 
 CONFIG = LPAConfig(32, 2, aperiodic=1, periodic=1, positional=1, max_offset=16, max_width=32)
 REACH = CONFIG.band

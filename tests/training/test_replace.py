@@ -17,17 +17,16 @@ from lpa_export.formats.recipe import ReplaceSettings, load_recipe
 from lpa_export.formats.speech import load_utterances
 from lpa_export.hosts import lpa_layers
 from lpa_export.layers import LPAConfig
-from lpa_export.training import replace as replacing
-from lpa_export.training.data import SpeechSet
+from lpa_export.training.batches import SpeechSet
 from lpa_export.training.files import save_weights
-from lpa_export.training.host import CHARACTERS
 from lpa_export.training.loop import BEST, Progress, Settings
 from lpa_export.training.ranking import SWEEP, read_ranking
 from lpa_export.training.replace import Replacement
-from lpa_export.training.stages import replace_stage
-from lpa_export.training.trail import Trail, read_trail
+from lpa_export.training.replacement_log import ReplacementLog, read_log_of_layers
+from lpa_export.training.stages import Trainer, attention_teacher
+from lpa_export.training.teacher import CHARACTERS
 
-LOOP = Settings(epochs=1, learning_rate=1e-3, batch_seconds=4, seed=0)
+LOOP = Settings(epochs=1, learning_rate=1e-3, seed=0)
 CONFIG = LPAConfig(32, 2, kernel_size=5, max_offset=4, max_width=8)
 
 
@@ -38,9 +37,9 @@ class Phases:
         self.seen: list[dict[str, Any]] = []
 
     def __call__(
-        self, model: Any, loss: Any, speech: Any, settings: Settings, folder: Path, **options: Any
+        self, model: Any, loss: Any, source: Any, settings: Settings, folder: Path, **options: Any
     ) -> Progress:
-        batch = speech.training_batch([(0, 0)], seed=(0, 0, 0), noise_share=0.0)
+        batch = source.batch(0, 0, [(0, 0)])
         temperatures: dict[int, list[float]] = {}
         for share in (0.0, 0.5):
             loss(batch, share)
@@ -64,19 +63,17 @@ class Phases:
 
 
 @pytest.fixture
-def phases(monkeypatch: pytest.MonkeyPatch) -> Phases:
+def phases() -> Phases:
     """No training; every replaced layer costs 20 points of WER, 10 points is the teacher."""
-    stand_in = Phases()
-    monkeypatch.setattr(replacing, "optimise", stand_in)
-    monkeypatch.setattr(
-        replacing, "word_error_rate", lambda model, _: 0.1 + 0.2 * len(lpa_layers(model))
-    )
-    return stand_in
+    return Phases()
 
 
 @pytest.fixture
 def replacement(
-    tiny_config: Callable[..., Any], tone_manifest: Callable[..., Path], tmp_path: Path
+    phases: Phases,
+    tiny_config: Callable[..., Any],
+    tone_manifest: Callable[..., Path],
+    tmp_path: Path,
 ) -> Callable[..., Replacement]:
     speech = SpeechSet(
         load_utterances(tone_manifest("clips", 3, seed=0)), CHARACTERS, receptive_field=1200
@@ -88,7 +85,17 @@ def replacement(
         student = Wav2Vec2ForCTC(teacher.config).eval()
         student.load_state_dict(teacher.state_dict())
         return Replacement(
-            teacher, student, CONFIG, speech, speech, ReplaceSettings(**settings), tmp_path / name
+            teacher,
+            student,
+            CONFIG,
+            speech,
+            speech,
+            ReplaceSettings(**settings),
+            LOOP,
+            LOOP,
+            tmp_path / name,
+            train_phase=phases,
+            error_rate=lambda model, _: 0.1 + 0.2 * len(lpa_layers(model)),
         )
 
     return make
@@ -98,12 +105,12 @@ def test_layers_are_replaced_in_the_order_given_then_jointly(
     phases: Phases, replacement: Callable[..., Replacement]
 ) -> None:
     made = replacement()
-    trail = made.run((2, 0), LOOP, LOOP)
+    log = made.run((2, 0))
     assert [seen["phase"] for seen in phases.seen] == ["layer-2", "layer-0", "joint"]
-    assert trail.layers == (2, 0)
-    assert [round(step.cost_points) for step in trail.steps] == [20, 20]
+    assert log.layers == (2, 0)
+    assert [round(step.cost_points) for step in log.steps] == [20, 20]
     assert set(lpa_layers(made.student)) == {0, 2}
-    assert read_trail(made.folder) == trail
+    assert read_log_of_layers(made.folder) == log
 
 
 @pytest.mark.parametrize(
@@ -123,15 +130,15 @@ def test_replacement_stops_where_the_next_layer_costs_too_much(
     name: str,
 ) -> None:
     made = replacement(**limits)
-    trail = made.run((1, 0, 2), LOOP, LOOP)
-    assert trail.layers == kept
+    log = made.run((1, 0, 2))
+    assert log.layers == kept
     assert set(lpa_layers(made.student)) == set(kept)
-    assert name in trail.stopped and bool(name) == bool(trail.stopped)
-    assert f"layers replaced: {', '.join(map(str, kept))}" in trail.stopped or not name
+    assert name in log.stopped and bool(name) == bool(log.stopped)
+    assert f"layers replaced: {', '.join(map(str, kept))}" in log.stopped or not name
     assert ("stopped: " in capsys.readouterr().out) == bool(name)
-    assert json.loads((made.folder / "layers.json").read_text())["stopped"] == trail.stopped
+    assert json.loads((made.folder / "layers.json").read_text())["stopped"] == log.stopped
     again = replacement(**limits)  # a resumed run decides the same and keeps the same weights
-    assert again.run((1, 0, 2), LOOP, LOOP) == trail
+    assert again.run((1, 0, 2)) == log
     states = made.student.state_dict(), again.student.state_dict()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     for layer in {0, 1, 2} - set(kept):
@@ -144,14 +151,14 @@ def test_a_first_layer_that_costs_too_much_ends_the_run(
     phases: Phases, replacement: Callable[..., Replacement]
 ) -> None:
     with pytest.raises(LpaError, match=r"from 10\.00 to 30\.00 %.*replaced: none; raise the limit"):
-        replacement(max_wer_points_per_layer=5.0).run((1, 0), LOOP, LOOP)
+        replacement(max_wer_points_per_layer=5.0).run((1, 0))
 
 
 def test_only_the_new_layer_softens_and_all_do_jointly(
     phases: Phases, replacement: Callable[..., Replacement]
 ) -> None:
     made = replacement(layer_temperature=(2.0, 0.5), joint_temperature=(0.4, 0.1))
-    made.run((0, 1), LOOP, LOOP)
+    made.run((0, 1))
     first, second, joint = (seen["tau"] for seen in phases.seen)
     assert first == {0: [2.0, pytest.approx(1.0)]}
     assert second == {0: [0.5, 0.5], 1: [2.0, pytest.approx(1.0)]}
@@ -161,7 +168,7 @@ def test_only_the_new_layer_softens_and_all_do_jointly(
 def test_without_the_curriculum_the_last_temperature_holds_throughout(
     phases: Phases, replacement: Callable[..., Replacement]
 ) -> None:
-    replacement(curriculum=False).run((0, 1), LOOP, LOOP)
+    replacement(curriculum=False).run((0, 1))
     taus = [tau for seen in phases.seen for both in seen["tau"].values() for tau in both]
     assert set(taus) == {ReplaceSettings().joint_temperature[1]}
 
@@ -170,7 +177,7 @@ def test_without_co_adaptation_nothing_but_lpa_is_trained(
     phases: Phases, replacement: Callable[..., Replacement]
 ) -> None:
     for name, co_adapt in (("with", True), ("without", False)):
-        replacement(name, co_adapt=co_adapt).run((1,), LOOP, LOOP)
+        replacement(name, co_adapt=co_adapt).run((1,))
     with_layer, with_joint, layer, joint = (seen["trained"] for seen in phases.seen)
     assert layer and layer == joint
     assert all(".layers.1.attention.lpa." in name for name in layer)
@@ -194,7 +201,7 @@ def test_only_the_joint_phase_has_hard_gates_or_augmentation_and_only_when_asked
     seen: tuple[str, ...],
     switch: bool,
 ) -> None:
-    replacement(**{setting: switch}).run((1,), LOOP, LOOP)
+    replacement(**{setting: switch}).run((1,))
     for what in seen:
         assert [phase[what] for phase in phases.seen] == [False, switch]
 
@@ -205,7 +212,7 @@ def test_each_initialisation_starts_from_what_it_names(
     values, windows = {}, {}
     for how in ("none", "projections", "attention"):
         made = replacement(how, initialise=how)
-        made.run((1,), LOOP, LOOP)
+        made.run((1,))
         lpa = lpa_layers(made.student)[1]
         attention: Any = made.teacher.wav2vec2.encoder.layers[1].attention
         values[how] = torch.equal(lpa.value.weight, attention.v_proj.weight)
@@ -217,19 +224,19 @@ def test_each_initialisation_starts_from_what_it_names(
 
 def test_costs_are_counted_from_the_layer_before_and_from_the_teacher() -> None:
     settings = ReplaceSettings(max_wer_points_per_layer=1.0, max_wer_points=1.5)
-    trail = Trail(20.0).take(3, 20.8, settings).take(1, 20.5, settings)
-    assert [round(step.cost_points, 6) for step in trail.steps] == [0.8, -0.3]
-    assert trail.take(2, 21.49, settings).layers == (3, 1, 2)
-    assert "per_layer 1" in trail.take(2, 21.51, settings).stopped
-    far = trail.take(2, 21.4, settings).take(0, 21.6, settings)
+    log = ReplacementLog(20.0).take(3, 20.8, settings).take(1, 20.5, settings)
+    assert [round(step.cost_points, 6) for step in log.steps] == [0.8, -0.3]
+    assert log.take(2, 21.49, settings).layers == (3, 1, 2)
+    assert "per_layer 1" in log.take(2, 21.51, settings).stopped
+    far = log.take(2, 21.4, settings).take(0, 21.6, settings)
     assert "max_wer_points 1.5" in far.stopped and far.layers == (3, 1, 2) and far.wer == 21.4
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"steps": [1]}', '{"teacher_wer": 1}'])
-def test_a_damaged_trail_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_damaged_log_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "layers.json").write_text(content)
     with pytest.raises(LpaError, match="not the file of a replacement"):
-        read_trail(tmp_path)
+        read_log_of_layers(tmp_path)
 
 
 def _short(path: Path, teacher: Path) -> Path:
@@ -237,7 +244,6 @@ def _short(path: Path, teacher: Path) -> Path:
     text = path.read_text()
     architecture = text[text.index("  architecture:") : text.index("teacher:")]
     text = text.replace(architecture, f"  checkpoint: {teacher}\n")
-    text = text.replace("joint_epochs: 3", "joint_epochs: 1")
     path.write_text(text + "sweep: {steps: 3, batch_seconds: 4, seconds: 12}\n")
     return path
 
@@ -250,7 +256,7 @@ def test_auto_takes_the_easiest_layers_of_the_sweep_and_runs_it_first(
     command = ["replace", "--recipe", str(path), "--out", str(out), "--sweep", str(sweep)]
     assert main([*command, "--layers", "auto:2"]) == 0
     order = read_ranking(sweep / SWEEP).order
-    assert tuple(step.layer for step in read_trail(out).steps) == order[:2]
+    assert tuple(step.layer for step in read_log_of_layers(out).steps) == order[:2]
     assert load_checkpoint(out / "checkpoint").replaced == tuple(sorted(order[:2]))
 
 
@@ -278,5 +284,6 @@ def test_a_recipe_without_dev_speech_cannot_choose_weights(
     recipe = load_recipe(_short(toy_recipe(), tiny_checkpoint(layers=())))
     assert recipe.data is not None
     recipe = replace(recipe, data=replace(recipe.data, dev=None))
+    source = attention_teacher(str(recipe.model.checkpoint))
     with pytest.raises(LpaError, match="names no 'dev' speech"):
-        replace_stage(recipe, str(recipe.model.checkpoint), tmp_path / "run")
+        Trainer(recipe).replace(source, tmp_path / "run")

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,13 +12,18 @@ from lpa_export.commands.train import main
 from lpa_export.formats.checkpoint import load_checkpoint, save_checkpoint
 from lpa_export.formats.recipe import Recipe, load_recipe
 from lpa_export.hosts import lpa_layers
-from lpa_export.training import replace as replacing
-from lpa_export.training.host import CHARACTERS, host_config
-from lpa_export.training.stages import replace_stage
+from lpa_export.training.loop import Conduct, Progress
+from lpa_export.training.stages import Trainer, attention_teacher
 from lpa_export.training.study.plan import chains, plan
-from lpa_export.training.study.result import RESULT, VariantResult, read_result
-from lpa_export.training.study.run import run_folder
+from lpa_export.training.study.run import (
+    RESULT,
+    VariantResult,
+    read_result,
+    run_chain,
+    run_folder,
+)
 from lpa_export.training.study.settings import load_study
+from lpa_export.training.teacher import CHARACTERS, host_config
 
 STUDY = """\
 base:
@@ -75,18 +79,10 @@ def command(recipe: Path, teacher: Path, tmp_path: Path) -> Callable[..., list[s
     return make
 
 
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the phases that are trained, as they are."""
-    names: list[str] = []
-    real = replacing.optimise
-
-    def noted(*args: Any, **options: Any) -> Any:
-        names.append(args[4].name)
-        return real(*args, **options)
-
-    monkeypatch.setattr(replacing, "optimise", noted)
-    return names
+def _trained(out: Path) -> list[str]:
+    """Names of the phases that have been trained in a folder, in their order."""
+    done = sorted(out.rglob("done.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+    return [path.parent.name for path in done]
 
 
 def _result(out: Path, name: str, seed: int = 0) -> VariantResult:
@@ -104,15 +100,14 @@ def test_shared_phases_are_trained_once_and_give_the_bytes_of_a_run_of_its_own(
     teacher: Path,
     study: Callable[..., Path],
     command: Callable[..., list[str]],
-    trained: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, path = tmp_path / "out", study()
     assert main(command(path)) == 0
-    assert trained == ["layer-1", "joint", "layer-0", "joint"]
-    told = capsys.readouterr().out
-    assert "two:0: seed 0, layers to replace: 1, 0" in told and "two:0: WER" in told
+    assert _trained(out) == ["layer-1", "joint", "layer-0", "joint"]
+    printed = capsys.readouterr().out
+    assert "two:0: seed 0, layers to replace: 1, 0" in printed and "two:0: WER" in printed
     teachers, two = _result(out, "teacher"), _result(out, "two")
     assert two.layers == (1, 0) and len(two.layer_wer) == 2 and teachers.layer_wer == ()
     assert set(two.hardness) == {"0", "1"} and two.seconds > 0
@@ -120,41 +115,66 @@ def test_shared_phases_are_trained_once_and_give_the_bytes_of_a_run_of_its_own(
     assert sum(u.hard for u in two.utterances) / sum(u.words for u in two.utterances) == (
         pytest.approx(two.hard_wer / 100, abs=1e-5)
     )
-
+    before = _times(out)
     assert main(command(path)) == 0  # everything has its result
-    assert len(trained) == 4
+    assert _times(out) == before
 
     loaded = load_study(recipe, path)
     (variant,) = loaded.chosen(["two"])
-    alone = replace_stage(variant.seeded(0), teacher, tmp_path / "alone", layers=(1, 0))
-    assert trained[4:] == ["layer-1", "layer-0", "joint"]
+    trainer = Trainer(variant.seeded(0))
+    alone = trainer.replace(attention_teacher(teacher), tmp_path / "alone", layers=(1, 0))
+    assert _trained(tmp_path / "alone") == ["layer-1", "layer-0", "joint"]
     assert (alone / "model.safetensors").read_bytes() == _weights(run_folder(out, "two", 0))
 
 
-def test_a_killed_study_continues_to_the_same_weights(
-    study: Callable[..., Path],
-    command: Callable[..., list[str]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def _times(out: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+
+
+def test_a_control_has_the_joint_phase_of_the_variant_that_it_is_for(
+    study: Callable[..., Path], command: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    path = study()
-    straight = tmp_path / "straight"
-    assert main([*command(path), "--out", str(straight)]) == 0
-    real, calls = replacing.optimise, [0]
+    more = "  kept: {group: depth, text: attention trained on, layers: [1], control: true}\n"
+    path, out = study(STUDY + more), tmp_path / "out"
+    assert main(command(path, "--only", "one,kept,teacher")) == 0
+    one, kept, teachers = (_result(out, name) for name in ("one", "kept", "teacher"))
+    assert kept.layers == () and kept.hardness == {} and kept.psnr_db is None
+    assert kept.soft_wer == kept.hard_wer and kept.teacher_wer == teachers.teacher_wer
+    assert kept.joint == one.joint and teachers.joint == {}
+    assert kept.joint["updates"] > 0 and kept.joint["looks_at_dev"] == 1
+    assert _trained(run_folder(out, "kept", 0)) == ["joint"]
+    assert main(command(path, "--report", str(tmp_path / "report.md"))) == 0
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines if "`" in line]
+    cells = {row[1]: row[5] for row in rows if len(row) > 5}
+    assert cells["`kept`"] == cells["`one`"] and "1 looks, batches " in cells["`kept`"]
 
-    def killed_in_the_third_phase(*args: Any, **options: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == 3:
+
+def test_a_killed_study_continues_to_the_same_weights(
+    recipe: Path, teacher: Path, study: Callable[..., Path], tmp_path: Path
+) -> None:
+    loaded, source = load_study(recipe, study()), attention_teacher(teacher)
+    chosen = loaded.chosen(["one", "two"])
+    begun = [0]
+
+    def killed_in_the_third_phase(progress: Progress) -> None:
+        begun[0] += progress.step == 1
+        if begun[0] == 3:
             raise KeyboardInterrupt
-        return real(*args, **options)
 
-    monkeypatch.setattr(replacing, "optimise", killed_in_the_third_phase)
-    assert main(command(path)) == 130
-    out = tmp_path / "out"
+    out, straight = tmp_path / "out", tmp_path / "straight"
+    conducts = {out: Conduct(after_update=killed_in_the_third_phase), straight: Conduct()}
+    planned = {}
+    for folder, conduct in conducts.items():
+        (planned[folder],) = chains(plan(loaded, chosen, source, folder, conduct))
+    with pytest.raises(KeyboardInterrupt):
+        run_chain(planned[out], source, out, conduct=conducts[out])
     assert (run_folder(out, "one", 0) / RESULT).is_file()
     assert not (run_folder(out, "two", 0) / RESULT).exists()
-    assert main(command(path)) == 0
-    assert calls[0] == 5  # the phase that was cut, and the last one
+    before = _times(run_folder(out, "one", 0))
+    for folder, chain in planned.items():
+        run_chain(chain, source, folder)
+    assert _times(run_folder(out, "one", 0)) == before
     assert _weights(run_folder(out, "two", 0)) == _weights(run_folder(straight, "two", 0))
 
 
@@ -188,13 +208,18 @@ def test_variants_that_differ_in_the_joint_phase_share_a_chain_and_others_do_not
   other: {group: depth, text: t, layers: [2, 1]}
   seeds: {group: depth, text: t, layers: [1], seeds: [0, 3]}
   kernel: {group: depth, text: t, layers: [1], lpa: {kernel_size: 7}}
+  kept: {group: depth, text: t, layers: [1], control: true}
 """
     loaded = load_study(recipe, study(STUDY + more))
-    planned = plan(loaded, loaded.variants, teacher, tmp_path / "out")
+    source = attention_teacher(teacher)
+    planned = plan(loaded, loaded.variants, source, tmp_path / "out", Conduct())
     found = {frozenset(run.name for run in chain) for chain in chains(planned)}
     assert found == {
         frozenset({"one:0", "two:0", "hard:0", "seeds:0"}),
-        *(frozenset({name}) for name in ("teacher:0", "slow:0", "other:0", "seeds:3", "kernel:0")),
+        *(
+            frozenset({name})
+            for name in ("teacher:0", "slow:0", "other:0", "seeds:3", "kernel:0", "kept:0")
+        ),
     }
 
 
@@ -206,7 +231,8 @@ def test_an_order_is_that_of_the_sweep_or_its_reverse(
   hard: {group: depth, text: t, order: reverse, count: 2}
 """
     loaded = load_study(recipe, study(STUDY + more))
-    planned = plan(loaded, loaded.chosen(["easy", "hard"]), teacher, tmp_path / "out")
+    source = attention_teacher(teacher)
+    planned = plan(loaded, loaded.chosen(["easy", "hard"]), source, tmp_path / "out", Conduct())
     easy, hard = (run.layers for run in planned)
     assert {*easy, *hard} == {0, 1, 2} and easy[1] == hard[1]
     assert (tmp_path / "out" / "sweep" / "sweep.json").is_file()
@@ -257,6 +283,10 @@ MISTAKES = {
     ),
     "a bad name": (STUDY.replace("  two:", "  ../two:"), r"a name in 'variants' must be like"),
     "a name twice": (STUDY.replace("  two:", "  one:"), "key 'one' in 'variants' is there twice"),
+    "a control of nothing": (
+        STUDY.replace("layers: [1, 0]", "layers: [], control: true"),
+        "variant 'two': a control names the layers that it does not replace",
+    ),
     "no YAML": ("base: [", r"toy.study.yaml:1: not valid YAML"),
     "empty": ("", "expected a study, found an empty file"),
 }
@@ -333,11 +363,12 @@ def test_a_model_trains_and_hardens_without_a_family_or_with_the_other_anchor(
     recipe: Path, teacher: Path, tmp_path: Path, pulses: str, initialise: str
 ) -> None:
     text = recipe.read_text().replace(
-        "joint_epochs: 3", f"joint_epochs: 1\n  initialise: {initialise}"
+        "joint_epochs: 1", f"joint_epochs: 1\n  initialise: {initialise}"
     )
     recipe.write_text(text.replace("kernel_size: 5", f"kernel_size: 5, {pulses}"))
     loaded: Recipe = load_recipe(recipe)
-    made = load_checkpoint(replace_stage(loaded, teacher, tmp_path / "run", layers=(1,)))
+    source = attention_teacher(teacher)
+    made = load_checkpoint(Trainer(loaded).replace(source, tmp_path / "run", layers=(1,)))
     name, _, value = pulses.partition(": ")
     config = lpa_layers(made.model)[1].config
     assert str(getattr(config, name)) == value

@@ -10,10 +10,15 @@ import pytest
 from lpa_export.commands.train import main
 from lpa_export.errors import LpaError
 from lpa_export.measures.bootstrap import by_group
-from lpa_export.training.study import tables as tabling
-from lpa_export.training.study.chart import depths
-from lpa_export.training.study.result import RESULT, UtteranceErrors, VariantResult, write_result
-from lpa_export.training.study.run import run_folder, settings_of
+from lpa_export.training.study.report import depths
+from lpa_export.training.study.run import (
+    RESULT,
+    UtteranceErrors,
+    VariantResult,
+    run_folder,
+    settings_of,
+    write_result,
+)
 from lpa_export.training.study.settings import Study, load_study
 from lpa_export.training.study.tables import DRAWS, SEED, tabulate
 
@@ -144,8 +149,9 @@ def test_the_command_reports_what_is_there_and_names_what_is_not(
     text = report.read_text()
     assert "## How deep" in text and "Not run: two." in text and "Not run: kernel (seed 1)." in text
     (line,) = [line for line in text.splitlines() if line.startswith("| `last`")]
-    cells = [cell.strip() for cell in line.split("|")[3:7]]
-    assert cells[:2] == ["1", "89.23"] and cells[2] == cells[3] and cells[3].startswith("87.23 (")
+    cells = [cell.strip() for cell in line.split("|")[3:8]]
+    assert cells[:3] == ["1", "89.23", ""]
+    assert cells[3] == cells[4] and cells[4].startswith("87.23 (")
     assert r"a \| b" in text and "8 utterances, 47 words, 4 speakers" in text
     assert "![" in text and report.with_suffix(".png").stat().st_size > 5_000
     before = report.read_bytes(), report.with_suffix(".png").read_bytes()
@@ -175,7 +181,7 @@ def test_results_of_other_speech_or_damaged_ones_are_refused(
     put("one", ERRORS["one"], utterances=result.utterances[1:])
     with pytest.raises(LpaError, match="different dev speech"):
         tabulate(study, tmp_path / "out")
-    (run_folder(tmp_path / "out", "one", 0) / RESULT).write_text('{"format_version": 2}')
+    (run_folder(tmp_path / "out", "one", 0) / RESULT).write_text('{"format_version": 4}')
     with pytest.raises(LpaError, match="not the result of a study"):
         tabulate(study, tmp_path / "out")
 
@@ -192,4 +198,3 @@ def test_speakers_that_are_not_known_are_drawn_as_utterances(
 
 def test_counts_are_summed_by_group_in_the_order_of_first_occurrence() -> None:
     assert by_group([1, 2, 3, 4], ["b", "a", "b", "c"]).tolist() == [4.0, 2.0, 4.0]
-    assert tabling.DRAWS == 10_000

@@ -18,13 +18,14 @@ from lpa_export.formats.recipe import SweepSettings, load_recipe
 from lpa_export.formats.speech import Utterance, load_utterances
 from lpa_export.layers import LPAConfig
 from lpa_export.training.attention_profile import attention_of
-from lpa_export.training.data import SpeechSet, normalise
-from lpa_export.training.host import CHARACTERS
+from lpa_export.training.batches import SpeechSet, normalise
 from lpa_export.training.initialise import initial_lpa
-from lpa_export.training.ranking import SWEEP, Ranking, read_ranking, write_ranking
-from lpa_export.training.selection import choose_seconds, hold_out
-from lpa_export.training.stages import sweep_stage
-from lpa_export.training.sweep import LayerFit, fit_layers
+from lpa_export.training.loop import Conduct, Progress
+from lpa_export.training.ranking import SWEEP, LayerFit, Ranking, read_ranking, write_ranking
+from lpa_export.training.speech import choose_seconds, hold_out
+from lpa_export.training.stages import Trainer, attention_teacher
+from lpa_export.training.sweep import fit_layers
+from lpa_export.training.teacher import CHARACTERS
 
 CONFIG = LPAConfig(32, 2, kernel_size=5, max_offset=4, max_width=8)
 SETTINGS = SweepSettings(steps=20, learning_rate=2e-2, batch_seconds=4)
@@ -68,41 +69,60 @@ def tones(tone_manifest: Callable[..., Path]) -> Callable[[str, int, int], Speec
 
 @pytest.mark.parametrize(("norm", "local"), [("pre", 1), ("post", 2)])
 def test_a_layer_with_local_attention_comes_first(
-    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet], norm: str, local: int
+    tiny_config: Callable[..., Any],
+    tones: Callable[..., SpeechSet],
+    tmp_path: Path,
+    norm: str,
+    local: int,
 ) -> None:
     model = local_model(tiny_config(norm), local)
-    fits = fit_layers(
-        model, [0, 1, 2], CONFIG, tones("fit", 12, 0), tones("held", 4, 1), SETTINGS, "projections"
-    )
+    speech = tones("fit", 12, 0), tones("held", 4, 1)
+    fits = fit_layers(model, [0, 1, 2], CONFIG, *speech, SETTINGS, "projections", tmp_path / "run")
     assert fits[0].layer == local
     assert fits[0].hard < 0.5 * fits[1].hard
     assert [fit.hard for fit in fits] == sorted(fit.hard for fit in fits)
 
 
 def test_a_figure_is_the_same_every_time_and_whatever_is_fitted_beside_it(
-    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet]
+    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet], tmp_path: Path
 ) -> None:
+    """Also where the fit was stopped on its way."""
     model = local_model(tiny_config("pre"), 0)
     speech = tones("fit", 8, 0), tones("held", 3, 1)
     settings = replace(SETTINGS, steps=4)
-    fits, again, alone = (
-        fit_layers(model, layers, CONFIG, *speech, settings, "attention")
-        for layers in ([0, 1, 2], [0, 1, 2], [2])
-    )
-    assert fits == again
-    assert alone[0] in fits
-    other = fit_layers(model, [2], CONFIG, *speech, replace(settings, seed=1), "attention")
-    assert other != alone
+
+    def fit(name: str, layers: list[int], **changes: Any) -> tuple[LayerFit, ...]:
+        conduct = changes.pop("conduct", None)
+        chosen = replace(settings, **changes)
+        return fit_layers(
+            model, layers, CONFIG, *speech, chosen, "attention", tmp_path / name, conduct
+        )
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    fits, alone = fit("all", [0, 1, 2]), fit("one", [2])
+    with pytest.raises(KeyboardInterrupt):
+        fit("again", [0, 1, 2], conduct=Conduct(save_seconds=0.0, after_update=stop))
+    assert fit("again", [0, 1, 2]) == fits
+    # A sum of three losses has other gradients in its last bits than a loss alone.
+    (same,) = (one for one in fits if one.layer == 2)
+    assert (alone[0].soft, alone[0].hard) == pytest.approx((same.soft, same.hard), rel=1e-4)
+    assert fit("other", [2], seed=1) != alone
 
 
 def test_the_error_is_energy_over_variance_of_valid_frames(
-    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet]
+    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet], tmp_path: Path
 ) -> None:
     """Against a loop over single utterances in float64; the sweep itself runs padded batches."""
     model = local_model(tiny_config("pre"), 0)
     held = tones("held", 5, 1)
     settings = replace(SETTINGS, steps=1, learning_rate=1e-12, temperature=(0.4, 0.4))
-    found = fit_layers(model, [1], CONFIG, tones("fit", 4, 0), held, settings, "projections")[0]
+    fitted = tones("fit", 4, 0)
+    (found,) = fit_layers(
+        model, [1], CONFIG, fitted, held, settings, "projections", tmp_path / "run"
+    )
 
     torch.manual_seed(settings.seed + 1)
     lpa = initial_lpa(attention_of(model, 1), CONFIG, "projections")
@@ -127,24 +147,24 @@ def test_the_error_is_energy_over_variance_of_valid_frames(
 
 
 def test_attention_of_an_unknown_kind_is_refused(
-    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet]
+    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet], tmp_path: Path
 ) -> None:
     model = Wav2Vec2ForCTC(tiny_config())
     model.wav2vec2.encoder.layers[1].attention = torch.nn.LSTM(32, 32)
     speech = tones("fit", 2, 0)
-    with pytest.raises(LpaError, match="layer 1: expected wav2vec2's self-attention, found LSTM"):
-        fit_layers(model, [0, 1], CONFIG, speech, speech, SETTINGS, "projections")
+    with pytest.raises(LpaError, match=r"layer 1: expected self-attention .*found LSTM"):
+        fit_layers(model, [0, 1], CONFIG, speech, speech, SETTINGS, "projections", tmp_path / "run")
 
 
 def test_a_loss_that_is_no_number_names_the_layer(
-    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet]
+    tiny_config: Callable[..., Any], tones: Callable[..., SpeechSet], tmp_path: Path
 ) -> None:
     model = Wav2Vec2ForCTC(tiny_config())
     speech = tones("fit", 4, 0)
     settings = replace(SETTINGS, learning_rate=1.0, steps=3)
     attention_of(model, 1).out_proj.weight.data.fill_(float("inf"))
-    with pytest.raises(LpaError, match=r"layer 1: the loss became nan.*sweep\.learning_rate"):
-        fit_layers(model, [0, 1], CONFIG, speech, speech, settings, "none")
+    with pytest.raises(LpaError, match=r"the loss became nan \(layer 1\).*sweep\.learning_rate"):
+        fit_layers(model, [0, 1], CONFIG, speech, speech, settings, "none", tmp_path / "run")
 
 
 def _sweep_recipe(path: Path, more: str = "") -> Path:
@@ -160,11 +180,17 @@ def test_the_stage_writes_figures_and_a_picture_that_belong_to_the_teacher(
     recipe = load_recipe(_sweep_recipe(toy_recipe()))
     teacher = tmp_path / "teacher"
     save_checkpoint(teacher, local_model(tiny_config("pre"), 0), CHARACTERS, None)
-    ranking = sweep_stage(recipe, teacher, tmp_path / "some", layers=[2, 0])
+    source = attention_teacher(teacher)
+    trainer = Trainer(recipe)
+    ranking = trainer.sweep(source, tmp_path / "some", layers=[2, 0])
     assert set(ranking.order) == {0, 2}
-    whole = sweep_stage(recipe, teacher, tmp_path / "some")
+    whole = trainer.sweep(source, tmp_path / "some")
     assert set(ranking.fits) < set(whole.fits)  # figures that were there stay
-    assert whole == sweep_stage(recipe, teacher, tmp_path / "all")
+    straight = trainer.sweep(source, tmp_path / "all")
+    assert straight.order == whole.order
+    assert [fit.hard for fit in straight.fits] == pytest.approx(
+        [fit.hard for fit in whole.fits], rel=1e-4
+    )
 
     content = json.loads((tmp_path / "all" / SWEEP).read_text())
     assert content["teacher_sha256"] == ranking.teacher_sha256
@@ -173,15 +199,13 @@ def test_the_stage_writes_figures_and_a_picture_that_belong_to_the_teacher(
     assert (
         0 < content["speech"]["held_out"]["utterances"] < content["speech"]["fitted"]["utterances"]
     )
-    pictures = [(tmp_path / name / "sweep.png").read_bytes() for name in ("some", "all")]
-    assert pictures[0] == pictures[1]
-    assert pictures[0].startswith(b"\x89PNG")
+    assert (tmp_path / "all" / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
     other = replace(recipe, lpa=replace(recipe.lpa, max_width=9.0))
     with pytest.raises(LpaError, match="belongs to another recipe, teacher or stage"):
-        sweep_stage(other, teacher, tmp_path / "all")
+        Trainer(other).sweep(source, tmp_path / "all")
     same = replace(recipe, lpa=replace(recipe.lpa, layers=(2,)), name="other")
-    assert sweep_stage(same, teacher, tmp_path / "all").fits == whole.fits
+    assert Trainer(same).sweep(source, tmp_path / "all") == straight
 
 
 def test_a_recipe_without_dev_speech_can_be_swept(
@@ -190,7 +214,8 @@ def test_a_recipe_without_dev_speech_can_be_swept(
     recipe = load_recipe(_sweep_recipe(toy_recipe()))
     assert recipe.data is not None
     recipe = replace(recipe, data=replace(recipe.data, dev=None))
-    ranking = sweep_stage(recipe, tiny_checkpoint(layers=()), tmp_path / "run", layers=[1])
+    source = attention_teacher(tiny_checkpoint(layers=()))
+    ranking = Trainer(recipe).sweep(source, tmp_path / "run", layers=[1])
     assert ranking.speech["held_out"]["sha256"] != ranking.speech["fitted"]["sha256"]
 
 
@@ -252,6 +277,10 @@ def test_a_ranking_survives_its_file(tmp_path: Path) -> None:
         ("sweep: {temperature: [0.3, 2.0]}", "temperature must fall, found 0.3 to 2"),
         ("sweep: {held_out_share: 1}", "'held_out_share' must be at most 0.9"),
         ("sweep: {layers: [1]}", "unknown key 'layers' in 'sweep'"),
+        ("training: {precision: fp16}", "expected one of fp32, bf16"),
+        ("training: {accumulate: 0}", "must be at least 1"),
+        ("training: {tensorboard: 1}", "'tensorboard'"),
+        ("training: {gpus: 2}", "unknown key 'gpus'"),
         ("replace: {initialise: some}", "expected one of none, projections, attention"),
         ("replace: {curriculum: 1}", "'curriculum': expected true or false"),
         ("replace: {max_wer_points: -1}", "'max_wer_points' must be at least 0"),

@@ -8,13 +8,13 @@ import pytest
 
 from lpa_export.formats.audio import load_audio
 from lpa_export.formats.speech import demo_manifest
-from lpa_export.training.stages import CHARACTERS
 from lpa_export.training.synthesis import (
     demo_utterances,
     sample,
     synthesise,
     training_utterances,
 )
+from lpa_export.training.teacher import CHARACTERS
 
 
 def test_no_demo_text_is_in_training() -> None:

@@ -83,7 +83,7 @@ def test_models_without_a_family_or_with_the_other_anchor_are_drawn(
     from lpa_export.formats.checkpoint import LPASection
     from lpa_export.hosts import replace_layers
     from lpa_export.layers import LPAConfig, Pulses
-    from lpa_export.training.host import CHARACTERS
+    from lpa_export.training.teacher import CHARACTERS
 
     model = load_checkpoint(tiny_checkpoint(layers=())).model
     replace_layers(model, [1], LPAConfig(32, 2, **pulses))

@@ -1,11 +1,8 @@
-"""A training run of seconds; also a program, so that tests can kill it and start several.
+"""A training run of seconds: two tones, two letters, some 2 k parameters.
 
-python toy_run.py MANIFEST FOLDER EPOCHS KILLED_AT: the loss number KILLED_AT is the process's
-last one (0: none).
+Also a program, for launchers: toy_run.py MANIFEST FOLDER trains there and prints the lowest WER.
 """
 
-import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,19 +14,22 @@ from torch import nn
 
 from lpa_export.formats.speech import load_utterances
 from lpa_export.formats.text import Vocabulary
-from lpa_export.training import loop
-from lpa_export.training.data import Batch, SpeechSet
-from lpa_export.training.loop import Progress, Settings, optimise
+from lpa_export.training.batches import Batch, SpeechBatches, SpeechSet
+from lpa_export.training.loop import Conduct, Progress, Settings, optimise
 
 VOCABULARY = Vocabulary(("<pad>", "|", "A", "B"))
-SETTINGS = Settings(
-    epochs=3, learning_rate=2e-3, batch_seconds=4.0, seed=5, evaluate_every=1, average_epochs=2
-)
+SETTINGS = Settings(epochs=3, learning_rate=2e-3, seed=5, evaluate_every=1, average_epochs=2)
+SECONDS = 4.0
+NOISE = 0.3
 FIELD = 720
+ALWAYS = Conduct(save_seconds=0.0)
+"""The state is saved after every update."""
+
+Loss = Callable[[Batch, float], dict[str, torch.Tensor]]
 
 
 class Toy(nn.Module):
-    """Two convolutions over the waveform and a linear map, with dropout: some 2 k parameters."""
+    """Two convolutions over the waveform and a linear map, with dropout."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,11 @@ def speech(manifest: Path, **options: Any) -> SpeechSet:
     return SpeechSet(load_utterances(manifest), VOCABULARY, receptive_field=FIELD, **options)
 
 
-def loss_of(model: Toy) -> Callable[[Batch, float], dict[str, torch.Tensor]]:
+def source(data: SpeechSet) -> SpeechBatches:
+    return SpeechBatches(data, SECONDS, SETTINGS.seed, NOISE)
+
+
+def loss_of(model: Toy) -> Loss:
     def loss(batch: Batch, share: float) -> dict[str, torch.Tensor]:
         frames = ((batch.mask.sum(-1) - 400) // 160 + 1 - 3) // 2 + 1
         logits = model(batch.waveforms)
@@ -70,8 +74,9 @@ def train(
     model: Toy,
     data: SpeechSet,
     folder: Path,
-    settings: Settings = SETTINGS,
-    loss: Callable[[Batch, float], dict[str, torch.Tensor]] | None = None,
+    *,
+    loss: Loss | None = None,
+    conduct: Conduct | None = None,
     **changes: Any,
 ) -> Progress:
     """`optimise` on the toy; the figure `wer` is the loss on the set's first utterances."""
@@ -83,25 +88,21 @@ def train(
         with torch.no_grad():
             return {"wer": float(loss_of(model)(held_out, 0.0)["loss"])}
 
-    chosen = replace(settings, **changes)
-    return optimise(model, loss or loss_of(model), data, chosen, folder, evaluate=evaluate)
+    return optimise(
+        model,
+        loss or loss_of(model),
+        source(data),
+        replace(SETTINGS, **changes),
+        folder,
+        evaluate=evaluate,
+        conduct=conduct,
+    )
 
 
 def main() -> None:
-    manifest, folder, epochs, killed_at = sys.argv[1:]
     torch.set_num_threads(1)
-    loop.SAVE_EVERY_SECONDS = 0.0
-    model, calls = toy(), [0]
-    real = loss_of(model)
-
-    def loss(batch: Batch, share: float) -> dict[str, torch.Tensor]:
-        calls[0] += 1
-        if calls[0] == int(killed_at):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(batch, share)
-
-    progress = train(model, speech(Path(manifest)), Path(folder), loss=loss, epochs=int(epochs))
-    print(progress.best)
+    manifest, folder = map(Path, sys.argv[1:])
+    print(train(toy(), speech(manifest), folder).best)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
-"""Chains of a study as processes side by side, each with its share of the cores."""
+"""Chains of a study as processes side by side, each with its share of the cores.
+
+The module is also the program of such a process:
+python -m lpa_export.training.study.jobs RECIPE STUDY TEACHER OUT VARIANT:SEED ...
+"""
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import subprocess
@@ -13,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from lpa_export.cli import PASSED, run_command
 from lpa_export.errors import LpaError
 from lpa_export.training.study.plan import Chain
-from lpa_export.training.study.run import Announce, result_of, told
+from lpa_export.training.study.run import Announce, result_line, result_of
 
-__all__ = ["Source", "run_side_by_side", "sole_user"]
+__all__ = ["Source", "main", "run_side_by_side", "sole_user"]
 
 WAIT_SECONDS = 0.2
 
@@ -83,7 +89,7 @@ def run_side_by_side(
 
 def _start(chain: Chain, source: Source, jobs: int, lock: int) -> subprocess.Popen[bytes]:
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    command = [sys.executable, "-m", "lpa_export.training.study.worker"]
+    command = [sys.executable, "-m", "lpa_export.training.study.jobs"]
     command += [str(source.recipe), str(source.study), source.teacher, str(source.out)]
     command += [run.name for run in chain]
     with _opened(_log(chain, source)) as log:
@@ -109,10 +115,44 @@ def _opened(path: Path) -> IO[bytes]:
 def _outcome(chain: Chain, source: Source) -> Iterator[str]:
     for run in chain:
         result = result_of(source.out, run.variant, run.seed)
-        yield f"{run.name}: has failed or not run" if result is None else told(result)
+        yield f"{run.name}: has failed or not run" if result is None else result_line(result)
 
 
 def _last_line(path: Path) -> str:
     with suppress(OSError, IndexError):
         return path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
     return "no message"
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Run some variants of a study, one after another."
+    for name in ("recipe", "study"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("teacher")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("runs", nargs="+", metavar="VARIANT:SEED")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from lpa_export.training.loop import Conduct
+    from lpa_export.training.stages import attention_teacher
+    from lpa_export.training.study.plan import plan
+    from lpa_export.training.study.run import run_chain
+    from lpa_export.training.study.settings import load_study
+
+    study = load_study(arguments.recipe, arguments.study)
+    names = {run.partition(":")[0] for run in arguments.runs}
+    source = attention_teacher(arguments.teacher)
+    planned = plan(study, study.chosen(list(names)), source, arguments.out, Conduct())
+    chain = tuple(run for run in planned if run.name in arguments.runs)
+    run_chain(chain, source, arguments.out, print)
+    return PASSED
+
+
+def main() -> int:
+    """Run the chain; the exit codes are those of the commands."""
+    return run_command("lpa-train study", _configure, _run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

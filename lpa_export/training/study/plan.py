@@ -18,11 +18,12 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.formats.recipe import Recipe
 from lpa_export.hosts import encoder_layers
-from lpa_export.training.host import host_config
-from lpa_export.training.layer_choice import require_layers
-from lpa_export.training.run_folder import RunFolder
-from lpa_export.training.stages import attention_teacher, sweep_stage
+from lpa_export.training.files import RunFolder
+from lpa_export.training.loop import Conduct
+from lpa_export.training.ranking import require_layers
+from lpa_export.training.stages import Trainer
 from lpa_export.training.study.settings import Study, Variant
+from lpa_export.training.teacher import host_config
 
 __all__ = ["Chain", "Run", "chains", "phases_folder", "plan", "require_usable"]
 
@@ -69,40 +70,36 @@ class Run:
 
     @property
     def name(self) -> str:
-        """For messages and for `--only`-like lists: variant:seed."""
+        """variant:seed, as messages and chains name it."""
         return f"{self.variant.name}:{self.seed}"
 
 
 Chain = tuple[Run, ...]
 
 
-def require_usable(study: Study, variants: Sequence[Variant], teacher: str | Path) -> Checkpoint:
-    """The teacher, loaded.
-
-    Raises LpaError where its shape is not the recipe's, for LPA layers in it, and for variants
-    of layers that it does not have.
-    """
-    source = attention_teacher(teacher)
-    _require_shape(study.base, source, teacher)
+def require_usable(study: Study, variants: Sequence[Variant], source: Checkpoint) -> None:
+    """LpaError where the teacher's shape is not the recipe's, and for layers it does not have."""
+    _require_shape(study.base, source)
     count = len(encoder_layers(source.model))
     for variant in variants:
         try:
             require_layers(variant.layers or range(variant.count), count)
         except LpaError as error:
             raise LpaError(f"variant {variant.name!r}: {error}") from error
-    return source
 
 
-def plan(study: Study, variants: Sequence[Variant], teacher: str | Path, out: Path) -> list[Run]:
-    """The runs of `variants`; sweeps `teacher` first where an order is asked for.
+def plan(
+    study: Study, variants: Sequence[Variant], source: Checkpoint, out: Path, conduct: Conduct
+) -> list[Run]:
+    """The runs of `variants`; sweeps the teacher first where an order is asked for.
 
     Raises LpaError as `require_usable` does, and for a folder that belongs to another teacher.
     """
-    source = require_usable(study, variants, teacher)
+    require_usable(study, variants, source)
     RunFolder.of(out / PHASES, {}, "study", teacher=source.sha256).begin()
     order: tuple[int, ...] = ()
     if any(variant.order and variant.count for variant in variants):
-        order = sweep_stage(study.base, teacher, out / "sweep").order
+        order = Trainer(study.base, conduct).sweep(source, out / "sweep").order
     orders = {None: (), "sweep": order, "reverse": order[::-1]}
     return [
         Run(
@@ -115,7 +112,7 @@ def plan(study: Study, variants: Sequence[Variant], teacher: str | Path, out: Pa
     ]
 
 
-def _require_shape(recipe: Recipe, source: Checkpoint, teacher: str | Path) -> None:
+def _require_shape(recipe: Recipe, source: Checkpoint) -> None:
     """A recipe that describes its teacher describes this one."""
     if recipe.model.architecture is None:
         return
@@ -124,8 +121,8 @@ def _require_shape(recipe: Recipe, source: Checkpoint, teacher: str | Path) -> N
         wanted, has = (_plain(getattr(config, name)) for config in (expected, found))
         if wanted != has:
             raise LpaError(
-                f"{teacher}: {name} is {has}, but {recipe.name} describes a model with {wanted}; "
-                "give a teacher that this recipe has trained"
+                f"{source.name}: {name} is {has}, but {recipe.name} describes a model with "
+                f"{wanted}; give a teacher that this recipe has trained"
             )
 
 
@@ -137,7 +134,8 @@ def chains(runs: Sequence[Run]) -> list[Chain]:
     """Runs that share trained phases together, the most work first."""
     found: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        shared = (_phases_key(run.recipe), *run.layers[:1]) if run.layers else (run.name,)
+        alone = run.variant.control or not run.layers
+        shared = (run.name,) if alone else (_phases_key(run.recipe), *run.layers[:1])
         found.setdefault(shared, []).append(run)
     return sorted((tuple(chain) for chain in found.values()), key=lambda chain: -len(chain))
 

@@ -32,7 +32,10 @@ class Group:
 
 @dataclass(frozen=True)
 class _VariantEntry:
-    """A variant as it stands in the file: which layers, and what differs from the recipe."""
+    """A variant as it stands in the file: which layers, and what differs from the recipe.
+
+    `control`: the layers keep their attention, which is trained on through the same joint phase.
+    """
 
     group: str
     text: str
@@ -40,6 +43,7 @@ class _VariantEntry:
     order: Order | None = None
     count: int | None = field(default=None, metadata={"min": 0, "max": 96})
     seeds: tuple[int, ...] = field(default=(), metadata={"min": 0, "max": 2**31 - 1})
+    control: bool = False
     data: yaml.MappingNode | None = None
     lpa: yaml.MappingNode | None = None
     replace: yaml.MappingNode | None = None
@@ -79,7 +83,8 @@ class _StudyFile:
 class Variant:
     """One way to replace attention: `recipe` with its overrides, and the layers.
 
-    `layers` in the order of replacement, or None: the first `count` of the sweep's `order`.
+    `layers` in the order of replacement, or None: the first `count` of the sweep's `order`. A
+    `control` compares its student with the teacher after these layers and replaces none.
     `plain`: nothing but layers and seeds differs from the study's base.
     """
 
@@ -92,6 +97,7 @@ class Variant:
     count: int
     seeds: tuple[int, ...]
     plain: bool
+    control: bool = False
 
     def seeded(self, seed: int) -> Recipe:
         """The recipe of one run."""
@@ -142,6 +148,9 @@ def _variant(name: str, entry: _VariantEntry, below: yaml.MappingNode) -> Varian
     except (LpaError, ValueError) as error:
         raise LpaError(f"variant {name!r}: {error}") from error
     layers = None if entry.order else recipe.lpa.layers
+    count = len(recipe.lpa.layers) if entry.count is None else entry.count
+    if entry.control and not count:
+        raise LpaError(f"variant {name!r}: a control names the layers that it does not replace")
     return Variant(
         name=name,
         group=entry.group,
@@ -149,7 +158,8 @@ def _variant(name: str, entry: _VariantEntry, below: yaml.MappingNode) -> Varian
         recipe=recipe,
         layers=layers,
         order=entry.order,
-        count=len(recipe.lpa.layers) if entry.count is None else entry.count,
+        count=count,
         seeds=entry.seeds or (recipe.replace.seed,),
-        plain=not given,
+        plain=not given and not entry.control,
+        control=entry.control,
     )

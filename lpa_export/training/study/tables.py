@@ -7,16 +7,16 @@ variant count as the mean of their errors in each utterance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lpa_export.errors import LpaError
 from lpa_export.measures.bootstrap import Interval, by_group, paired_difference
-from lpa_export.training.study.result import UtteranceErrors, VariantResult
-from lpa_export.training.study.run import result_of
+from lpa_export.training.study.run import UtteranceErrors, VariantResult, result_of
 from lpa_export.training.study.settings import Study, Variant
 
 __all__ = ["DRAWS", "SEED", "Row", "Speech", "Table", "tabulate"]
@@ -32,7 +32,8 @@ class Row:
     `before_joint`: hard WER before the joint phase, the mean over seeds; None for the teacher.
     `soft_interval` and `interval` are those of the soft and the hard WER. `difference` of the hard
     WER to the table's reference, with its own interval; None for the reference itself and where
-    that has not run. `spread`: the lowest and the highest hard WER of several seeds.
+    that has not run. `spread`: the lowest and the highest hard WER of several seeds. `joint`: how
+    much the joint phase of the first seed was.
     """
 
     variant: Variant
@@ -47,6 +48,7 @@ class Row:
     difference_interval: Interval | None
     spread: tuple[float, float] | None
     seconds: float
+    joint: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -176,4 +178,5 @@ def _row(
         difference_interval=interval,
         spread=(min(each), max(each)) if len(each) > 1 else None,
         seconds=sum(result.seconds for result in results),
+        joint=results[0].joint,
     )

@@ -9,8 +9,8 @@ import torch
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.speech import load_utterances
-from lpa_export.training.data import SpeechSet, normalise, pad
-from lpa_export.training.stages import CHARACTERS
+from lpa_export.training.batches import SpeechSet, normalise, pad
+from lpa_export.training.teacher import CHARACTERS
 
 
 @pytest.fixture

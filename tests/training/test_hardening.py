@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lpa_export.layers import LPA, LPAConfig
-from lpa_export.training.straight_through import hard_forward
+from lpa_export.training.hardening import hard_forward
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Where a run computes: the CPU, one GPU, or all processes that accelerate's launcher started.
+"""Where a run computes: the CPU, one GPU, or all processes that a launcher started.
 
 Every process holds the whole model and works on its own batches; before each update the gradients
 are summed over the processes. So a loss may use the model in any way it likes, which a wrapper
@@ -19,7 +19,14 @@ from torch import nn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Precision", "accelerator", "in_precision", "share_gradients", "share_weights"]
+__all__ = [
+    "Precision",
+    "accelerator",
+    "in_precision",
+    "is_main_process",
+    "share_gradients",
+    "share_weights",
+]
 
 Precision = Literal["fp32", "bf16"]
 
@@ -40,6 +47,11 @@ def accelerator() -> Accelerator:
         cpu=not torch.cuda.is_available(),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one of a launched group that writes and prints."""
+    return bool(accelerator().is_main_process)
 
 
 def share_weights(model: nn.Module) -> None:

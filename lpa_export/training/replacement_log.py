@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from lpa_export.errors import LpaError
 from lpa_export.formats.recipe import ReplaceSettings
-from lpa_export.training.files import replace_file
+from lpa_export.training.files import read_json, write_json
 
-__all__ = ["TRAIL", "Step", "Trail", "read_trail"]
+__all__ = ["LAYERS", "ReplacedLayer", "ReplacementLog", "read_log_of_layers"]
 
-TRAIL = "layers.json"
+LAYERS = "layers.json"
 
 
 @dataclass(frozen=True)
-class Step:
+class ReplacedLayer:
     """One layer: WER in percent on dev with hard gates once it is replaced, and what it cost."""
 
     layer: int
@@ -26,15 +25,15 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Trail:
+class ReplacementLog:
     """The steps so far; `stopped` says why the last one was undone, empty when none was."""
 
     teacher_wer: float
-    steps: tuple[Step, ...] = ()
+    steps: tuple[ReplacedLayer, ...] = ()
     stopped: str = ""
 
     @property
-    def kept(self) -> tuple[Step, ...]:
+    def kept(self) -> tuple[ReplacedLayer, ...]:
         """The steps that were not undone."""
         return tuple(step for step in self.steps if step.kept)
 
@@ -48,9 +47,9 @@ class Trail:
         """WER in percent with the layers that stay replaced."""
         return self.kept[-1].wer if self.kept else self.teacher_wer
 
-    def take(self, layer: int, wer: float, settings: ReplaceSettings) -> Trail:
-        """The trail with `layer` replaced, or undone where it costs more than `settings` allow."""
-        step = Step(layer, wer, wer - self.wer)
+    def take(self, layer: int, wer: float, settings: ReplaceSettings) -> ReplacementLog:
+        """The log with `layer` replaced, or undone where it costs more than `settings` allow."""
+        step = ReplacedLayer(layer, wer, wer - self.wer)
         limits = {
             "max_wer_points_per_layer": (settings.max_wer_points_per_layer, step.cost_points),
             "max_wer_points": (settings.max_wer_points, wer - self.teacher_wer),
@@ -68,27 +67,23 @@ class Trail:
         return replace(self, steps=(*self.steps, step))
 
     def lines(self) -> list[str]:
-        """What a user is told."""
-        told = [
+        """A line per layer, and why no other followed."""
+        lines = [
             f"layer {step.layer}: WER {step.wer:.2f} % ({step.cost_points:+.2f} points)"
             for step in self.steps
         ]
-        return [*told, f"stopped: {self.stopped}"] if self.stopped else told
+        return [*lines, f"stopped: {self.stopped}"] if self.stopped else lines
 
     def write(self, folder: Path) -> None:
         """Write `layers.json` into the run's folder."""
-        text = json.dumps(asdict(self), indent=1) + "\n"
-        replace_file(folder / TRAIL, lambda beside: beside.write_text(text, encoding="utf-8"))
+        write_json(folder / LAYERS, asdict(self))
 
 
-def read_trail(folder: Path) -> Trail:
-    """Read what `Trail.write` wrote; LpaError when it is not there or damaged."""
-    path = folder / TRAIL
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Trail(**content | {"steps": tuple(Step(**step) for step in content["steps"])})
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise LpaError(
-            f"{path}: not the file of a replacement ({type(error).__name__}: {error}); delete its "
-            "folder and run lpa-train replace again"
-        ) from error
+def read_log_of_layers(folder: Path) -> ReplacementLog:
+    """Read what `ReplacementLog.write` wrote; LpaError when it is not there or damaged."""
+    return read_json(folder / LAYERS, _log, "the file of a replacement")
+
+
+def _log(content: Any) -> ReplacementLog:
+    steps = tuple(ReplacedLayer(**step) for step in content["steps"])
+    return ReplacementLog(**content | {"steps": steps})
