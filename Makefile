@@ -1,5 +1,7 @@
 # make demo   export the shipped model to ONNX, validate it, print the report
-# make test   linter, type checker and every test
+# make check  linter, type checker and the fast tests: under two minutes on two cores
+# make test   linter, type checker and every test but the slow ones: what CI runs
+# make slow   the slow ones
 # make data   synthetic training voices (needs espeak-ng)
 #
 # Each makes its own virtual environment first; .venv is reused when it is there.
@@ -10,16 +12,24 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SOURCES := lpa_export validation tests
+FAST := $(addprefix tests/,formats hosts layers measures test_rooms.py targets/test_skeleton.py \
+	targets/test_batched.py validation/test_report.py)
 
-.PHONY: demo test lint data
+.PHONY: demo check test slow lint data
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/lpa-export --target onnx --overwrite
 	$(BIN)/lpa-validate --target onnx --bundle build/an4-tiny/onnx
 
+check: lint
+	$(BIN)/python -m pytest -q -n auto $(FAST)
+
 test: lint
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
+
+slow: $(VENV)/.test-installed
+	$(BIN)/python -m pytest -q -m slow
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check $(SOURCES)

@@ -3,11 +3,14 @@
 The one place for such switches. Only the standard library is imported here.
 """
 
+import contextlib
+import io
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 
-__all__ = ["keep_private", "quiet_libraries"]
+__all__ = ["keep_private", "quiet", "quiet_libraries"]
 
 # ONNX Runtime 1.29 and later keeps a device id and a database under the user's cache and sends
 # from it on every system; the hub's client adds to its requests what it is used by.
@@ -52,3 +55,34 @@ def quiet_libraries() -> None:
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Drop the logs, warnings, bars and prints of the block; what goes wrong is an exception.
+
+    For libraries that talk however they are asked not to: converters, and executorch and
+    coremltools from their import on. Some give the root logger a handler: it is taken away again.
+    """
+    root = logging.getLogger()
+    handlers, disabled = list(root.handlers), logging.root.manager.disable
+    bars = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    logging.disable(max(disabled, logging.ERROR))
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        for handler in root.handlers[:]:
+            if handler not in handlers:
+                root.removeHandler(handler)
+        if bars is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = bars

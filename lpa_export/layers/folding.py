@@ -11,7 +11,7 @@ from lpa_export.layers.controls import read_controls
 from lpa_export.layers.fixed_pulses import Shares, Teeth
 from lpa_export.layers.hard import hard_mix
 from lpa_export.layers.lpa import LPA
-from lpa_export.layers.windows import periodic_masks, positional_steps
+from lpa_export.layers.windows import masks_by_pulse, positional_steps
 
 Form = Literal["prefix_sum", "local_dense_mask"]
 BAND_BLOCK = 64
@@ -112,10 +112,7 @@ class LocalDenseMaskLPA(_Projections):
         }
         teeth, shares = lpa.fixed_windows()
         with torch.no_grad():
-            for k in range(config.periodic):
-                assert teeth is not None
-                period, phase, width = (part[:, k : k + 1] for part in teeth)
-                masks, members = periodic_masks(period, phase, width, frames)
+            for k, (masks, members) in enumerate(masks_by_pulse(teeth, frames)):
                 stored[f"teeth_{k}"], stored[f"members_{k}"] = masks[:, 0], members[:, 0]
             if shares is not None:
                 stored["start_steps"], stored["end_steps"] = positional_steps(*shares, frames)

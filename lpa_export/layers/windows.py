@@ -6,6 +6,8 @@ ceil(a - 1/2), end is ceil(b - 1/2). A window is then clipped into the n valid f
 utterance, at least one frame wide.
 """
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
@@ -87,6 +89,16 @@ def periodic_masks(
     first_frame = members.argmax(dim=-2)
     teeth = window_mask(starts.gather(-1, first_frame), ends.gather(-1, first_frame), frames)
     return teeth.double(), members.double()
+
+
+def masks_by_pulse(teeth: Sequence[Tensor] | None, frames: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """`periodic_masks` of one pulse after another: none has more rows than its own teeth need.
+
+    teeth: period, phase and width (H, K) each, None for no pulse.
+    """
+    pulses = zip(*(part.split(1, dim=1) for part in teeth or ()), strict=True)
+    for period, phase, width in pulses:
+        yield periodic_masks(period, phase, width, frames)
 
 
 def positional_steps(lower: Tensor, upper: Tensor, frames: int) -> tuple[Tensor, Tensor]:

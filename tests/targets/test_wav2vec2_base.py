@@ -1,4 +1,4 @@
-"""SLOW (a minute on two cores, 3 GB): wav2vec2-base's real configuration, 8 of 12 replaced.
+"""wav2vec2-base's real configuration, 8 of 12 replaced.
 
 Time and memory beside the untouched model: `python tests/targets/measure_wav2vec2_base.py`.
 """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lpa_export.environment import quiet
 from lpa_export.runtimes.coreml.errors import PackageError, UnsupportedOp, one_line
 from lpa_export.runtimes.coreml.features import Feature, features_of
 from lpa_export.runtimes.coreml.files import PackageFiles, check_blobs, package_files
@@ -19,7 +20,6 @@ from lpa_export.runtimes.coreml.program import (
     operations,
     require_sane_sizes,
 )
-from lpa_export.runtimes.coreml.quiet import quiet_coremltools
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Function
@@ -115,7 +115,7 @@ class _Functions(Mapping[str, Any]):
         return len(self._model.mlProgram.functions)
 
     def _build(self, name: str) -> Any:
-        with quiet_coremltools():
+        with quiet():
             from coremltools import proto
             from coremltools.converters.mil.frontend.milproto.load import load_mil_proto
 
@@ -167,7 +167,7 @@ class _Functions(Mapping[str, Any]):
 
 
 def _specification(file: Path, package: str) -> Any:
-    with quiet_coremltools():
+    with quiet():
         from coremltools.models.utils import load_spec
 
         try:

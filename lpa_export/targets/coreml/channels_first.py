@@ -13,7 +13,6 @@ __all__ = [
     "ChannelNorm",
     "channel_norm",
     "pointwise",
-    "row_conv",
     "sizes",
     "split_heads",
     "to_channels_first",
@@ -78,22 +77,3 @@ class ChannelNorm(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, C, 1, S) -> (B, C, 1, S)."""
         return channel_norm(hidden, self.weight, self.bias, self.epsilon)
-
-
-def row_conv(conv: nn.Conv1d) -> nn.Conv2d:
-    """A copy of a convolution over time that works on (B, C, 1, S)."""
-    row = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        (1, conv.kernel_size[0]),
-        stride=(1, conv.stride[0]),
-        padding=(0, int(conv.padding[0])),
-        groups=conv.groups,
-        bias=conv.bias is not None,
-        dtype=conv.weight.dtype,
-    )
-    with torch.no_grad():
-        row.weight.copy_(conv.weight[:, :, None])
-        if row.bias is not None and conv.bias is not None:
-            row.bias.copy_(conv.bias)
-    return row.requires_grad_(False)

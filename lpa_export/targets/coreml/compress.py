@@ -31,7 +31,7 @@ def compress(program: Program, scheme: Scheme, deployment_target: str) -> MLMode
     Masks of zeros and ones become palettes of two values, one bit each: they grow with the square
     of the bucket and would outweigh a small model, and nothing of them is lost. Ramps and steps
     stay as they are. Before iOS 18 a palette serves a whole tensor. Call within
-    `quiet_coremltools`.
+    `quiet`.
     """
     model = program.model
     if scheme.weights in _WEIGHTS:

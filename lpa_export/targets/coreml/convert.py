@@ -59,7 +59,7 @@ def convert(
     """Trace `module` and convert the trace; the values it returns are named `outputs`.
 
     `deployment_target`: a name in `coremltools.target`. `half`: compute in float16 but for modules
-    that are `ComputesInFloat32`. Call it within `quiet_coremltools`.
+    that are `ComputesInFloat32`. Call it within `quiet`.
     """
     import coremltools
 

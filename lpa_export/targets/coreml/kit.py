@@ -19,7 +19,7 @@ from torch.nn import functional
 from lpa_export.hosts.parts import FeatureLayer, PositionalLayer
 from lpa_export.targets.batched import carried
 from lpa_export.targets.coreml.attention import ChannelsFirstAttention
-from lpa_export.targets.coreml.channels_first import ChannelNorm, pointwise, row_conv
+from lpa_export.targets.coreml.channels_first import ChannelNorm, pointwise
 from lpa_export.targets.coreml.convolutions import FoldedConv, ShortConvs
 from lpa_export.targets.coreml.lpa import BandLPA
 from lpa_export.targets.coreml.normalisation import (
@@ -30,6 +30,7 @@ from lpa_export.targets.coreml.normalisation import (
     TimeNorm,
 )
 from lpa_export.targets.coreml.padding import Preparation, Silence
+from lpa_export.targets.rows import row_convolution
 from lpa_export.targets.skeleton import Kit
 
 __all__ = ["split_kit", "whole_kit"]
@@ -59,7 +60,7 @@ class Convolution(nn.Module):
         super().__init__()
         first = layer.conv.in_channels == 1
         # A row of exact samples may have any length; only a fixed one can be cut into equal parts.
-        self.conv = FoldedConv(layer.conv) if first and masked else row_conv(layer.conv)
+        self.conv = FoldedConv(layer.conv) if first and masked else row_convolution(layer.conv)
         over_time = MaskedTimeNorm if masked else TimeNorm
         norm = layer.norm
         self.time_norm = over_time(norm) if isinstance(norm, nn.GroupNorm) else None
@@ -108,7 +109,7 @@ class Shortening(nn.Module):
 
     def __init__(self, conv: nn.Conv1d) -> None:
         super().__init__()
-        self.conv = row_conv(conv)
+        self.conv = row_convolution(conv, padded=True)
         self.source = (conv,)  # in a tuple: its weights are not those of this module
 
     def forward(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

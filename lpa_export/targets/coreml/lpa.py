@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lpa_export.layers import LPA, LPAConfig
 from lpa_export.layers.band import inside
-from lpa_export.layers.windows import periodic_masks, positional_steps
+from lpa_export.layers.windows import masks_by_pulse, positional_steps
 from lpa_export.targets.coreml.band import band_mix, band_ramp
 from lpa_export.targets.coreml.channels_first import (
     pointwise,
@@ -167,10 +167,7 @@ def _stored(lpa: LPA, frames: int) -> dict[str, Tensor]:
         stored["first"] = (-ramp).clamp_min(-config.band).view(1, 1, 1, -1)
     teeth, shares = lpa.fixed_windows()
     with torch.no_grad():
-        for k in range(config.periodic):
-            assert teeth is not None
-            period, phase, width = (part[:, k : k + 1] for part in teeth)
-            masks, members = periodic_masks(period, phase, width, frames)
+        for k, (masks, members) in enumerate(masks_by_pulse(teeth, frames)):
             # (1, H, T, J); a tooth lies among its members, so one row of shares is all of it.
             stored[f"members_{k}"] = members[None, :, 0]
             # Stored once more the other way round: each is then packed into one bit, which a

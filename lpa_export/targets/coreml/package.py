@@ -21,7 +21,7 @@ _NAMESPACE = uuid.UUID("6f1a9d5e-7d6b-4c7e-9f0e-6c7061657870")
 def merge_functions(packages: Mapping[str, Path], merged: Path) -> None:
     """One package of several functions, {function: package with `main`}; equal weights are shared.
 
-    The first function is the default one. iOS 18 and later. Call within `quiet_coremltools`.
+    The first function is the default one. iOS 18 and later. Call within `quiet`.
     """
     from coremltools.models.utils import MultiFunctionDescriptor, save_multifunction
 

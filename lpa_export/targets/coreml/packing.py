@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lpa_export.environment import quiet
 from lpa_export.targets.coreml.compress import compress
 from lpa_export.targets.coreml.convert import Program
 from lpa_export.targets.coreml.package import finish_package, merge_functions
-from lpa_export.targets.coreml.quiet import quiet_coremltools
 
 if TYPE_CHECKING:
     from lpa_export.formats.schemes import Scheme
@@ -41,7 +41,7 @@ class Packing:
 
     def convert(self, make: Callable[..., Program], *arguments: Any) -> Program:
         """What `make` of `programs` gives for this deployment target and scheme."""
-        with quiet_coremltools():
+        with quiet():
             return make(
                 *arguments,
                 deployment_target=self._deployment_target,
@@ -52,7 +52,7 @@ class Packing:
         """Make `program` a function of `package`, its weights compressed."""
         parts = self._parts.setdefault(package, {})
         part = self._folder / f".{package}.{function}.mlpackage"
-        with quiet_coremltools():
+        with quiet():
             compress(program, self._scheme, self._deployment_target).save(str(part))
         parts[function] = part
         self.scopes[f"{package}/{function}"] = program.scopes
@@ -61,7 +61,7 @@ class Packing:
         """Write `package` with these outputs; several functions share their weights."""
         parts = self._parts.pop(package)
         merged = next(iter(parts.values()))
-        with quiet_coremltools():
+        with quiet():
             if list(parts) != ["main"]:
                 merged = self._folder / f".{package}.merged.mlpackage"
                 merge_functions(parts, merged)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from lpa_export.environment import quiet
 from lpa_export.formats.golden import GoldenClip
-from lpa_export.targets.executorch.quiet import quiet
 
 if TYPE_CHECKING:
     from executorch.exir import ExecutorchProgramManager

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lpa_export.layers.lpa import LPA
-from lpa_export.targets.executorch.shapes import convolution, to_image, to_matrix
+from lpa_export.targets.executorch.shapes import to_image, to_matrix
+from lpa_export.targets.rows import row_convolution
 
 __all__ = ["PulseControls"]
 
@@ -23,7 +24,7 @@ class PulseControls(nn.Module):
         super().__init__()
         config = lpa.config
         self.config = config
-        self.context = convolution(lpa.context)
+        self.context = row_convolution(lpa.context)
         self.reach = config.kernel_size // 2
         heads, aperiodic = config.num_heads, config.aperiodic
         sizes = (heads * aperiodic, heads * aperiodic, heads * config.pulses)

@@ -23,9 +23,10 @@ from lpa_export.hosts.parts import Attention, FeatureLayer, Parts, PositionalLay
 from lpa_export.layers import LPA
 from lpa_export.targets.batched import NORMALISATION_EPSILON
 from lpa_export.targets.executorch.prefix_sum import PrefixSumLPA
-from lpa_export.targets.executorch.shapes import convolution, to_image, to_matrix
+from lpa_export.targets.executorch.shapes import to_image, to_matrix
 from lpa_export.targets.executorch.windows import Utterance
 from lpa_export.targets.position_bias import gates_of_heads
+from lpa_export.targets.rows import row_convolution
 from lpa_export.targets.skeleton import Kit
 
 __all__ = ["exact_kit", "group_size"]
@@ -136,7 +137,7 @@ class Convolution(nn.Module):
     def __init__(self, layer: FeatureLayer) -> None:
         super().__init__()
         first = layer.conv.in_channels == 1
-        self.conv = grouped(layer.conv) if first else convolution(layer.conv)
+        self.conv = grouped(layer.conv) if first else row_convolution(layer.conv)
         self.norm: nn.Module = nn.Identity()
         if isinstance(layer.norm, nn.GroupNorm):
             self.norm = TimeNorm(layer.norm)
@@ -186,7 +187,7 @@ class Positional(nn.Module):
     def __init__(self, layer: PositionalLayer) -> None:
         super().__init__()
         reach = int(layer.conv.padding[0])
-        self.conv = convolution(layer.conv)
+        self.conv = row_convolution(layer.conv)
         self.padding = (reach, reach - layer.trim)
         self.norm = None if layer.norm is None else ChannelNorm(layer.norm)
         self.activation = copy.deepcopy(layer.activation)
@@ -259,7 +260,7 @@ class Shortening(nn.Module):
                 conv.in_channels, weight.shape[0], conv.kernel_size[0], stride=conv.stride[0]
             )
             half.load_state_dict({"weight": weight, "bias": bias})
-            self.halves.append(convolution(half))
+            self.halves.append(row_convolution(half))
 
     def forward(self, hidden: Tensor, utterance: Utterance) -> tuple[Tensor, Utterance]:
         """(T, D) -> (T', D), fewer frames; of the utterance nothing is asked any more."""

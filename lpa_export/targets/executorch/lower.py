@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic_shapes
 
+from lpa_export.environment import quiet
 from lpa_export.targets.executorch.delegation import delegation_map
-from lpa_export.targets.executorch.quiet import quiet
 
 if TYPE_CHECKING:
     from executorch.exir import ExecutorchProgramManager

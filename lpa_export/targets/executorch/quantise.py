@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lpa_export.environment import quiet
 from lpa_export.formats.audio import load_audio
 from lpa_export.formats.speech import load_utterances
-from lpa_export.targets.executorch.quiet import quiet
 from lpa_export.targets.skeleton import keeps_float
 
 if TYPE_CHECKING:

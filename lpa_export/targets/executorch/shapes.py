@@ -1,11 +1,10 @@
-"""Images (1, D, 1, T), matrices (T, D) and the convolution of an image, as XNNPACK likes them."""
+"""Images (1, D, 1, T) and matrices (T, D), one made of the other as XNNPACK likes it."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["convolution", "to_image", "to_matrix"]
+__all__ = ["to_image", "to_matrix"]
 
 
 def to_image(hidden: Tensor) -> Tensor:
@@ -16,20 +15,3 @@ def to_image(hidden: Tensor) -> Tensor:
 def to_matrix(image: Tensor) -> Tensor:
     """(1, D, 1, T) -> (T, D)."""
     return image.permute(0, 2, 3, 1).view(-1, image.shape[1])
-
-
-def convolution(source: nn.Conv1d) -> nn.Conv2d:
-    """The same convolution over the last axis of an image one row high, without its padding."""
-    made = nn.Conv2d(
-        source.in_channels,
-        source.out_channels,
-        (1, source.kernel_size[0]),
-        stride=(1, source.stride[0]),
-        groups=source.groups,
-        bias=source.bias is not None,
-    )
-    with torch.no_grad():
-        made.weight.copy_(source.weight[:, :, None])
-        if source.bias is not None and made.bias is not None:
-            made.bias.copy_(source.bias)
-    return made

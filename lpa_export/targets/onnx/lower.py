@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch.export import Dim
 
+from lpa_export.environment import quiet
 from lpa_export.errors import LpaError
 from lpa_export.targets.batched import BatchedModel, example_inputs
 
@@ -53,7 +50,7 @@ def lower(model: BatchedModel, taps: Sequence[str], receptive_field: int) -> onn
     batch = Dim("batch", min=1, max=_MAX_BATCH)
     samples = Dim("samples", min=receptive_field, max=_MAX_SAMPLES)
     tapped = [tap_tensor(tap) for tap in taps if tap not in OUTPUTS]
-    with quiet_exporter(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program = torch.onnx.export(
             model,
             example_inputs(16 * receptive_field),
@@ -66,22 +63,6 @@ def lower(model: BatchedModel, taps: Sequence[str], receptive_field: int) -> onn
         )
     assert program is not None
     return anonymise(program.model_proto)
-
-
-@contextlib.contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """Keep the exporter's remarks (progress, missing torchvision) from the user while it works."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def anonymise(model: onnx.ModelProto) -> onnx.ModelProto:

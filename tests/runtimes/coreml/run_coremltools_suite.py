@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lpa_export.environment import quiet
 from lpa_export.runtimes.coreml import Evaluator, PackageError, UnsupportedOp, load_package
 from lpa_export.runtimes.coreml.features import Feature
-from lpa_export.runtimes.coreml.quiet import quiet_coremltools
 
 TESTS = "coremltools.converters.mil.mil.ops.tests"
 OPSETS = {6: "iOS15", 7: "iOS16", 8: "iOS17", 9: "iOS18"}
@@ -92,7 +92,7 @@ def cause(error: BaseException) -> str:
 
 def install(watcher: Watcher) -> None:
     """Put the evaluator in Core ML's place: ``MLModel.predict`` and ``make_state``."""
-    with quiet_coremltools():
+    with quiet():
         from coremltools.converters.mil import testing_utils
         from coremltools.models import utils
         from coremltools.models.model import MLModel
@@ -136,7 +136,7 @@ def tests_of(source: Path) -> Path:
     found = next((place for place in places if (place / "testing_utils.py").is_file()), None)
     if found is None:
         raise SystemExit(f"{source}: no coremltools source, {places[-1]} is missing")
-    with quiet_coremltools():
+    with quiet():
         package = importlib.import_module(TESTS)
     package.__path__[:] = [str(found)]
     return found

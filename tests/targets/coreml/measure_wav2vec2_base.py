@@ -108,7 +108,7 @@ def _plain(out: str) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from lpa_export.targets.coreml.quiet import quiet_coremltools
+    from lpa_export.environment import quiet
 
     class Logits(torch.nn.Module):
         def __init__(self, model: Any) -> None:
@@ -123,7 +123,7 @@ def _plain(out: str) -> dict[str, Any]:
     model = Logits(_model(())).eval()
     package = Path(out) / "plain.mlpackage"
     started = time.monotonic(), time.process_time()
-    with quiet_coremltools(), torch.no_grad():
+    with quiet(), torch.no_grad():
         import coremltools
 
         converted = coremltools.convert(

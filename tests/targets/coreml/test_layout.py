@@ -17,12 +17,12 @@ from lpa_export.targets.coreml.attention import ChannelsFirstAttention
 from lpa_export.targets.coreml.channels_first import (
     ChannelNorm,
     pointwise,
-    row_conv,
     to_channels_first,
 )
 from lpa_export.targets.coreml.convolutions import MAX_TAPS, FoldedConv, ShortConvs
 from lpa_export.targets.coreml.normalisation import MaskedTimeNorm, Normalisation, TimeNorm
 from lpa_export.targets.coreml.padding import Padding, key_bias
+from lpa_export.targets.rows import row_convolution
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
@@ -94,7 +94,7 @@ def test_wav2vec2_base_has_no_stride_of_five_behind_the_fold() -> None:
 def test_a_convolution_over_a_row_is_the_one_over_time() -> None:
     conv = _random(nn.Conv1d(6, 9, 3, stride=2, groups=3))
     hidden = _noise(1, 6, 1, 50)
-    assert psnr(conv(hidden[:, :, 0]), row_conv(conv)(hidden)[:, :, 0]) > EXACT_DB
+    assert psnr(conv(hidden[:, :, 0]), row_convolution(conv)(hidden)[:, :, 0]) > EXACT_DB
 
 
 def test_time_norm_is_group_norm_of_single_channels() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from lpa_export.environment import quiet
 from lpa_export.errors import LpaError
 from lpa_export.targets import target_named
 from lpa_export.targets.executorch.backends import known_backends, load_backend
-from lpa_export.targets.executorch.quiet import quiet
 from lpa_export.targets.executorch.settings import ExecutorchSettings
 from lpa_export.targets.executorch.target import ExecutorchTarget
 

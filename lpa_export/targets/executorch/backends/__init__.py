@@ -9,8 +9,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from lpa_export.environment import quiet
 from lpa_export.errors import LpaError
-from lpa_export.targets.executorch.quiet import quiet
 
 __all__ = ["Backend", "known_backends", "load_backend"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from lpa_export.environment import quiet
 from lpa_export.runtimes.coreml.errors import one_line
-from lpa_export.runtimes.coreml.quiet import quiet_coremltools
 from lpa_validate.rules.compute_plan.plan import Device, Plan, PlannedOp
 
 __all__ = ["UNITS", "PlanUnavailable", "compiled", "plans", "read_plan", "unavailable"]
@@ -49,7 +49,7 @@ def compiled(package: Path) -> Iterator[Path]:
     """
     with TemporaryDirectory() as folder:
         target = Path(folder) / f"{package.stem}.mlmodelc"
-        with quiet_coremltools():
+        with quiet():
             from coremltools.models.utils import compile_model
 
             try:
@@ -61,7 +61,7 @@ def compiled(package: Path) -> Iterator[Path]:
 
 def plans(model: Path, functions: Sequence[str], units: str = UNITS) -> dict[str, Plan]:
     """Function -> plan of a compiled model. Raises PlanUnavailable when Core ML gives none."""
-    with quiet_coremltools():
+    with quiet():
         import coremltools
         from coremltools.models.compute_plan import MLComputePlan
 

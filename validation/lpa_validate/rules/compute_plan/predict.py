@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lpa_export.runtimes.coreml.quiet import quiet_coremltools
+from lpa_export.environment import quiet
 
 __all__ = ["main"]
 
 
 def main(model: str, function: str, units: str, inputs: str, outputs: str) -> None:
     """Whatever goes wrong raises: the last line of its traceback is the reason that is reported."""
-    with quiet_coremltools():
+    with quiet():
         import coremltools
         from coremltools.models import CompiledMLModel
 

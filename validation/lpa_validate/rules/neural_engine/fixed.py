@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lpa_export.runtimes.coreml.quiet import quiet_coremltools
+from lpa_export.environment import quiet
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Function
@@ -20,7 +20,7 @@ def with_shapes(function: Function, shapes: Mapping[str, tuple[int, ...]]) -> Fu
 
     None when its operations do not take them.
     """
-    with quiet_coremltools():
+    with quiet():
         from coremltools.converters.mil.mil import Program
         from coremltools.converters.mil.mil.passes.defs.symbol_transform import (
             materialize_symbolic_shape_program,
