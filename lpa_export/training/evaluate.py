@@ -15,12 +15,14 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.speech import Utterance
 from lpa_export.formats.text import greedy_text
+from lpa_export.hosts.frames import frames_after
 from lpa_export.training.batches import Batch, SpeechSet, normalise, pad
 from lpa_export.training.files import read_json, write_json
 
 __all__ = [
     "TRANSCRIPTS",
     "Transcript",
+    "encoder_frames",
     "evaluation_batches",
     "frame_lengths",
     "read_transcripts",
@@ -38,6 +40,14 @@ BATCH_SECONDS = 160
 def frame_lengths(model: Any, batch: Batch) -> torch.Tensor:
     """Valid output frames of each clip of a batch, (B,)."""
     return cast(torch.Tensor, model._get_feat_extract_output_lengths(batch.lengths))
+
+
+def encoder_frames(model: Any, batch: Batch) -> torch.Tensor:
+    """Valid frames inside the encoder, (B,): what lies behind it may make fewer (`add_adapter`)."""
+    frames = batch.lengths
+    for kernel, stride in zip(model.config.conv_kernel, model.config.conv_stride, strict=True):
+        frames = frames_after(frames, kernel, stride)
+    return frames
 
 
 def require_usable(model: Any, speech: SpeechSet) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from lpa_export.hosts import host_of
 from lpa_export.training.batches import Batch
-from lpa_export.training.evaluate import frame_lengths
+from lpa_export.training.evaluate import encoder_frames, frame_lengths
 
 __all__ = ["ctc_loss", "distillation_loss", "teacher_loss"]
 
@@ -62,7 +62,8 @@ def distillation_loss(
         goal = teacher(batch.waveforms, attention_mask=batch.mask, output_hidden_states=True)
     out = student(batch.waveforms, attention_mask=batch.mask, output_hidden_states=True)
     frames = frame_lengths(student, batch)
-    valid = torch.arange(out.logits.shape[1], device=frames.device) < frames[:, None]
+    valid = _valid(out.logits, frames)
+    inside = _valid(out.hidden_states[0], encoder_frames(student, batch))
     ctc = ctc_loss(out.logits, frames, batch.labels)
     logit = nn.functional.kl_div(
         out.logits[valid].log_softmax(-1),
@@ -72,10 +73,15 @@ def distillation_loss(
     )
     hidden = torch.stack(
         [
-            (out.hidden_states[i + 1][valid] - goal.hidden_states[i + 1][valid]).square().mean()
-            / goal.hidden_states[i + 1][valid].var()
+            (out.hidden_states[i + 1][inside] - goal.hidden_states[i + 1][inside]).square().mean()
+            / goal.hidden_states[i + 1][inside].var()
             for i in compared
         ]
     ).mean()
     total = ctc + logit_weight * logit + hidden_weight * hidden
     return {"loss": total, "ctc": ctc.detach(), "logit": logit.detach(), "hidden": hidden.detach()}
+
+
+def _valid(frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """(B, T) bool of frames (B, T, width): the first `lengths` of each."""
+    return torch.arange(frames.shape[1], device=lengths.device) < lengths[:, None]

@@ -64,6 +64,8 @@ def augment(model: Any, training: TeacherSettings) -> None:
         embedding = torch.empty(config.hidden_size).uniform_()
         body.masked_spec_embed = nn.Parameter(embedding)
     for name, module in model.named_modules():
+        if hasattr(module, "layerdrop"):
+            module.layerdrop = 0.0  # an `add_adapter` would change the number of frames by chance
         if isinstance(module, nn.Dropout) and not name.endswith("intermediate_dropout"):
             module.p = training.dropout
 

@@ -17,6 +17,7 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE, Waveform
 from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.hosts import lpa_layers
+from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.layers import LPA
 from lpa_export.layers.harden import count_by_family
 from lpa_export.layers.windows import (
@@ -80,9 +81,12 @@ def view_windows(checkpoint: Checkpoint, waveform: Waveform) -> View:
     if not replaced:
         raise LpaError(f"{checkpoint.name}: has no LPA layer, so there are no windows to draw")
     views: dict[int, LayerView] = {}
+    frames = 0
 
     def look(index: int) -> Any:
         def hook(lpa: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+            nonlocal frames
+            frames = inputs[0].shape[1]
             views[index] = _look(index, lpa, inputs[0])
 
         return hook
@@ -90,18 +94,20 @@ def view_windows(checkpoint: Checkpoint, waveform: Waveform) -> View:
     handles = [lpa.register_forward_hook(look(index)) for index, lpa in replaced.items()]
     samples = normalise(waveform) if checkpoint.do_normalize else waveform
     try:
-        output = checkpoint.model(torch.from_numpy(samples.astype(np.float32))[None])
+        checkpoint.model(torch.from_numpy(samples.astype(np.float32))[None])
     finally:
         for handle in handles:
             handle.remove()
-    hop = int(np.prod(checkpoint.model.config.conv_stride))
+    config = checkpoint.model.config
+    # Of the front end alone: what lies behind the encoder may make fewer frames.
+    front = FrameArithmetic(tuple(config.conv_kernel), tuple(config.conv_stride))
     mel = log_mel(torch.from_numpy(normalise(waveform).astype(np.float32))).numpy()
     begin = (WINDOW - HOP) / 2 / SAMPLE_RATE
     return View(
         layers=tuple(views[index] for index in sorted(views)),
-        frames=output.logits.shape[1],
-        frame_seconds=hop / SAMPLE_RATE,
-        first_second=(checkpoint.receptive_field - hop) / 2 / SAMPLE_RATE,
+        frames=frames,
+        frame_seconds=front.hop / SAMPLE_RATE,
+        first_second=(front.receptive_field - front.hop) / 2 / SAMPLE_RATE,
         log_mel=mel,
         mel_seconds=(begin, begin + mel.shape[1] * HOP / SAMPLE_RATE),
     )
