@@ -5,6 +5,7 @@ Only the standard library is imported here, so that ``--help`` answers at once.
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -57,6 +58,7 @@ def run_command(
         return leave.code if isinstance(leave.code, int) else PASSED
     if not arguments.debug:
         quiet_libraries()
+    _print_anything()
     # As an exception, so that temporary folders are cleaned up as after Ctrl-C. Only a program's
     # main thread may say so.
     with suppress(ValueError):
@@ -106,6 +108,13 @@ def names(text: str) -> tuple[str, ...]:
     if not all(found):
         raise argparse.ArgumentTypeError(f"expected names as a,b; found {text!r}")
     return found
+
+
+def _print_anything() -> None:
+    """What the terminal's encoding cannot say, and half of a surrogate pair, is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _terminated(*_: object) -> NoReturn:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from lpa_validate.command import main
 from lpa_validate.reference import open_reference
+from lpa_validate.renderers import RENDERERS
 from lpa_validate.report import Reference
 from msgspec.structs import replace
 
@@ -22,6 +23,8 @@ from lpa_export.formats.bundle import Bundle
 from lpa_export.formats.manifest import Source
 from lpa_export.formats.source import SHIPPED, checkpoint_sha256
 from tests.manifests import edit_json, restated
+
+from .conftest import TOKENS
 
 Make = Callable[..., Bundle]
 
@@ -66,6 +69,24 @@ def test_it_finds_the_only_bundle_validates_it_and_leaves_the_report_there(
     ]
     # A second run finds the report there and still calls the bundle whole.
     assert main(["--target", "onnx", "--checks", "integrity"]) == 0
+
+
+@pytest.mark.parametrize("form", RENDERERS)
+def test_half_of_a_surrogate_pair_in_a_transcript_is_printed_as_an_escape(
+    make_bundle: Make, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    tokens = tuple("\ud800" if token == "E" else token for token in TOKENS)
+    bundle = make_bundle(tokens=tokens)
+    flags = ("--bundle", str(bundle.path), "--checks", "parity", "--format", form)
+    arguments = ["--target", "onnx", "--data", str(speech), *flags]
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert main([*arguments, "--output", str(tmp_path / "report")]) == 1
+    assert "\\ud800" in printed.out + (bundle.path / "report.json").read_text("utf-8")
+    written = json.loads((bundle.path / "report.json").read_text("utf-8"))
+    heard = written["checks"][0]["details"]["changed"][0]["artifact"]
+    assert heard == "ON\ud800 TWO"
 
 
 def test_no_bundle_says_how_to_get_one(

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from lpa_validate.beside import Beside
 from lpa_validate.renderers import RENDERERS, render, render_all
 from lpa_validate.report import Check, Comparison, Data, Figure, Reference, Report, judged, not_run
 
@@ -128,7 +129,9 @@ def test_long_tables_are_cut_and_say_so() -> None:
 
 def test_github_annotates_by_severity_and_escapes_what_would_end_the_command() -> None:
     failed = judged("wer", [Figure("WER", 50.0, "%", 30.0, "<=")], reason="50 %\nof words")
-    lines = render(report(PASSED, failed, SKIPPED, FLAGGED), "github", note="careful").splitlines()
+    lines = render(
+        report(PASSED, failed, SKIPPED, FLAGGED), "github", Beside("careful")
+    ).splitlines()
     assert lines[0].startswith("::notice title=tiny onnx fp32%3A parity::PSNR 120.5 dB")
     assert lines[1] == "::error title=tiny onnx fp32%3A wer::50 %25%0Aof words"
     assert lines[2].startswith("::warning title=tiny onnx fp32%3A wer-difference::not run:")
@@ -147,7 +150,10 @@ def test_every_format_renders_a_report_without_data_or_reference(form: str) -> N
 def test_reports_of_several_targets_end_in_one_table() -> None:
     good = judged("parity", [Figure("PSNR, all logits", 120.5, "dB", 90.0, ">=")])
     emulated = Figure("PSNR, all logits", 51.25, "dB", 40.0, ">=", label="emulated")
-    pair = [(report(good), ""), (report(judged("parity", [emulated]), FAILED), "careful")]
+    pair = [
+        (report(good), Beside()),
+        (report(judged("parity", [emulated]), FAILED), Beside("careful")),
+    ]
     head, first, second = render_all(pair, "text").splitlines()[-3:]
     assert head.split() == [
         *("target", "scheme", "size", "WER", "difference", "PSNR", "argmax", "how", "verdict")

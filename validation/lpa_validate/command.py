@@ -11,6 +11,7 @@ from lpa_export.cli import COULD_NOT_RUN, GATE_FAILED, print_error, run_command
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
+    from lpa_validate.beside import Beside
     from lpa_validate.report import Report
 
 __all__ = ["configure_parser", "main"]
@@ -62,7 +63,12 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         "--write-placement", type=Path, metavar="FILE", help="coreml: make that file"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
-    parser.add_argument("--format", choices=("text", "json", "github"), default="text")
+    parser.add_argument(
+        "--format",
+        choices=("text", "json", "github", "html"),
+        default="text",
+        help="html: one page that needs no network, best with --output",
+    )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write the printed report there instead"
     )
@@ -78,8 +84,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from lpa_validate.renderers import render, render_all
 
     if arguments.target != "all":
-        report, note = _report(arguments, arguments.target, arguments.bundle)
-        _put_out(arguments.output, render(report, arguments.format, note=note))
+        report, beside = _report(arguments, arguments.target, arguments.bundle)
+        _put_out(arguments.output, render(report, arguments.format, beside))
         return report.exit_code
     found, codes = [], []
     for target in known_targets():
@@ -97,10 +103,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _report(
     arguments: argparse.Namespace, target: str, bundle: Path | None
-) -> tuple["Report", str]:
-    """One target's report, left in its bundle, and a note where that was not possible."""
+) -> tuple["Report", "Beside"]:
+    """One target's report, left in its bundle, and what stands beside it."""
     from lpa_export.formats.bundle import default_bundle
     from lpa_export.targets import target_named
+    from lpa_validate.beside import look_beside
     from lpa_validate.evaluation import Placement
     from lpa_validate.renderers import render
     from lpa_validate.run import parse_checks, validate
@@ -121,21 +128,23 @@ def _report(
         placement=placement and Placement(placement, write=arguments.placement is None),
     )
     unwritten = _write(bundle / "report.json", render(report, "json"))
-    return report, f"report.json not written: {unwritten}" if unwritten else ""
+    note = f"report.json not written: {unwritten}" if unwritten else ""
+    return report, look_beside(bundle, note)
 
 
 def _put_out(output: Path | None, text: str) -> None:
     if output is None:
         print(text, end="")
     else:
-        output.write_text(text, "utf-8")
+        output.write_text(text, "utf-8", errors="backslashreplace")
 
 
 def _write(path: Path, text: str) -> str:
     """Write ``text`` whole or not at all; the reason when it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, "utf-8", newline="\n")
+        # Half of a surrogate pair, which a token may be, becomes the escape that JSON has for it.
+        temporary.write_text(text, "utf-8", errors="backslashreplace", newline="\n")
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -2,11 +2,12 @@
 
 import json
 
+from lpa_validate.beside import Beside
 from lpa_validate.report import Report
 
 __all__ = ["render_json"]
 
 
-def render_json(report: Report, note: str = "") -> str:
-    """Strict JSON. A ``note`` is about the printing, not the report, and stays out."""
+def render_json(report: Report, beside: Beside) -> str:
+    """Strict JSON. What stands beside it is not part of it."""
     return json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"

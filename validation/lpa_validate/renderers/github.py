@@ -5,18 +5,19 @@ https://docs.github.com/actions/reference/workflow-commands-for-github-actions
 
 from collections.abc import Iterator
 
+from lpa_validate.beside import Beside
 from lpa_validate.renderers.text import figure_value, verdict_line
 from lpa_validate.report import Check, Report
 
 __all__ = ["render_github"]
 
 
-def render_github(report: Report, note: str = "") -> str:
+def render_github(report: Report, beside: Beside) -> str:
     """::error for what failed, ::warning for what was not run or flagged, ::notice for the rest."""
     title = f"{report.model} {report.target} {report.scheme.name}"
     lines = [line for check in report.checks for line in _annotations(check, title)]
-    if note:
-        lines.append(_command("warning", title, note))
+    if beside.note:
+        lines.append(_command("warning", title, beside.note))
     level = "notice" if report.exit_code == 0 else "error"
     return "\n".join([*lines, _command(level, title, verdict_line(report))]) + "\n"
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from lpa_validate.beside import Beside
 from lpa_validate.renderers.executorch import lines as delegation_lines
 from lpa_validate.report import Check, Figure, Report
 from lpa_validate.rules.neural_engine.as_text import lines as neural_engine_lines
 
-__all__ = ["figure_value", "render_text", "verdict_line"]
+__all__ = ["check_lines", "figure_value", "render_text", "verdict_line"]
 
 _STATUS = {"pass": "PASS", "fail": "FAIL", "not_run": "NOT RUN"}
 _VERDICT = {
@@ -34,13 +35,13 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
 """Key of a check's details -> what the checks of single targets have to show with it."""
 
 
-def render_text(report: Report, note: str = "") -> str:
+def render_text(report: Report, beside: Beside) -> str:
     """Aligned sections, one per check, and the verdict as the last line."""
     lines = [*_header(report), ""]
     for check in report.checks:
         lines += [*_section(check), ""]
-    if note:
-        lines.append(note)
+    if beside.note:
+        lines.append(beside.note)
     lines.append(verdict_line(report))
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -81,7 +82,7 @@ def _section(check: Check) -> Iterator[str]:
         yield f"  {check.reason}"
     for figure in check.figures:
         yield _figure_line(figure)
-    yield from _details(check.details)
+    yield from check_lines(check)
 
 
 def _figure_line(figure: Figure) -> str:
@@ -93,7 +94,9 @@ def _figure_line(figure: Figure) -> str:
     )
 
 
-def _details(details: Mapping[str, Any]) -> Iterator[str]:
+def check_lines(check: Check) -> Iterator[str]:
+    """The tables among a check's details, as lines."""
+    details = check.details
     yield from _rows(f"taps of {details.get('worst_utterance')}", _taps(details))
     yield from _rows("changed transcripts", _changed(details))
     yield from _rows("findings", list(details.get("findings", ())))
