@@ -2,7 +2,7 @@
 
 Weights are random: time and memory do not depend on them. Run it from the repository's root:
 
-    python tests/validation/mil/measure_wav2vec2_base.py [--seconds 10] [--threads 1]
+    python tests/runtimes/coreml/measure_wav2vec2_base.py [--seconds 10] [--threads 1]
 
 The model is traced and converted at a fixed length, fp16, for iOS 18. Each figure comes from a
 process of its own, whose peak memory is the system's own count. "loaded" is that count before
