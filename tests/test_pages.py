@@ -1,0 +1,141 @@
+"""The pages: links lead somewhere, commands exist, quoted messages are the program's own."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from .conftest import REPOSITORY
+
+FIRST_PAGE = REPOSITORY / "README.md"
+TROUBLESHOOTING = REPOSITORY / "lpa_export" / "commands" / "README.md"
+LONGEST_FIRST_PAGE = 150
+NOT_OURS = {".git", ".venv", "build", "node_modules"}
+
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_SCRIPT = re.compile(r"python3? ((?:tests|ios_demo)/[\w./-]+\.py)")
+_MODULE = re.compile(r"python3? -m ((?:lpa_export|lpa_validate)[\w.]*)")
+_FILE = re.compile(r"`([\w./-]+\.py)`")
+_RECIPE = re.compile(r"(?<![\w/.])recipes/[\w./-]+\w")
+_MODULE_ROOTS = {
+    "lpa_export": REPOSITORY,
+    "lpa_validate": REPOSITORY / "validation",
+}
+
+
+def _files(*patterns: str) -> list[Path]:
+    found = (path for pattern in patterns for path in REPOSITORY.rglob(pattern))
+    return sorted(
+        path
+        for path in found
+        if not any(
+            part in NOT_OURS or part.startswith(".") and part != ".github"
+            for part in path.relative_to(REPOSITORY).parts[:-1]
+        )
+    )
+
+
+PAGES = _files("*.md")
+SPEAKING = [*PAGES, *_files("*.py", "*.yml", "*.yaml"), REPOSITORY / "Makefile"]
+
+
+def _named(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    titles = re.findall(r"^#+ +(.+)$", prose, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_named)
+def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
+    for link in _LINK.findall(page.read_text("utf-8")):
+        if link.startswith(("http://", "https://", "mailto:")):
+            continue
+        name, _, anchor = link.partition("#")
+        place = page.parent / name if name else page
+        assert place.exists(), f"{_named(page)}: {link}"
+        assert place.resolve().is_relative_to(REPOSITORY), f"{_named(page)}: {link}"
+        if anchor:
+            assert anchor in _anchors(place), f"{_named(page)}: {link}"
+
+
+def test_every_script_that_is_named_exists() -> None:
+    named = {
+        (_named(path), script)
+        for path in SPEAKING
+        for script in _SCRIPT.findall(path.read_text("utf-8"))
+    }
+    assert named
+    assert [pair for pair in sorted(named) if not (REPOSITORY / pair[1]).is_file()] == []
+
+
+def test_every_module_that_is_named_can_be_run() -> None:
+    missing = []
+    for path in SPEAKING:
+        for module in _MODULE.findall(path.read_text("utf-8")):
+            place = _MODULE_ROOTS[module.split(".")[0]] / module.replace(".", "/")
+            if not (place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()):
+                missing.append((_named(path), module))
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_named)
+def test_every_recipe_that_is_named_exists(page: Path) -> None:
+    named = _RECIPE.findall(page.read_text("utf-8"))
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_named)
+def test_every_module_file_that_is_named_is_there(page: Path) -> None:
+    roots = (page.parent, REPOSITORY, *(root / name for name, root in _MODULE_ROOTS.items()))
+    named = _FILE.findall(page.read_text("utf-8"))
+    assert [name for name in named if not any((root / name).is_file() for root in roots)] == []
+
+
+def test_the_first_page_is_short() -> None:
+    assert len(FIRST_PAGE.read_text("utf-8").splitlines()) <= LONGEST_FIRST_PAGE
+
+
+@cache
+def _texts_of_the_code() -> str:
+    """Every text in the code of both packages, a line each, but for docstrings.
+
+    What f-strings put in is left out.
+    """
+    texts = []
+    for root in ("lpa_export", "validation"):
+        for path in (REPOSITORY / root).rglob("*.py"):
+            nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+            said = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+            texts += [
+                node.value
+                for node in nodes
+                if isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and id(node) not in said
+            ]
+    return "\n".join(texts)
+
+
+def _quoted() -> list[str]:
+    """The messages in the first column of the tables under "Troubleshooting by message"."""
+    _, _, tables = TROUBLESHOOTING.read_text("utf-8").partition("# Troubleshooting by message")
+    cells = [line.split("|")[1] for line in tables.splitlines() if line.startswith("| `")]
+    return [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_there_are_messages_to_look_up() -> None:
+    assert len(_quoted()) > 40
+
+
+@pytest.mark.parametrize("message", _quoted())
+def test_a_quoted_message_is_one_that_the_code_has(message: str) -> None:
+    parts = [part.strip() for part in message.split("…") if part.strip(" ,;:")]
+    assert parts and max(map(len, parts)) > 8, "too little to recognise it by"
+    assert [part for part in parts if part not in _texts_of_the_code()] == []
