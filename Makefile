@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SOURCES := lpa_export validation tests
-FAST := $(addprefix tests/,formats hosts layers measures test_rooms.py targets/test_skeleton.py \
+FAST := $(addprefix tests/,formats hosts layers measures test_pages.py test_rooms.py targets/test_skeleton.py \
 	targets/test_batched.py validation/test_report.py)
 
 .PHONY: demo check test slow lint data

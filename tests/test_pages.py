@@ -12,7 +12,7 @@ from .conftest import REPOSITORY
 FIRST_PAGE = REPOSITORY / "README.md"
 TROUBLESHOOTING = REPOSITORY / "lpa_export" / "commands" / "README.md"
 LONGEST_FIRST_PAGE = 150
-NOT_OURS = {".git", ".venv", "build", "node_modules"}
+NOT_OURS = {"build", "node_modules"}
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _SCRIPT = re.compile(r"python3? ((?:tests|ios_demo)/[\w./-]+\.py)")
@@ -31,7 +31,7 @@ def _files(*patterns: str) -> list[Path]:
         path
         for path in found
         if not any(
-            part in NOT_OURS or part.startswith(".") and part != ".github"
+            part in NOT_OURS or (part.startswith(".") and part != ".github")
             for part in path.relative_to(REPOSITORY).parts[:-1]
         )
     )
