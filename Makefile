@@ -2,6 +2,7 @@
 # make check  linter, type checker and the fast tests: under two minutes on two cores
 # make test   linter, type checker and every test but the slow ones: what CI runs
 # make slow   the slow ones
+# make swift  Swift 6 for ios_demo in build/swift, beside the system (Linux; root and debootstrap)
 # make data   synthetic training voices (needs espeak-ng)
 #
 # Each makes its own virtual environment first; .venv is reused when it is there.
@@ -15,7 +16,7 @@ SOURCES := lpa_export validation tests
 FAST := $(addprefix tests/,formats hosts layers measures test_pages.py test_rooms.py targets/test_skeleton.py \
 	targets/test_batched.py validation/test_report.py)
 
-.PHONY: demo check test slow lint data
+.PHONY: demo check test slow lint data swift
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo-installed
@@ -27,6 +28,10 @@ check: lint
 
 test: lint
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	@ios_demo/scripts/swift.sh available || test -z "$$CI"
+
+swift:
+	ios_demo/scripts/install-swift.sh "$${SWIFT_ROOT:-build/swift}"
 
 slow: $(VENV)/.test-installed
 	$(BIN)/python -m pytest -q -m slow
