@@ -1,11 +1,14 @@
 """The pages: links lead somewhere, commands exist, quoted messages are the program's own."""
 
 import ast
+import json
 import re
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from lpa_export.formats.schemes import SCHEMES
 
 from .conftest import REPOSITORY
 
@@ -100,6 +103,29 @@ def test_every_module_file_that_is_named_is_there(page: Path) -> None:
 
 def test_the_first_page_is_short() -> None:
     assert len(FIRST_PAGE.read_text("utf-8").splitlines()) <= LONGEST_FIRST_PAGE
+
+
+def test_the_table_of_schemes_is_that_of_the_code() -> None:
+    page = (REPOSITORY / "lpa_export" / "formats" / "README.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    stated = {row[0].strip("`"): row[2:] for row in rows if len(row) == 8 and "`" in row[0]}
+    assert stated.keys() == SCHEMES.keys()
+    for name, spec in SCHEMES.items():
+        gates = spec.gates
+        share = None if gates.argmax_agreement is None else 100 * gates.argmax_agreement
+        wanted = (
+            *(gates.psnr_db, gates.psnr_flag_db, share, gates.wer_difference_points),
+            *(gates.padding_psnr_db, spec.tap_floor_db),
+        )
+        found = tuple(float(cell.split()[0]) if cell else None for cell in stated[name])
+        assert found == pytest.approx(wanted), name
+
+
+def test_the_agreement_of_the_rules_is_that_of_their_last_count() -> None:
+    rules = REPOSITORY / "validation" / "lpa_validate" / "rules" / "neural_engine"
+    counted = json.loads((rules / "agreement.json").read_text("utf-8"))
+    page = (REPOSITORY / "lpa_export" / "targets" / "coreml" / "README.md").read_text("utf-8")
+    assert f"{counted['agree']} of {counted['of']} published placements" in page
 
 
 @cache
