@@ -21,6 +21,7 @@ _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _SCRIPT = re.compile(r"python3? ((?:tests|ios_demo)/[\w./-]+\.py)")
 _MODULE = re.compile(r"python3? -m ((?:lpa_export|lpa_validate)[\w.]*)")
 _FILE = re.compile(r"`([\w./-]+\.py)`")
+_FOLDER = re.compile(r"`([\w./-]+/)`")
 _RECIPE = re.compile(r"(?<![\w/.])recipes/[\w./-]+\w")
 _MODULE_ROOTS = {
     "lpa_export": REPOSITORY,
@@ -96,9 +97,12 @@ def test_every_recipe_that_is_named_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=_named)
 def test_every_module_file_that_is_named_is_there(page: Path) -> None:
-    roots = (page.parent, REPOSITORY, *(root / name for name, root in _MODULE_ROOTS.items()))
-    named = _FILE.findall(page.read_text("utf-8"))
-    assert [name for name in named if not any((root / name).is_file() for root in roots)] == []
+    """From the page's folder, the repository's, a package's, or a folder that the page names."""
+    text = page.read_text("utf-8")
+    roots = [page.parent, REPOSITORY, *(root / name for name, root in _MODULE_ROOTS.items())]
+    places = [*roots, *(root / folder for root in roots for folder in _FOLDER.findall(text))]
+    named = _FILE.findall(text)
+    assert [name for name in named if not any((place / name).is_file() for place in places)] == []
 
 
 def test_the_first_page_is_short() -> None:
