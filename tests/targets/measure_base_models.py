@@ -1,8 +1,9 @@
-"""What exporting and running wav2vec2-base costs, 8 of 12 layers replaced beside none replaced.
+"""What exporting and running a base model costs, 8 of 12 layers replaced beside none replaced.
 
 Weights are random: time and memory do not depend on them. Run it from the repository's root:
 
-    python tests/targets/measure_wav2vec2_base.py [--seconds 10 30] [--threads 1]
+    python tests/targets/measure_base_models.py [--family wav2vec2] [--seconds 10 30] [--threads 1]
+    python tests/targets/measure_base_models.py --family all    # exports, 8 of 12 replaced
 
 Each figure comes from a process of its own, whose peak memory is the system's own count.
 """
@@ -24,21 +25,21 @@ REPLACED = (0, 1, 2, 3, 4, 5, 6, 7)
 REPETITIONS = 3
 
 
-def save_wav2vec2_base(folder: Path, replaced: Sequence[int]) -> None:
-    """Write a wav2vec2-base (transformers' default config) with random weights."""
+def save_base_model(folder: Path, replaced: Sequence[int], family: str = "wav2vec2") -> None:
+    """Write a family's base model (transformers' default config) with random weights."""
     import torch
-    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
     from lpa_export.formats.checkpoint import LPASection, save_checkpoint
     from lpa_export.formats.text import Vocabulary
-    from lpa_export.hosts import replace_layers
+    from lpa_export.hosts import HOSTS, replace_layers
     from lpa_export.layers import LPAConfig, Pulses
 
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     vocabulary = Vocabulary(("<pad>", "<s>", "</s>", "<unk>", "|", "'", *letters))
     torch.manual_seed(0)
-    config = Wav2Vec2Config()
-    model = Wav2Vec2ForCTC(config).eval()
+    host = HOSTS[family]
+    config: Any = host.config({"pad_token_id": 0})
+    model = host.build(config).eval()
     section = None
     if replaced:
         sizes = (config.hidden_size, config.num_attention_heads)
@@ -55,8 +56,9 @@ def measure(step: str, *arguments: str) -> dict[str, Any]:
     return figures
 
 
-def _save(folder: str, replaced: str) -> dict[str, Any]:
-    save_wav2vec2_base(Path(folder), [int(index) for index in replaced.split(",") if index])
+def _save(folder: str, replaced: str, family: str) -> dict[str, Any]:
+    layers = [int(index) for index in replaced.split(",") if index]
+    save_base_model(Path(folder), layers, family)
     return {}
 
 
@@ -106,6 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, nargs="+", default=[10.0, 30.0])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--family", default="wav2vec2")
     parser.add_argument("--step", choices=_STEPS, help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -114,6 +117,9 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(json.dumps(figures | {"peak_mb": peak / 1024}))
         return
+    if options.family == "all":
+        _every_family()
+        return
     print("| what | none replaced | 8 of 12 replaced |\n| --- | ---: | ---: |")
     with tempfile.TemporaryDirectory() as scratch:
         columns = [_column(Path(scratch), replaced, options) for replaced in ((), REPLACED)]
@@ -121,10 +127,27 @@ def main() -> None:
         print(f"| {name} | {columns[0][name]} | {columns[1][name]} |")
 
 
+def _every_family() -> None:
+    from lpa_export.hosts import HOSTS
+
+    print("| base model of | time, s | CPU, s | peak MB | model.onnx, MB | nodes |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for family in HOSTS:
+        with tempfile.TemporaryDirectory() as scratch:
+            checkpoint = str(Path(scratch) / f"base-{family}")
+            measure("save", checkpoint, ",".join(map(str, REPLACED)), family)
+            found = measure("export", checkpoint, str(Path(scratch) / "bundle"))
+        print(
+            f"| `{family}` | {found['seconds']:.1f} | {found['cpu_seconds']:.1f} "
+            f"| {found['peak_mb']:.0f} | {found['bytes'] / 1e6:.1f} | {found['nodes']} |",
+            flush=True,
+        )
+
+
 def _column(scratch: Path, replaced: Sequence[int], options: argparse.Namespace) -> dict[str, str]:
     name = f"base-{len(replaced)}"
     checkpoint, bundle = str(scratch / name), str(scratch / f"{name}-bundle")
-    measure("save", checkpoint, ",".join(map(str, replaced)))
+    measure("save", checkpoint, ",".join(map(str, replaced)), options.family)
     exported = measure("export", checkpoint, bundle)
     column = {
         "export, s": f"{exported['seconds']:.1f}",
