@@ -29,7 +29,6 @@ __all__ = [
     "TextRule",
     "Vocabulary",
     "Word",
-    "greedy_ids",
     "greedy_text",
     "normalise_text",
     "word_times",
@@ -296,12 +295,6 @@ class Word:
     text: str
     start: float
     end: float
-
-
-def greedy_ids(logits: npt.NDArray[np.floating]) -> list[int]:
-    """The best token of each of (frames, vocabulary), repeats merged; blanks are kept."""
-    best = np.asarray(logits).argmax(axis=-1)
-    return [int(best[start]) for start, _ in _runs(best)]
 
 
 def greedy_text(logits: npt.NDArray[np.floating], vocabulary: Vocabulary) -> str:

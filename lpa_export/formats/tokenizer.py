@@ -27,9 +27,7 @@ __all__ = [
     "SETTINGS",
     "TOKENIZER_FILES",
     "VOCABULARY",
-    "decoded",
     "languages_of",
-    "open_tokenizer",
     "read_vocabulary",
     "tokenizer_files",
 ]
@@ -65,7 +63,7 @@ def read_vocabulary(
     """
     file = _main_file(folder)
     named = _named(folder, language) if file.name == VOCABULARY else None
-    tokenizer = open_tokenizer(folder, language)
+    tokenizer = _open(folder, language)
     _require_names(file, tokenizer, named, width)
     blank_id = _blank(folder, tokenizer, width, blank)
     spelling = _SPELLINGS.get(type(tokenizer).__name__, "tokenizer")
@@ -88,7 +86,7 @@ def read_vocabulary(
     return vocabulary
 
 
-def open_tokenizer(folder: Path, language: str | None = None) -> Any:
+def _open(folder: Path, language: str | None = None) -> Any:
     """transformers' own tokenizer of the folder, no remote code and nothing from the network.
 
     `language` chooses among nested vocabularies. Raises LpaError when it cannot be opened.
@@ -132,7 +130,7 @@ def _restore_delimiter(tokenizer: Any, settings: dict[str, Any]) -> None:
         tokenizer._word_delimiter_token = stated["content"] if isinstance(stated, dict) else stated
 
 
-def decoded(tokenizer: Any, ids: Sequence[int], blank: int) -> str:
+def _decoded(tokenizer: Any, ids: Sequence[int], blank: int) -> str:
     """What transformers' tokenizer makes of the best ids of each frame, repeats and blanks too.
 
     A CTC tokenizer merges and drops by itself; for any other that is done first. White space at
@@ -318,7 +316,7 @@ def _require_reproduced(file: Path, tokenizer: Any, vocabulary: Vocabulary) -> N
         pool: Sequence[int] = common if number % 2 and common else range(len(vocabulary))
         drawn = [draw.choice(pool) for _ in range(draw.randint(1, _LONGEST))]
         ids = [index for index in drawn for _ in range(draw.choice((1, 1, 2)))]
-        theirs = decoded(tokenizer, ids, vocabulary.blank)
+        theirs = _decoded(tokenizer, ids, vocabulary.blank)
         ours = vocabulary.decode(index for index, _, _ in vocabulary.merge(np.array(ids)))
         if ours != theirs:
             raise LpaError(

@@ -16,7 +16,6 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.text import (
     NORMALISER,
     Vocabulary,
-    greedy_ids,
     greedy_text,
     normalise_text,
     word_times,
@@ -68,9 +67,10 @@ def test_greedy_text_equals_the_definition_of_ctc(ids: list[int]) -> None:
     assert greedy_text(logits, vocabulary) == expected
 
 
-def test_greedy_ids_keeps_the_blanks_between_runs() -> None:
-    assert greedy_ids(frames_of("AA_B")) == [3, 0, 4]
-    assert greedy_ids(np.zeros((0, 29))) == []
+def test_runs_keep_the_blanks_between_them_and_their_frames() -> None:
+    best = frames_of("AA_B").argmax(axis=1)
+    assert SHIPPED.merge(best) == [(3, 0, 2), (0, 2, 3), (4, 3, 4)]
+    assert SHIPPED.merge(best[:0]) == []
 
 
 @given(st.lists(st.text(LETTERS + "'", min_size=1, max_size=6), min_size=1, max_size=5))
