@@ -1,18 +1,22 @@
 """What all commands share: exit codes, one line per error, a fast --help."""
 
 import argparse
+import errno
+import importlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 
 from lpa_export.cli import run_command
 from lpa_export.environment import quiet_libraries
-from lpa_export.errors import LpaError
+from lpa_export.errors import LpaError, LpaWarning
 from lpa_export.formats.bundle import new_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -77,6 +81,98 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert run_command("lpa-x", configure, run, ["--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--taget", "onnx"], "unrecognized arguments: --taget; did you mean --target?"),
+        (["--taget=onnx"], "--taget; did you mean --target?"),
+        (["--xyz"], "unrecognized arguments: --xyz; see lpa-x --help"),
+    ],
+)
+def test_a_flag_written_wrong_is_named_with_the_one_it_is_like(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """Not the required flag that is missing because of it."""
+
+    def strict(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--target", required=True)
+
+    assert run_command("lpa-x", strict, lambda a: 0, arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_our_warnings_are_one_line_each_time_something_else_is_wrong(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        for text in ("a.wav: cut\noff", "a.wav: cut\noff", "b.wav: cut off"):
+            warnings.warn(text, LpaWarning, stacklevel=1)
+            warnings.warn("a library's", stacklevel=1)
+        return 0
+
+    with warnings.catch_warnings():
+        assert run_command("lpa-x", configure, run, []) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["lpa-x: warning: a.wav: cut off", "lpa-x: warning: b.wav: cut off"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_called_that(capsys: pytest.CaptureFixture[str], code: int) -> None:
+    assert failing(OSError(code, os.strerror(code), "/x")) == 2
+    assert "/x: the disk is full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("lpa-export", ["--target", "onnx"], "the bundle in work was not written"),
+        ("lpa-transcribe", ["a.wav"], "files that were not transcribed yet have no text"),
+        ("lpa-validate", ["--target", "onnx"], "no report of the bundle in work"),
+        ("lpa-train", ["teacher", "--recipe", "x"], "give the same command again"),
+        ("lpa-train", ["study", "--recipe", "x", "--study", "x", "--out", "x"], "what has run"),
+        ("lpa-train", ["windows", "--out", "x"], "pictures that were not drawn yet"),
+    ],
+)
+def test_an_interrupt_speaks_of_the_command(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    arguments: list[str],
+    message: str,
+) -> None:
+    module = importlib.import_module(COMMANDS[command])
+
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run" if command == "lpa-train" else "_run", interrupted)
+    assert module.main(arguments) == 130
+    assert f"{command}: error: interrupted; " in (line := capsys.readouterr().err)
+    assert message in line and line.count("\n") == 1
+
+
+HELPS = [
+    *((name,) for name in COMMANDS),
+    *(("lpa-train", stage) for stage in ("teacher", "sweep", "replace", "study", "windows")),
+]
+
+
+@pytest.mark.parametrize("command", HELPS, ids=" ".join)
+def test_every_help_ends_with_two_examples_that_parse(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line is a command; its flags are tried on the command's own parser."""
+    module = importlib.import_module(COMMANDS[command[0]])
+    assert module.main([*command[1:], "--help"]) == 0
+    examples = capsys.readouterr().out.rstrip().split("examples:\n")[1].splitlines()
+    assert len(examples) == 2
+    monkeypatch.setattr(module, "run" if command[0] == "lpa-train" else "_run", lambda a: 0)
+    for line in examples:
+        words = shlex.split(line.rpartition("| ")[2])
+        assert tuple(words[: len(command)]) == command
+        assert module.main(words[1:]) == 0, capsys.readouterr().err
 
 
 def test_an_interrupt_gives_130_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:

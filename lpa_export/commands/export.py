@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.cli import COULD_NOT_RUN, PASSED, print_error, run_command
+from lpa_export.cli import COULD_NOT_RUN, PASSED, describe, print_error, run_command
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
@@ -67,13 +68,15 @@ def export(
     Raises LpaError for everything a user can put right; nothing is left behind then.
     """
     from lpa_export.targets import target_named
-    from lpa_export.targets.assemble import BundleFiles, BundleRequest, write_bundle
     from lpa_export.targets.settings import chosen_scheme, target_settings, variants
 
     spec = target_named(target)
     read = _recipe(recipe)
     own = target_settings(spec, read, settings)
     wanted = chosen_scheme(spec, own, precision=precision, quantize=quantize)
+    # Not before: what stands above is read at once, torch takes seconds.
+    from lpa_export.targets.assemble import BundleFiles, BundleRequest, write_bundle
+
     chosen = spec.load()
     if out is not None:
         _require_writable(Path(out), overwrite)
@@ -111,7 +114,15 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     from lpa_export.targets import known_targets
     from lpa_export.targets.settings import flags
 
-    parser.description = "Write the bundle of a trained LPA speech model for one target, or all."
+    describe(
+        parser,
+        "Write the bundle of a trained LPA speech model for one target, or all.",
+        examples=(
+            f"{PROG} --target onnx",
+            f"{PROG} --target coreml --checkpoint my/model --buckets 5,10 --quantize palette6",
+        ),
+        interrupted="the bundle in work was not written, give the same command again",
+    )
     parser.add_argument(
         "--target",
         required=True,
@@ -160,8 +171,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from lpa_export.targets import targets_named
+
     given = {name: value for name, value in vars(arguments).items() if name != "debug"}
-    if given["target"] == "all":
+    if len(targets_named(given["target"])) > 1:
         return _run_all(given)
     print(_summary(_shown(given), given["checkpoint"]))
     return PASSED
@@ -226,10 +239,11 @@ def _summary(result: ExportResult, checkpoint: str | None) -> str:
     files = result.files
     artifacts = ", ".join(f"{name} {_size(files.size(name))}" for name in files.artifacts)
     # Without its checkpoint a bundle is held against the golden clips only.
-    reference = "" if checkpoint is None else f" --checkpoint {checkpoint}"
+    reference = [] if checkpoint is None else ["--checkpoint", checkpoint]
+    validate = ["lpa-validate", "--target", result.target, "--bundle", str(result.bundle)]
     lines += [
         f"  files      {len(files.sizes)}, {_size(sum(files.sizes.values()))}; {artifacts}",
-        f"  next       lpa-validate --target {result.target} --bundle {result.bundle}{reference}",
+        f"  next       {shlex.join([*validate, *reference])}",
     ]
     return "\n".join(lines)
 

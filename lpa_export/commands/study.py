@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lpa_export.cli import PASSED, count, names, whole
+from lpa_export.cli import PASSED, count, describe, names, whole
 from lpa_export.errors import LpaError
 
 __all__ = ["add_workers", "configure_parser", "report", "run", "study"]
@@ -14,6 +15,15 @@ __all__ = ["add_workers", "configure_parser", "report", "run", "study"]
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     """Flags of `lpa-train study`."""
+    describe(
+        parser,
+        "Compare ways of replacing attention, with confidence intervals.",
+        examples=(
+            "lpa-train study --recipe my.yaml --study s.yaml --checkpoint my/teacher --out runs/s",
+            "lpa-train study --recipe my.yaml --study s.yaml --out runs/s --report s.md",
+        ),
+        interrupted="what has run is kept, give the same command again for the rest",
+    )
     parser.add_argument("--recipe", type=Path, required=True, metavar="FILE", help="the recipe")
     parser.add_argument("--study", type=Path, required=True, metavar="FILE", help="what to compare")
     parser.add_argument(
@@ -75,10 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         announce=lambda line: print(line, flush=True),
     )
-    print(
-        f"next: lpa-train study --recipe {arguments.recipe} --study {arguments.study} "
-        f"--out {arguments.out} --report {arguments.study.with_suffix('.md')}"
-    )
+    command = ["lpa-train", "study", "--recipe", arguments.recipe, "--study", arguments.study]
+    command += ["--out", arguments.out, "--report", arguments.study.with_suffix(".md")]
+    print(f"next: {shlex.join(map(str, command))}")
     return PASSED
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.cli import PASSED, count, run_command
+from lpa_export.cli import PASSED, count, describe, run_command
 from lpa_export.commands import study, windows
 from lpa_export.commands.study import add_workers
 from lpa_export.errors import LpaError
@@ -25,6 +26,22 @@ STAGES = {
     "sweep": "rank the teacher's layers by how well an LPA can stand in for their attention",
     "replace": "replace layers of the teacher by LPA one after another, with distillation",
 }
+_EXAMPLES = {
+    "teacher": (
+        "lpa-train teacher --recipe my.yaml",
+        "lpa-train teacher --recipe my.yaml --out runs/teacher --threads 4",
+    ),
+    "sweep": (
+        "lpa-train sweep --recipe my.yaml --checkpoint my/teacher",
+        "lpa-train sweep --recipe my.yaml --layers 0,1,2",
+    ),
+    "replace": (
+        "lpa-train replace --recipe my.yaml --layers auto:4",
+        "lpa-train replace --recipe my.yaml --checkpoint my/teacher --layers 0,1,2",
+    ),
+}
+_CONTINUES = "give the same command again, the run continues where it was"
+
 # What has flags of its own.
 OTHERS = {
     "study": ("compare ways of replacing attention, with confidence intervals", study),
@@ -34,9 +51,15 @@ OTHERS = {
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     """Flags of `lpa-train`."""
-    parser.description = (
+    describe(
+        parser,
         "Train what a recipe describes. A run that was stopped continues where it was when the "
-        "same command is given again."
+        "same command is given again.",
+        examples=(
+            "lpa-train teacher --recipe my.yaml",
+            "lpa-train replace --recipe my.yaml --layers auto:4",
+        ),
+        interrupted=_CONTINUES,
     )
     metavar = "{" + ",".join((*STAGES, *OTHERS)) + "}"
     stages = parser.add_subparsers(dest="stage", required=True, metavar=metavar)
@@ -44,6 +67,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         command.configure_parser(_added(stages, name, text))
     for name, text in STAGES.items():
         stage = _added(stages, name, text)
+        describe(stage, _sentence(text), examples=_EXAMPLES[name], interrupted=_CONTINUES)
         stage.add_argument("--recipe", type=Path, required=True, metavar="FILE", help="the recipe")
         stage.add_argument(
             "--out",
@@ -86,13 +110,15 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def _added(stages: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = stages.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + "."
-    )
+    parser: argparse.ArgumentParser = stages.add_parser(name, help=text)
     parser.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
     )
     return parser
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _layers(text: str) -> LayerChoice | None:
@@ -131,16 +157,18 @@ def train(
 
     Raises LpaError for a recipe, data, layers or a run folder that cannot be used.
     """
+    from lpa_export.targets.settings import load_recipe
+
+    loaded = load_recipe(recipe)
+    # Not before: a mistake in the recipe is said at once, torch takes seconds.
     import torch
 
-    from lpa_export.targets.settings import load_recipe
     from lpa_export.training.ahead import default_workers
     from lpa_export.training.loop import Conduct
     from lpa_export.training.stages import Trainer, attention_teacher
 
     if threads:
         torch.set_num_threads(threads)
-    loaded = load_recipe(recipe)
     runs = Path("build") / "train" / loaded.name
     folder = out or runs / ("control" if control else stage)
     conduct = Conduct(workers=default_workers() if workers is None else workers)
@@ -198,8 +226,10 @@ def _sweep_lines(folder: Path, arguments: argparse.Namespace) -> list[str]:
     ]
     lines.append(f"wrote {folder / SWEEP} and {(folder / SWEEP).with_suffix('.png').name}")
     where = {"--teacher": arguments.teacher, "--sweep": arguments.out}
-    given = "".join(f" {flag} {value}" for flag, value in where.items() if value is not None)
-    return [*lines, f"next: lpa-train replace --recipe {arguments.recipe} --layers auto:N{given}"]
+    command = ["lpa-train", "replace", "--recipe", str(arguments.recipe), "--layers", "auto:N"]
+    for flag, value in where.items():
+        command += [] if value is None else [flag, str(value)]
+    return [*lines, f"next: {shlex.join(command)}"]
 
 
 def _checkpoint_lines(checkpoint: Path, arguments: argparse.Namespace) -> list[str]:
@@ -207,7 +237,8 @@ def _checkpoint_lines(checkpoint: Path, arguments: argparse.Namespace) -> list[s
     lines = [f"checkpoint: {checkpoint}"]
     if arguments.stage == "replace":
         lines += _control(checkpoint) if arguments.control else _hardening(checkpoint)
-    return [*lines, f"next: lpa-export --target onnx --checkpoint {checkpoint}"]
+    command = ["lpa-export", "--target", "onnx", "--checkpoint", str(checkpoint)]
+    return [*lines, f"next: {shlex.join(command)}"]
 
 
 def _hardening(checkpoint: Path) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.cli import PASSED, run_command
+from lpa_export.cli import COULD_NOT_RUN, PASSED, describe, print_error, run_command
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
@@ -22,16 +23,21 @@ if TYPE_CHECKING:
 __all__ = ["Transcript", "main", "transcribe"]
 
 PROG = "lpa-transcribe"
+STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard in one file; `duration` and the times of the words are in seconds."""
+    """What was heard in one file; `duration` and the times of the words are in seconds.
+
+    `missing_seconds`: what the file's header promises and the file does not hold, 0 mostly.
+    """
 
     file: Path
     text: str
     words: tuple[Word, ...]
     duration: float
+    missing_seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, times in whole milliseconds."""
@@ -44,6 +50,7 @@ class Transcript:
             "text": self.text,
             "words": words,
             "duration": round(self.duration, 3),
+            "missing_seconds": round(self.missing_seconds, 3),
         }
 
 
@@ -54,7 +61,7 @@ class _Recogniser:
     logits: Callable[[Waveform], np.ndarray]
     vocabulary: Vocabulary
     hop: int
-    receptive_field: int
+    min_samples: int
     max_samples: int | None = None
 
 
@@ -65,36 +72,50 @@ def transcribe(
     bundle: str | Path | None = None,
     checkpoint: str | Path | None = None,
     language: str | None = None,
+    refused: Callable[[Path, LpaError], None] | None = None,
 ) -> tuple[Transcript, ...]:
     """Greedy CTC transcripts of sound files of any rate and channel count, in their order.
 
-    `target` "torch" runs a checkpoint (folder or hub id), by default the model that ships with
-    the package, and of several languages the one of `language`; any other runs a bundle, by default
-    the one under build/. Core ML programs run in the evaluator that validation runs them in.
+    A file called "-" is read from standard input. `target` "torch" runs a checkpoint (folder or
+    hub id), by default the model that ships with the package, and of several languages the one of
+    `language`; any other runs a bundle, by default the one under build/. Core ML programs run in
+    the evaluator that validation runs them in. `refused` is told of each file that cannot be
+    transcribed, and the others are; without it the first such file ends the call.
 
-    Raises LpaError for a bundle, checkpoint or file that cannot be used. All files are checked
-    before the first is transcribed.
+    Raises LpaError for a bundle, checkpoint or file that cannot be used.
     """
     from tqdm import tqdm
 
-    from lpa_export.formats.audio import load_audio, require_frames, require_within
-
     model = _open(target, bundle, checkpoint, language)
     paths = [Path(file) for file in files]
-    # Read twice rather than kept: an hour of waveform is 230 MB.
-    for path in paths:
-        waveform = load_audio(path)
-        require_frames(waveform, model.receptive_field, str(path))
-        if model.max_samples is not None:
-            require_within(waveform, model.max_samples, str(path))
-    progress = tqdm(paths, disable=None, leave=False, unit="file", desc=PROG)
-    return tuple(_transcript(path, load_audio(path), model) for path in progress)
+    if [str(path) for path in paths].count(STANDARD_INPUT) > 1:
+        raise LpaError("standard input (-) can be read once only; name it once")
+    found = []
+    for path in tqdm(paths, disable=None, leave=False, unit="file", desc=PROG):
+        try:
+            found.append(_transcript(path, model))
+        except LpaError as error:
+            if refused is None:
+                raise
+            refused(path, error)
+    return tuple(found)
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     """The flags are the arguments of :func:`transcribe`, and how to print."""
-    parser.description = "Transcribe speech with an exported bundle, or with the model in torch."
-    parser.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, Ogg or MP3")
+    describe(
+        parser,
+        "Transcribe speech with an exported bundle, or with the model in torch. Files that cannot "
+        "be read are listed, the others are transcribed, and the exit code is 2 then.",
+        examples=(
+            f"{PROG} talk.wav",
+            f"ffmpeg -i talk.mp4 -f wav - | {PROG} --target coreml --json -",
+        ),
+        interrupted="files that were not transcribed yet have no text",
+    )
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="WAV, FLAC, Ogg or MP3; - is standard input"
+    )
     parser.add_argument(
         "--target",
         default="onnx",
@@ -121,37 +142,55 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    refused: dict[Path, str] = {}
+
+    def refuse(path: Path, error: LpaError) -> None:
+        refused[path] = str(error)
+        print_error(PROG, str(error))
+
     transcripts = transcribe(
         arguments.files,
         target=arguments.target,
         bundle=arguments.bundle,
         checkpoint=arguments.checkpoint,
         language=arguments.language,
+        refused=refuse,
     )
     if arguments.json:
         entries = [transcript.to_json() for transcript in transcripts]
+        entries += [{"file": str(path), "error": error} for path, error in refused.items()]
         print(json.dumps(entries, ensure_ascii=False, indent=1))
-        return PASSED
-    for transcript in transcripts:
-        name = f"{transcript.file}: " if len(transcripts) > 1 else ""
-        print(f"{name}{transcript.text}")
-    return PASSED
+    else:
+        for transcript in transcripts:
+            name = f"{transcript.file}: " if len(arguments.files) > 1 else ""
+            print(f"{name}{transcript.text}")
+    return COULD_NOT_RUN if refused else PASSED
 
 
-def _transcript(path: Path, waveform: Waveform, model: _Recogniser) -> Transcript:
-    from lpa_export.formats.audio import SAMPLE_RATE
+def _transcript(path: Path, model: _Recogniser) -> Transcript:
+    from lpa_export.formats.audio import SAMPLE_RATE, read_audio, require_frames, require_within
     from lpa_export.formats.text import greedy_text, word_times
 
+    if str(path) == STANDARD_INPUT:
+        name = "standard input"
+        recording = read_audio(sys.stdin.buffer.read(), name=name)
+    else:
+        name = str(path)
+        recording = read_audio(path)
+    waveform = recording.waveform
+    require_frames(waveform, model.min_samples, name)
+    if model.max_samples is not None:
+        require_within(waveform, model.max_samples, name)
+    seconds = len(waveform) / SAMPLE_RATE
     try:
         logits = model.logits(waveform)
     except Exception as error:  # runtimes raise their own types, mostly when memory ends
         raise LpaError(
-            f"{path}: the model broke on {len(waveform) / SAMPLE_RATE:.1f} s of audio ({error}); "
-            "split the recording"
+            f"{name}: the model broke on {seconds:.1f} s of audio ({error}); split the recording"
         ) from error
     words = word_times(logits, model.vocabulary, hop_seconds=model.hop / SAMPLE_RATE)
     text = greedy_text(logits, model.vocabulary)
-    return Transcript(path, text, tuple(words), len(waveform) / SAMPLE_RATE)
+    return Transcript(path, text, tuple(words), seconds, recording.missing_seconds)
 
 
 def _open(
@@ -192,7 +231,7 @@ def _open_bundle(target: str, folder: Path) -> _Recogniser:
         logits=lambda waveform: runner.run(*pad([waveform]))[0],
         vocabulary=Vocabulary.read(bundle.file(manifest.vocabulary.file)),
         hop=manifest.frames.hop,
-        receptive_field=manifest.frames.receptive_field,
+        min_samples=runner.min_samples,
         max_samples=runner.max_samples,
     )
 
@@ -220,5 +259,5 @@ def _open_torch(source: str | Path | None, language: str | None) -> _Recogniser:
         logits=TorchReference(checkpoint).logits,
         vocabulary=checkpoint.vocabulary,
         hop=frames.hop,
-        receptive_field=frames.receptive_field,
+        min_samples=frames.receptive_field,
     )

@@ -5,13 +5,22 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lpa_export.cli import PASSED
+from lpa_export.cli import PASSED, describe
 
 __all__ = ["configure_parser", "run", "windows"]
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     """Flags of `lpa-train windows`."""
+    describe(
+        parser,
+        "Draw where a model's windows lie on a recording.",
+        examples=(
+            "lpa-train windows --out pictures",
+            "lpa-train windows --checkpoint my/model --audio talk.wav --out pictures",
+        ),
+        interrupted="pictures that were not drawn yet are missing",
+    )
     parser.add_argument(
         "--checkpoint",
         metavar="DIR|HUB_ID",

@@ -5,6 +5,10 @@ filter: interpolating samples would fold everything above the new Nyquist freque
 the speech band.
 """
 
+import re
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +16,14 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from lpa_export.errors import LpaError
+from lpa_export.errors import LpaError, LpaWarning
 
 __all__ = [
     "SAMPLE_RATE",
+    "Recording",
     "Waveform",
     "load_audio",
+    "read_audio",
     "require_frames",
     "require_within",
     "resample",
@@ -34,19 +40,72 @@ Waveform = npt.NDArray[np.float32]
 MAX_SECONDS = 4 * 3600.0
 
 
-def load_audio(path: Path | str, *, sample_rate: int = SAMPLE_RATE) -> Waveform:
-    """Read any sound file as mono float32 at ``sample_rate`` Hz, shape (samples,).
+# Of the power of the louder channel, what is left in the mean of two that cancel each other.
+_CANCELLED = 1e-6
 
-    Channels are averaged, then the mean is resampled with soxr at its HQ setting.
+# What the parsers of libsndfile remark about a header that promises more bytes than there are.
+_SHORTER = re.compile(
+    r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE
+)
+
+# A writer into a pipe cannot know the length, and puts in the largest number that it has.
+_UNKNOWN_BYTES = 2**31 - 2**16
+
+# Less than a frame of any codec: encoders round to their blocks.
+_MISSING_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A waveform, and the seconds that the file's header promises but the file does not hold."""
+
+    waveform: Waveform
+    missing_seconds: float = 0.0
+
+
+def load_audio(
+    source: Path | str, *, sample_rate: int = SAMPLE_RATE, silence: bool = False
+) -> Waveform:
+    """The waveform alone of :func:`read_audio`, mono float32 (samples,)."""
+    return read_audio(source, sample_rate=sample_rate, silence=silence).waveform
+
+
+def read_audio(
+    source: Path | str | bytes,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    silence: bool = False,
+    name: str = "",
+) -> Recording:
+    """Read any sound file, or its bytes, as mono float32 at ``sample_rate`` Hz, (samples,).
+
+    Channels are averaged, then the mean is resampled with soxr at its HQ setting. ``silence``:
+    a recording in which every sample is the same is taken too. ``name`` is what messages call the
+    recording, by default its path. A file that holds less than its header promises (a copy that
+    broke off) is read as far as it goes, with an LpaWarning.
 
     Raises LpaError for a file that is missing, no audio, empty, one sample, longer than four
-    hours, silent (every sample the same) or not finite.
+    hours, silent, of channels that cancel each other, or not finite.
     """
-    path = Path(path)
-    channels, source_rate = _decode(path)
+    if not isinstance(source, bytes):
+        source = Path(source)
+        _require_file(source)
+        name = name or str(source)
+    channels, source_rate, missing = _decode(source, name)
     mono = channels.mean(axis=1, dtype=np.float32)
-    _require_speech(mono, path)
-    return resample(mono, source_rate, sample_rate)
+    _require_sound(mono, name)
+    _require_in_phase(channels, mono, name)
+    if not silence:
+        _require_no_silence(mono, name)
+    if missing:
+        held = len(mono) / source_rate
+        warnings.warn(
+            f"{name}: cut off: its header promises {held + missing:.1f} s of audio, the file "
+            f"holds {held:.1f} s; copy or record it again",
+            LpaWarning,
+            stacklevel=2,
+        )
+    return Recording(resample(mono, source_rate, sample_rate), missing)
 
 
 def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform:
@@ -57,15 +116,16 @@ def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform
     return converted
 
 
-def require_frames(waveform: Waveform, receptive_field: int, name: str) -> None:
-    """Raise LpaError when ``waveform`` is too short to give a single frame.
+def require_frames(waveform: Waveform, shortest: int, name: str) -> None:
+    """Raise LpaError when ``waveform`` is shorter than a model takes.
 
-    ``receptive_field`` is in samples at 16 kHz; ``name`` tells the user which audio it is.
+    ``shortest`` is in samples at 16 kHz: the receptive field, which gives a single frame, or what
+    an artifact needs beyond it. ``name`` tells the user which audio it is.
     """
-    if waveform.shape[0] < receptive_field:
+    if waveform.shape[0] < shortest:
         raise LpaError(
-            f"{name}: {waveform.shape[0]} samples of 16 kHz audio are shorter than the model's "
-            f"receptive field of {receptive_field} samples; give a longer recording"
+            f"{name}: {waveform.shape[0]} samples of 16 kHz audio, the model takes {shortest} "
+            f"({shortest / SAMPLE_RATE:.3f} s) at least; give a longer recording"
         )
 
 
@@ -90,35 +150,70 @@ def write_flac(path: Path | str, waveform: Waveform, *, sample_rate: int = SAMPL
         raise LpaError(f"{path}: cannot write audio there ({error})") from error
 
 
-def _decode(path: Path) -> tuple[npt.NDArray[np.float32], int]:
-    """(samples, channels) and the sample rate in Hz of the file."""
+def _require_file(path: Path) -> None:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         raise LpaError(f"{path}: expected an audio file, found {found}; check the path")
     if path.stat().st_size == 0:
         raise LpaError(f"{path}: expected audio, found an empty file; record or copy it again")
+
+
+def _decode(source: Path | bytes, name: str) -> tuple[npt.NDArray[np.float32], int, float]:
+    """(samples, channels), the sample rate in Hz, and the seconds that are promised and missing."""
     try:
-        with soundfile.SoundFile(path) as stream:
-            if stream.frames > MAX_SECONDS * stream.samplerate:
+        with soundfile.SoundFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
+            if file.frames > MAX_SECONDS * file.samplerate:
                 raise LpaError(
-                    f"{path}: {stream.frames / stream.samplerate / 3600:.1f} hours of audio; "
+                    f"{name}: {file.frames / file.samplerate / 3600:.1f} hours of audio; "
                     f"at most {MAX_SECONDS / 3600:.0f} are taken, split the recording"
                 )
-            return stream.read(dtype="float32", always_2d=True), int(stream.samplerate)
+            channels = file.read(dtype="float32", always_2d=True)
+            missing = (_promised(file) - len(channels)) / file.samplerate
+            rate = int(file.samplerate)
+            return channels, rate, missing if missing > _MISSING_SECONDS else 0.0
     except (soundfile.LibsndfileError, OSError, TypeError) as error:
         raise LpaError(
-            f"{path}: expected an audio file (WAV, FLAC, Ogg, MP3), found something else or a "
+            f"{name}: expected an audio file (WAV, FLAC, Ogg, MP3), found something else or a "
             f"damaged one; convert it to WAV or FLAC ({error})"
         ) from error
 
 
-def _require_speech(mono: Waveform, path: Path) -> None:
-    """Refuse what no recogniser can read: no samples, one sample, NaN or Inf, a constant."""
+def _promised(file: soundfile.SoundFile) -> int:
+    """Samples of each channel by the header.
+
+    libsndfile corrects the length of most formats by that of the file, and says so in its log.
+    """
+    shorter = _SHORTER.search(file.extra_info)
+    if not shorter:
+        return int(file.frames)
+    promised, held = map(int, shorter.groups())
+    if promised >= _UNKNOWN_BYTES or held < 1:
+        return int(file.frames)
+    return round(file.frames * promised / held)
+
+
+def _require_sound(mono: Waveform, name: str) -> None:
+    """Refuse what holds no sound at all: no samples, one sample, NaN or Inf."""
     if mono.size == 0:
-        raise LpaError(f"{path}: expected audio, found 0 samples; record it again")
+        raise LpaError(f"{name}: expected audio, found 0 samples; record it again")
     if mono.size == 1:
-        raise LpaError(f"{path}: expected speech, found a single sample; record it again")
+        raise LpaError(f"{name}: expected speech, found a single sample; record it again")
     if not np.isfinite(mono).all():
-        raise LpaError(f"{path}: samples are NaN or infinite; export the recording again")
+        raise LpaError(f"{name}: samples are NaN or infinite; export the recording again")
+
+
+def _require_in_phase(channels: npt.NDArray[np.float32], mono: Waveform, name: str) -> None:
+    """Refuse channels that hold a sound which their mean does not."""
+    if channels.shape[1] < 2:
+        return
+    loudest = channels.var(axis=0, dtype=np.float64).max()
+    if loudest > 0 and mono.var(dtype=np.float64) < _CANCELLED * loudest:
+        raise LpaError(
+            f"{name}: its channels are of opposite phase and cancel each other, their mean is "
+            "silent; invert one of them, or give one channel alone"
+        )
+
+
+def _require_no_silence(mono: Waveform, name: str) -> None:
     if mono.min() == mono.max():
-        raise LpaError(f"{path}: silent, every sample is {mono[0]:g}; check the recording")
+        raise LpaError(f"{name}: silent, every sample is {mono[0]:g}; check the recording")

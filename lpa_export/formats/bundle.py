@@ -4,8 +4,10 @@
 so its paths are not trusted: none may lead out of its folder.
 """
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +31,7 @@ from lpa_export.formats.manifest import (
 __all__ = [
     "BUILD",
     "REPORT",
+    "UNFINISHED_REPORT",
     "Bundle",
     "artifact_digest",
     "artifact_files",
@@ -41,7 +44,13 @@ __all__ = [
 
 Section = TypeVar("Section")
 
+# Bytes: whoever stops for lack of room leaves less than this.
+_NO_ROOM = 1 << 20
+
 REPORT = "report.json"
+UNFINISHED_REPORT = f".{REPORT}.new"
+"""What a report is written as before it takes the place of the older one."""
+
 BUILD = Path("build")
 """Where bundles go unless a command says otherwise: build/<model>/<target>."""
 
@@ -78,15 +87,17 @@ class Bundle:
 def new_folder(final: Path | str, *, overwrite: bool, proof: str = MANIFEST) -> Iterator[Path]:
     """Give a temporary folder beside ``final`` that becomes ``final`` when the block succeeds.
 
-    On any exception (Ctrl-C too) it is removed and what was there before stays. With
-    ``overwrite`` an older folder is replaced if it holds the file ``proof``, which shows that it
-    is one of ours (a bundle by default); any other folder never is.
+    On any exception (Ctrl-C too) it is removed and what was there before stays. What a process
+    that was killed outright left of the same folder is cleared first. With ``overwrite`` an older
+    folder is replaced if it holds the file ``proof``, which shows that it is one of ours (a bundle
+    by default); any other folder never is.
 
-    Raises LpaError when ``final`` exists, or cannot be written.
+    Raises LpaError when ``final`` exists, cannot be written, or the disk is full.
     """
     final = Path(final)
-    _require_free(final, overwrite, proof)
     target = final.resolve()
+    _clear_leftovers(target)
+    _require_free(final, overwrite, proof)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
     created = _make_parents(target, final)
     try:
@@ -98,12 +109,18 @@ def new_folder(final: Path | str, *, overwrite: bool, proof: str = MANIFEST) -> 
         yield temporary
         _require_free(final, overwrite, proof)
         _put_in_place(temporary, target, final)
-    except BaseException:
+    except BaseException as error:
+        full = _is_full(error, temporary)
         shutil.rmtree(temporary, ignore_errors=True)
         for folder in reversed(created):
             # Someone else may have put a file there meanwhile.
             with suppress(OSError):
                 folder.rmdir()
+        if full:
+            raise LpaError(
+                f"{final}: the disk is full; nothing was written, make room or give a folder on "
+                "another disk"
+            ) from error
         raise
 
 
@@ -177,7 +194,7 @@ def damaged_files(bundle: Bundle) -> list[str]:
     listed = bundle.manifest.files
     present = _files_of(bundle.path)
     problems = {name: _damage(bundle, name, entry) for name, entry in listed.items()}
-    unlisted = present.keys() - listed.keys() - {MANIFEST, REPORT}
+    unlisted = present.keys() - listed.keys() - {MANIFEST, REPORT, UNFINISHED_REPORT}
     problems |= dict.fromkeys(unlisted, "not listed in the manifest")
     return [f"{name}: {problem}" for name, problem in sorted(problems.items()) if problem]
 
@@ -198,6 +215,49 @@ def _damage(bundle: Bundle, name: str, entry: FileEntry) -> str:
     if digest != entry.sha256:
         return f"altered, SHA-256 {entry.sha256[:12]} expected, {digest[:12]} found"
     return ""
+
+
+def _clear_leftovers(target: Path) -> None:
+    """Remove what processes that are gone left of ``target``; an older folder goes back first.
+
+    A process that was killed between its two renames left the older folder aside and none in
+    place.
+    """
+    left = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(new|old)")
+    with suppress(OSError):
+        for path in target.parent.iterdir():
+            found = left.fullmatch(path.name)
+            if not found or _is_alive(int(found[1])):
+                continue
+            if found[2] == "old" and not target.exists():
+                path.rename(target)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of that number runs; where that cannot be asked without harm, yes."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _is_full(error: BaseException, folder: Path) -> bool:
+    """Whether a disk without room is behind an error: libraries say it in words of their own."""
+    if isinstance(error, LpaError) or not isinstance(error, Exception):
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    try:
+        return shutil.disk_usage(folder).free < _NO_ROOM
+    except OSError:
+        return False
 
 
 def _require_free(final: Path, overwrite: bool, proof: str) -> None:

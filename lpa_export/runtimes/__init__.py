@@ -26,12 +26,15 @@ class Runner(Protocol):
 
     ``label`` says whether that is the runtime itself or an emulation. ``metadata`` is what the
     artifact says about itself, ``values`` the names of the tensors that can be read out of it.
-    ``max_samples`` is the longest waveform it takes, None for any. Every method raises
-    ArtifactError when the artifact breaks.
+    It takes waveforms of ``min_samples`` to ``max_samples`` (None: of any length). Every method
+    raises ArtifactError when the artifact breaks.
     """
 
     @property
     def label(self) -> Label: ...
+
+    @property
+    def min_samples(self) -> int: ...
 
     @property
     def max_samples(self) -> int | None: ...

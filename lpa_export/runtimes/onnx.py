@@ -50,6 +50,11 @@ class OnnxRunner:
     max_samples = None
 
     @property
+    def min_samples(self) -> int:
+        """Those of one frame."""
+        return self._manifest.frames.receptive_field
+
+    @property
     def session(self) -> onnxruntime.InferenceSession:
         """The session itself, for checks that ask the runtime about the model."""
         return self._session

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lpa_export.formats.manifest import Bucket, Normalisation, Port, Tap
 
 __all__ = [
+    "ALL",
     "ENTRY_POINTS",
     "Announce",
     "Job",
@@ -34,10 +35,14 @@ __all__ = [
     "known_targets",
     "register_target",
     "target_named",
+    "targets_named",
 ]
 
 ENTRY_POINTS = "lpa_export.targets"
 """Group of entry points: each gives a `TargetSpec` of an installed package."""
+
+ALL = "all"
+"""For `--target`: every known target, one after another."""
 
 Announce = Callable[[str], None]
 """Called with a few words before each step that may take seconds."""
@@ -178,6 +183,16 @@ def target_named(name: str) -> TargetSpec:
     if name not in rows:
         raise LpaError(f"unknown target {name!r}; known targets: {', '.join(rows)}")
     return rows[name]
+
+
+def targets_named(name: str) -> tuple[str, ...]:
+    """What `--target` means: that target, or "all" of them. Raises LpaError for another name."""
+    known = known_targets()
+    if name != ALL and name not in known:
+        raise LpaError(
+            f"unknown target {name!r}; known targets: {', '.join(known)}, or {ALL} of them"
+        )
+    return known if name == ALL else (name,)
 
 
 def _rows() -> Mapping[str, TargetSpec]:

@@ -9,6 +9,7 @@ the value is not the default. A property `scheme` gives the name of the scheme t
 from __future__ import annotations
 
 import typing
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, make_dataclass, replace
 from itertools import pairwise
@@ -161,5 +162,8 @@ def _parser(hint: Any) -> Callable[[str], Any]:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """ "5,10" as numbers; argparse turns a ValueError into its one line."""
-    return tuple(float(part) for part in text.split(","))
+    """ "5,10" as numbers."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ArgumentTypeError(f"expected numbers as 5,10; found {text!r}") from None

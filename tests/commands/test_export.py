@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "model.onnx").write_bytes(job.scheme.name.encode())
         job.announce("writing")
         plain = Normalisation(kind="none", where="graph")
-        return Written(("model.onnx",), {}, plain, (), (), (), None, {}, "Run it.")
+        return Written(
+            ("model.onnx",), {}, plain, (), (), (), None, {}, "Run it.", unrunnable="a few bytes"
+        )
 
     monkeypatch.setattr(OnnxTarget, "write", write)
 
@@ -238,6 +241,45 @@ def test_an_older_bundle_is_replaced_only_with_overwrite(
     assert damaged_files(open_bundle(here / "bundle")) == []
 
 
+@pytest.mark.usefixtures("quick")
+def test_what_to_do_next_can_be_pasted_into_a_shell(
+    here: Path, tiny_checkpoint: Make, capsys: Capture
+) -> None:
+    folder = tiny_checkpoint().rename(here / "it's my model")
+    assert main(["--target", "onnx", "--checkpoint", str(folder), "--out", "my $HOME"]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    typed = line.removeprefix("  next").strip()
+    shell = ["sh", "-c", f"for word in {typed.removeprefix('lpa-validate')}; do echo $word; done"]
+    words = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert words == [
+        *("--target", "onnx", "--bundle", "my $HOME", "--checkpoint", str(folder)),
+    ]
+
+
+@pytest.mark.parametrize("command", ["export --target coreml", "train teacher", "train sweep"])
+def test_a_mistake_in_a_recipe_is_said_within_two_seconds(here: Path, command: str) -> None:
+    """Before torch is there: it takes seconds to import, which the child process refuses to do."""
+    (here / "bad.yaml").write_text(RECIPE.format(layers="[0, 2]") + "wobble: 3\n")
+    module, *arguments = command.split()
+    script = (
+        "import sys; sys.modules['torch'] = None;"
+        f"from lpa_export.commands.{module} import main; sys.exit(main(sys.argv[1:]))"
+    )
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments, "--recipe", "bad.yaml"],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+        )
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 2
+        assert "bad.yaml:4: unknown key 'wobble'" in done.stderr
+    assert min(seconds) < 2
+
+
 def test_a_folder_that_is_no_bundle_is_not_overwritten(
     here: Path, tiny_checkpoint: Make, capsys: Capture
 ) -> None:
@@ -394,6 +436,15 @@ BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
         ("--target", "onnx", "--quantize", "int7"),
         "--quantize int7: target onnx has no such scheme; known: fp32, int8",
     ),
+    "buckets that are no numbers": (
+        ("--target", "coreml", "--buckets", "abc"),
+        "argument --buckets: expected numbers as 5,10; found 'abc'",
+    ),
+    "buckets without end": (
+        ("--target", "coreml", "--buckets", "5,inf"),
+        "buckets are seconds, above 0 and at most 3600",
+    ),
+    "a flag written wrong": (("--taget", "onnx"), "--taget; did you mean --target?"),
     "missing recipe": (("--target", "onnx", "--recipe", "no.yaml"), "no.yaml"),
     "unknown key": (
         ("--target", "onnx", "--recipe", "unknown.yaml"),

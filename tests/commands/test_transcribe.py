@@ -1,5 +1,6 @@
 """``lpa-transcribe``: text and times as the reference gives them, and what it refuses."""
 
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 import soundfile
 
 from lpa_export.commands.transcribe import main, transcribe
+from lpa_export.errors import LpaError
 from lpa_export.formats.audio import load_audio, write_flac
 from lpa_export.formats.bundle import open_bundle
 from lpa_export.formats.checkpoint import load_checkpoint
@@ -72,7 +74,7 @@ def test_json_holds_the_times_of_the_words_inside_the_recording(
     entries = json.loads(spoken(capsys, *DEMO, "--json", "--bundle", exported.bundle))
     assert [entry["file"] for entry in entries] == [str(path) for path in DEMO]
     for entry in entries:
-        assert entry.keys() == {"file", "text", "words", "duration"}
+        assert entry.keys() == {"file", "text", "words", "duration", "missing_seconds"}
         assert entry["duration"] == pytest.approx(soundfile.info(entry["file"]).duration, abs=1e-3)
         assert " ".join(word["text"] for word in entry["words"]) == entry["text"]
         times = [time for word in entry["words"] for time in (word["start"], word["end"])]
@@ -157,7 +159,7 @@ BAD_AUDIO: dict[str, tuple[Callable[[Path], object], str]] = {
     "no sample": (_constant(0), "0 samples"),
     "one sample": (_constant(1), "a single sample"),
     "silent": (_constant(16_000), "silent"),
-    "shorter than the receptive field": (_short, "700 samples .* receptive field of 720 samples"),
+    "shorter than the receptive field": (_short, "700 samples .* takes 720 .* at least"),
     "missing": (lambda path: None, "no such file"),
     "a folder": (lambda path: path.mkdir(), "a folder"),
 }
@@ -165,15 +167,65 @@ BAD_AUDIO: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("kind", BAD_AUDIO)
 @pytest.mark.parametrize("target", ["onnx", "torch"])
-def test_bad_audio_is_refused_before_any_file_is_transcribed(
+def test_one_bad_file_is_listed_and_the_others_are_transcribed(
     exported: Any, tmp_path: Path, capsys: Capture, kind: str, target: str
 ) -> None:
     make, message = BAD_AUDIO[kind]
-    make(tmp_path / "bad.wav")
+    bad = tmp_path / "bad.wav"
+    make(bad)
     source = {"onnx": ("--bundle", exported.bundle), "torch": ("--checkpoint", exported.checkpoint)}
-    line = refusal(capsys, DEMO[0], tmp_path / "bad.wav", "--target", target, *source[target])
-    assert str(tmp_path / "bad.wav") in line
-    assert re.search(message, line)
+    model = ["--target", target, *map(str, source[target])]
+    good = [spoken(capsys, path, *model) for path in (DEMO[0], DEMO[1])]
+    assert main([str(DEMO[0]), str(bad), str(DEMO[1]), *model]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == f"{DEMO[0]}: {good[0]}{DEMO[1]}: {good[1]}"
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith(f"lpa-transcribe: error: {bad}: ")
+    assert re.search(message, captured.err)
+
+
+def test_json_has_an_entry_for_a_bad_file_too(
+    exported: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"")
+    assert main([str(bad), str(DEMO[0]), "--json", "--bundle", str(exported.bundle)]) == 2
+    entries = json.loads(capsys.readouterr().out)
+    assert [entry["file"] for entry in entries] == [str(DEMO[0]), str(bad)]
+    assert "empty file" in entries[1]["error"] and entries[1].keys() == {"file", "error"}
+
+
+def test_a_bad_file_ends_the_call_where_nobody_listens(exported: Any, tmp_path: Path) -> None:
+    with pytest.raises(LpaError, match="no such file"):
+        transcribe([tmp_path / "no.wav"], bundle=exported.bundle)
+
+
+def test_a_cut_off_file_is_transcribed_with_a_warning_and_a_field(
+    exported: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    cut = tmp_path / "cut.wav"
+    soundfile.write(cut, load_audio(DEMO[0]), 16_000)
+    promised = soundfile.info(cut).duration
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    held = soundfile.info(cut).duration
+    assert main([str(cut), "--json", "--bundle", str(exported.bundle)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"lpa-transcribe: warning: {cut}: cut off: ")
+    assert captured.err.count("\n") == 1
+    (entry,) = json.loads(captured.out)
+    assert entry["missing_seconds"] == pytest.approx(promised - held, abs=2e-3)
+    assert entry["duration"] == pytest.approx(held, abs=1e-3)
+
+
+def test_standard_input_is_read_like_a_file(
+    exported: Any, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = spoken(capsys, DEMO[0], "--bundle", exported.bundle)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(DEMO[0].read_bytes())))
+    assert spoken(capsys, "-", "--bundle", exported.bundle) == expected
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert "standard input: " in refusal(capsys, "-", "--bundle", exported.bundle)
+    assert "once only" in refusal(capsys, "-", "-", "--bundle", exported.bundle)
 
 
 def _truncated(bundle: Path) -> None:

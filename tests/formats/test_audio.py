@@ -1,5 +1,6 @@
 """Sound files: decoding, resampling, and every file that is no speech."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 import soundfile
 from scipy import signal
 
-from lpa_export.errors import LpaError
+from lpa_export.errors import LpaError, LpaWarning
 from lpa_export.formats.audio import (
     SAMPLE_RATE,
     load_audio,
+    read_audio,
     require_frames,
     resample,
     write_flac,
@@ -105,7 +107,8 @@ BAD_SAMPLES = {
     "one_sample": (np.array([0.3]), "a single sample"),
     "zeros": (np.zeros(16_000), "silent"),
     "constant": (np.full(16_000, 0.25), "silent"),
-    "opposite_channels": (np.array([[0.5, -0.5], [0.1, -0.1]] * 8_000), "silent"),
+    "opposite_channels": (np.array([[0.5, -0.5], [0.1, -0.1]] * 8_000), "opposite phase"),
+    "silent_channels": (np.array([[0.5, -0.5]] * 8_000), "silent"),
     "nan": (np.array([0.1, np.nan, 0.2]), "NaN or infinite"),
     "infinite": (np.array([0.1, np.inf, 0.2]), "NaN or infinite"),
 }
@@ -157,8 +160,80 @@ def test_hours_of_silence_in_a_small_file_are_refused_before_decoding(tmp_path: 
 
 def test_audio_shorter_than_the_receptive_field_is_refused() -> None:
     require_frames(np.zeros(400, np.float32), 400, "a.wav")
-    with pytest.raises(LpaError, match=r"a\.wav: 399 samples .* 400 samples"):
+    with pytest.raises(LpaError, match=r"a\.wav: 399 samples .* takes 400 \(0\.025 s\) at least"):
         require_frames(np.zeros(399, np.float32), 400, "a.wav")
+
+
+@pytest.mark.parametrize("form", ["wav", "aiff", "au", "w64", "rf64", "mp3"])
+def test_a_file_that_is_cut_off_warns_and_says_what_is_missing(tmp_path: Path, form: str) -> None:
+    """Two thirds of the file: soundfile counts what can be read, the header was for all of it."""
+    path = tmp_path / f"cut.{form}"
+    soundfile.write(path, tone(440, SAMPLE_RATE, 9.0), SAMPLE_RATE, format=form)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.warns(LpaWarning, match=r"cut off: its header promises 9\.0 s") as caught:
+        recording = read_audio(path)
+    assert len(caught) == 1 and str(path) in str(caught[0].message)
+    held = len(soundfile.read(path)[0])
+    assert len(recording.waveform) == held
+    assert recording.missing_seconds == pytest.approx(9.0 - held / SAMPLE_RATE, abs=0.01)
+    assert recording.missing_seconds > 2.5
+
+
+@pytest.mark.parametrize("form", ["wav", "flac", "ogg", "mp3", "aiff", "au", "w64", "rf64"])
+def test_a_whole_file_does_not_warn(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"whole.{form}"
+    # An odd number of bytes at the end, and no multiple of a codec's block.
+    format_and_type = {"wav": ("WAV", "PCM_U8")}.get(form, (form, None))
+    soundfile.write(
+        path,
+        tone(440, SAMPLE_RATE, 1.0003),
+        SAMPLE_RATE,
+        format_and_type[1],
+        format=format_and_type[0],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_audio(path).missing_seconds == 0
+
+
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000])
+def test_a_length_that_the_writer_did_not_know_is_no_promise(tmp_path: Path, length: int) -> None:
+    """As written into a pipe: the largest number there is stands where the bytes are counted."""
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, tone(440, SAMPLE_RATE), SAMPLE_RATE)
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = length.to_bytes(4, "little")
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recording = read_audio(path)
+    assert len(recording.waveform) == SAMPLE_RATE and recording.missing_seconds == 0
+
+
+def test_bytes_are_read_as_the_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    write_flac(path, tone(440, SAMPLE_RATE))
+    np.testing.assert_array_equal(read_audio(path.read_bytes()).waveform, load_audio(path))
+    with pytest.raises(LpaError, match="standard input: expected an audio file"):
+        read_audio(b"no audio", name="standard input")
+
+
+def test_channels_of_almost_opposite_phase_are_refused_and_a_silent_channel_is_not(
+    tmp_path: Path,
+) -> None:
+    """The right channel is the left one turned round, to the last bit of 16 but for dither."""
+    left = tone(300, SAMPLE_RATE)
+    dither = 2**-15 * np.random.default_rng(0).standard_normal(len(left))
+    soundfile.write(tmp_path / "a.wav", np.stack([left, dither - left], 1), SAMPLE_RATE)
+    with pytest.raises(LpaError, match="opposite phase and cancel each other"):
+        load_audio(tmp_path / "a.wav")
+    soundfile.write(tmp_path / "b.wav", np.stack([left, 0 * left], 1), SAMPLE_RATE, subtype="FLOAT")
+    np.testing.assert_allclose(load_audio(tmp_path / "b.wav"), left / 2, atol=1e-7)
+
+
+def test_silence_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(8_000), SAMPLE_RATE)
+    assert not load_audio(tmp_path / "a.wav", silence=True).any()
 
 
 def test_real_44_1_khz_stereo_keeps_its_spectrum_below_7_khz(samples: Path) -> None:

@@ -3,13 +3,23 @@
 import hashlib
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.bundle import damaged_files, new_folder, open_bundle, write_manifest
+from lpa_export.formats.bundle import (
+    UNFINISHED_REPORT,
+    damaged_files,
+    new_folder,
+    open_bundle,
+    write_manifest,
+)
 from lpa_export.formats.manifest import FileEntry
 from tests.manifests import edit_json, stated
 
@@ -260,3 +270,94 @@ def test_no_folder_and_no_manifest_are_told_apart(tmp_path: Path) -> None:
         open_bundle(tmp_path / "missing")
     with pytest.raises(LpaError, match="not a bundle"):
         open_bundle(tmp_path)
+
+
+# What a process that was killed outright leaves, and a disk without room.
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lpa_export.formats.bundle import new_folder
+with new_folder(Path(sys.argv[1]), overwrite=True) as folder:
+    (folder / "manifest.json").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(final: Path) -> None:
+    """A process that dies while it writes `final`, without a chance to clean up."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(final)], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_the_next_export_clears_what_killed_ones_left(tmp_path: Path) -> None:
+    for _ in range(2):
+        killed(tmp_path / "bundle")
+    assert len(list(tmp_path.iterdir())) >= 1
+    (alive := tmp_path / f".bundle.{os.getppid()}.new").mkdir()
+    (other := tmp_path / ".bundle.notes.new").mkdir()
+    with new_folder(tmp_path / "bundle", overwrite=False) as folder:
+        (folder / "manifest.json").write_text("whole")
+    assert set(tmp_path.iterdir()) == {tmp_path / "bundle", alive, other}
+
+
+def test_an_older_bundle_that_a_killed_process_had_set_aside_comes_back(tmp_path: Path) -> None:
+    """Killed between the two renames: the older bundle aside, nothing in its place."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    aside = tmp_path / f".bundle.{gone.pid}.old"
+    aside.mkdir()
+    (aside / "manifest.json").write_text("older")
+    with (
+        pytest.raises(LpaError, match="already exists"),
+        new_folder(tmp_path / "bundle", overwrite=False),
+    ):
+        pytest.fail("there is a bundle")
+    assert (tmp_path / "bundle" / "manifest.json").read_text() == "older"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+FULL = """
+import sys
+from pathlib import Path
+from lpa_export.errors import LpaError
+from lpa_export.formats.bundle import new_folder
+
+def by_hand(path):
+    path.write_bytes(bytes(4 << 20))
+
+def by_a_library(path):
+    try:
+        by_hand(path)
+    except OSError:
+        raise RuntimeError("write failed in model.cc:17") from None
+
+root = Path(sys.argv[1])
+try:
+    with new_folder(root / "deep" / "bundle", overwrite=False) as folder:
+        locals()[sys.argv[2]](folder / "weights.bin")
+except LpaError as error:
+    print(error)
+print(sorted(str(path) for path in root.rglob("*")))
+"""
+
+
+@pytest.mark.parametrize("writer", ["by_hand", "by_a_library"])
+def test_a_full_disk_is_called_that_and_nothing_is_left(tmp_path: Path, writer: str) -> None:
+    """A disk of 1 MiB, in memory, that this test alone sees."""
+    disk = f"mount -t tmpfs -o size=1m none {tmp_path}"
+    inside = ["unshare", "-rm", "sh", "-c"]
+    if not shutil.which("unshare") or subprocess.run([*inside, disk], check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    command = f"{disk} && {sys.executable} -c '{FULL}' {tmp_path} {writer}"
+    done = subprocess.run([*inside, command], capture_output=True, text=True, check=True)
+    error, left = done.stdout.splitlines()
+    assert error.startswith(f"{tmp_path}/deep/bundle: the disk is full; nothing was written")
+    assert left == "[]"
+
+
+def test_a_report_that_a_killed_validation_left_half_written_is_no_damage(tmp_path: Path) -> None:
+    final = export(tmp_path / "onnx")
+    (final / UNFINISHED_REPORT).write_text("{")
+    assert damaged_files(open_bundle(final)) == []

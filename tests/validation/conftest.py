@@ -104,6 +104,7 @@ class Parts:
     masked: bool = True
     half_precision: bool = False
     noisy: bool = False
+    louder: bool = False
     extra: list[onnx.NodeProto] = field(default_factory=list)
     extra_output: str | None = None
     opset: int = 17
@@ -167,7 +168,7 @@ def model(parts: Parts) -> onnx.ModelProto:
         node("Mul", ["mean", "little"], ["glance"]),
         node("Add", ["stage.encoder.layers.0", "glance"], ["stage.encoder.layers.1"]),
         node("MatMul", ["stage.encoder.layers.1", "head"], ["scaled"]),
-        node("Add", ["scaled", "bias"], ["logits" if not parts.noisy else "quiet"]),
+        node("Add", ["scaled", "bias"], ["quiet" if parts.noisy or parts.louder else "logits"]),
     ]
     if parts.noisy:
         nodes += [

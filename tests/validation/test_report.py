@@ -2,11 +2,22 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from lpa_validate.beside import Beside
 from lpa_validate.renderers import RENDERERS, render, render_all
-from lpa_validate.report import Check, Comparison, Data, Figure, Reference, Report, judged, not_run
+from lpa_validate.report import (
+    Check,
+    Comparison,
+    Data,
+    Figure,
+    Reference,
+    Report,
+    judged,
+    not_run,
+    unjudged,
+)
 
 from lpa_export.formats.manifest import Normaliser
 from lpa_export.formats.schemes import SCHEMES
@@ -88,6 +99,23 @@ def test_skipped_is_never_passed(
     checks: tuple[Check, ...], asked: tuple[str, ...], code: int
 ) -> None:
     assert report(*checks, asked=asked).exit_code == code
+
+
+UNJUDGED = unjudged("wer-difference", "271 words are too few", [Figure("WER difference", 0.4)], {})
+
+
+def test_what_could_not_be_judged_is_exit_code_one_unless_allowed() -> None:
+    found = report(PASSED, UNJUDGED)
+    assert (found.exit_code, found.verdict) == (1, "unjudged")
+    allowed = replace(found, allow_unjudged=True)
+    assert (allowed.exit_code, allowed.verdict) == (0, "pass")
+    assert replace(report(FAILED, UNJUDGED), allow_unjudged=True).exit_code == 1
+    assert replace(report(UNJUDGED), allow_unjudged=True).exit_code == 2
+    lines = render(found, "text").splitlines()
+    assert any("NOT JUDGED" in line for line in lines)
+    assert lines[-1].startswith("NOT JUDGED: ") and "1 not judged" in lines[-1]
+    warned = render(found, "github").splitlines()
+    assert any("::warning" in line and "not judged: 271 words" in line for line in warned)
 
 
 def test_json_is_strict_and_keeps_infinities_as_words() -> None:

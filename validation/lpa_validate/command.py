@@ -1,13 +1,12 @@
 """``lpa-validate``: does an exported bundle still transcribe as the original?"""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpa_export.cli import COULD_NOT_RUN, GATE_FAILED, print_error, run_command
+from lpa_export.cli import COULD_NOT_RUN, GATE_FAILED, count, describe, print_error, run_command
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
@@ -21,9 +20,15 @@ PROG = "lpa-validate"
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     """The flags: those of ``lpa_validate.run.validate``, and how to print."""
-    parser.description = (
+    describe(
+        parser,
         "Compare an exported bundle with the model it came from, on real speech. Exit code: "
-        "0 all gates hold, 1 a gate failed, 2 could not run."
+        "0 all gates hold, 1 a gate failed or could not be judged, 2 could not run.",
+        examples=(
+            f"{PROG} --target onnx",
+            f"{PROG} --target coreml --bundle build/m/coreml --checkpoint m --data dev.jsonl",
+        ),
+        interrupted="no report of the bundle in work was written",
     )
     parser.add_argument(
         "--target", required=True, help="the kind of bundle: onnx, coreml, executorch or all"
@@ -48,9 +53,9 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checks",
         metavar="LIST",
-        help="integrity,ops,parity,wer,padding,determinism, for executorch also replay, for "
-        "coreml compute-plan,precision,range, or some of them; one that is named and cannot run "
-        "is exit code 2",
+        help="integrity,ops,parity,wer,silence,padding,determinism, for executorch also replay, "
+        "for coreml compute-plan,precision,range, or some of them; one that is named and cannot "
+        "run is exit code 2",
     )
     placement = parser.add_mutually_exclusive_group()
     placement.add_argument(
@@ -62,7 +67,12 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     placement.add_argument(
         "--write-placement", type=Path, metavar="FILE", help="coreml: make that file"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
+    parser.add_argument("--limit", type=count, metavar="N", help="only the first N utterances")
+    parser.add_argument(
+        "--allow-unjudged",
+        action="store_true",
+        help="exit code 0 although the speech is too little to judge a gate on words by",
+    )
     parser.add_argument(
         "--format",
         choices=("text", "json", "github", "html"),
@@ -80,15 +90,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from lpa_export.targets import known_targets
+    from lpa_export.targets import targets_named
     from lpa_validate.renderers import render, render_all
 
-    if arguments.target != "all":
+    targets = targets_named(arguments.target)
+    if len(targets) == 1:
         report, beside = _report(arguments, arguments.target, arguments.bundle)
         _put_out(arguments.output, render(report, arguments.format, beside))
         return report.exit_code
     found, codes = [], []
-    for target in known_targets():
+    for target in targets:
         bundle = None if arguments.bundle is None else arguments.bundle / target
         try:
             found.append(_report(arguments, target, bundle))
@@ -105,7 +116,7 @@ def _report(
     arguments: argparse.Namespace, target: str, bundle: Path | None
 ) -> tuple["Report", "Beside"]:
     """One target's report, left in its bundle, and what stands beside it."""
-    from lpa_export.formats.bundle import default_bundle
+    from lpa_export.formats.bundle import REPORT, default_bundle
     from lpa_export.targets import target_named
     from lpa_validate.beside import look_beside
     from lpa_validate.evaluation import Placement
@@ -125,9 +136,10 @@ def _report(
         checkpoint=arguments.checkpoint,
         checks=checks,
         limit=arguments.limit,
+        allow_unjudged=arguments.allow_unjudged,
         placement=placement and Placement(placement, write=arguments.placement is None),
     )
-    unwritten = _write(bundle / "report.json", render(report, "json"))
+    unwritten = _write(bundle / REPORT, render(report, "json"))
     note = f"report.json not written: {unwritten}" if unwritten else ""
     return report, look_beside(bundle, note)
 
@@ -141,7 +153,9 @@ def _put_out(output: Path | None, text: str) -> None:
 
 def _write(path: Path, text: str) -> str:
     """Write ``text`` whole or not at all; the reason when it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    from lpa_export.formats.bundle import UNFINISHED_REPORT
+
+    temporary = path.with_name(UNFINISHED_REPORT)
     try:
         # Half of a surrogate pair, which a token may be, becomes the escape that JSON has for it.
         temporary.write_text(text, "utf-8", errors="backslashreplace", newline="\n")

@@ -26,7 +26,8 @@ __all__ = ["Evaluated", "Placement", "Validation", "transcript"]
 class Evaluated:
     """One utterance through the artifact and, where there is one, the reference model.
 
-    Logits are (frames, vocabulary); ``samples`` counts its 16 kHz samples.
+    Logits are (frames, vocabulary); ``samples`` counts its 16 kHz samples; ``silent``: they are
+    all the same.
     """
 
     utterance: "Utterance"
@@ -35,6 +36,7 @@ class Evaluated:
     transcript: str
     reference_logits: Array | None
     reference_transcript: str | None
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,16 @@ class Validation:
         return self.runner
 
     def waveform(self, utterance: "Utterance") -> Array:
-        """Its audio at the bundle's sample rate, (samples,).
+        """Its audio at the bundle's sample rate, (samples,); silence is taken as it is.
 
-        Raises LpaError for audio that cannot be read, is too short for one frame, or longer than
-        the artifact takes.
+        Raises LpaError for audio that cannot be read, is shorter or longer than the artifact
+        takes.
         """
         manifest = self.bundle.manifest
-        waveform = load_audio(utterance.audio, sample_rate=manifest.sample_rate)
-        require_frames(waveform, manifest.frames.receptive_field, utterance.audio.name)
+        waveform = load_audio(utterance.audio, sample_rate=manifest.sample_rate, silence=True)
+        shortest = self.runner.min_samples if self.runner else manifest.frames.receptive_field
         longest = self.runner.max_samples if self.runner else None
+        require_frames(waveform, shortest, str(utterance.audio))
         if longest is not None:
             require_within(waveform, longest, str(utterance.audio))
         return waveform
@@ -121,6 +124,7 @@ class Validation:
             transcript(logits, self.vocabulary),
             expected,
             None if reference is None or expected is None else reference.text(expected),
+            silent=bool(waveform.min() == waveform.max()),
         )
 
 

@@ -1,7 +1,8 @@
 """What a validation found: one schema for every target, apart from any way of printing it.
 
 A check is judged by its figures alone: it passes when at least one figure has a gate and every
-gate holds. *Skipped is never passed*: a check without a judged figure is ``not_run``.
+gate holds. *Skipped is never passed*: a check without a judged figure is ``not_run``, and one whose
+data cannot tell is ``unjudged``.
 """
 
 import math
@@ -37,6 +38,7 @@ __all__ = [
     "judged",
     "labelled",
     "not_run",
+    "unjudged",
 ]
 
 Value = float | int | str | None
@@ -46,6 +48,9 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
     "==": operator.eq,
 }
+
+
+_EXIT_CODES: Mapping[Status, int] = {"pass": 0, "fail": 1, "unjudged": 1, "not_run": 2}
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,13 @@ def not_run(name: str, reason: str, figures: Sequence[Figure] = ()) -> Check:
     return Check(name, "not_run", tuple(figures), reason)
 
 
+def unjudged(
+    name: str, reason: str, figures: Sequence[Figure], details: Mapping[str, Any]
+) -> Check:
+    """A check that ran on data which cannot tell whether its gate holds, and why."""
+    return Check(name, "unjudged", tuple(figures), reason, details)
+
+
 def _shortfall(figure: Figure) -> str:
     value = f"{figure.value:.6g}" if isinstance(figure.value, float) else figure.value
     return f"{figure.name} is {value}, must be {figure.comparison} {figure.gate}"
@@ -211,7 +223,8 @@ class Report:
 
     ``asked`` are the checks the user named; empty when he took the default set. ``artifacts``
     maps each artifact's name to its SHA-256, so that a report cannot pass for another's;
-    ``artifact_bytes`` is their size together.
+    ``artifact_bytes`` is their size together. ``allow_unjudged``: the user knows that the data
+    cannot judge every gate.
     """
 
     target: str
@@ -226,6 +239,7 @@ class Report:
     checks: tuple[Check, ...]
     asked: tuple[str, ...] = ()
     seconds: float = 0.0
+    allow_unjudged: bool = False
 
     def check(self, name: str) -> Check:
         """The check of that name. Raises KeyError when it is not in the report."""
@@ -235,20 +249,24 @@ class Report:
         raise KeyError(name)
 
     @property
-    def exit_code(self) -> int:
-        """1 when a check failed; 2 when one that was asked for, or every one, did not run."""
+    def verdict(self) -> Status:
+        """A failed check fails; else what could not be judged, or not be run, is said.
+
+        ``not_run``: a check that was asked for, or every one, did not run.
+        """
         statuses = [check.status for check in self.checks]
         if "fail" in statuses:
-            return 1
+            return "fail"
+        if "unjudged" in statuses and not self.allow_unjudged:
+            return "unjudged"
         if "pass" not in statuses or (self.asked and "not_run" in statuses):
-            return 2
-        return 0
+            return "not_run"
+        return "pass"
 
     @property
-    def verdict(self) -> Status:
-        """``pass``, ``fail`` or ``not_run``, as the exit code says it."""
-        verdicts: dict[int, Status] = {0: "pass", 1: "fail"}
-        return verdicts.get(self.exit_code, "not_run")
+    def exit_code(self) -> int:
+        """0 for a pass, 1 for a gate that does not hold or cannot be judged, 2 for not run."""
+        return _EXIT_CODES[self.verdict]
 
     @property
     def entry(self) -> ReportEntry:

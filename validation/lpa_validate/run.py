@@ -42,12 +42,14 @@ def validate(
     checks: Sequence[str] | None = None,
     limit: int | None = None,
     placement: Placement | None = None,
+    allow_unjudged: bool = False,
 ) -> Report:
     """Run ``checks`` (None: all) on a bundle of ``target`` and report.
 
     ``bundle`` None: the only one under ``build/``; ``data`` None: the demo speech; ``limit``:
-    the first so many utterances; ``placement``: what the ops check compares with. Raises LpaError
-    for anything that keeps it from running; a damaged artifact is a failed check, not an error.
+    the first so many utterances; ``placement``: what the ops check compares with;
+    ``allow_unjudged``: too little speech to judge by is no fault. Raises LpaError for anything
+    that keeps it from running; a damaged artifact is a failed check, not an error.
     """
     started = time.monotonic()
     target_named(target)  # a name that nobody knows is refused before anything is read
@@ -70,7 +72,8 @@ def validate(
         data=_data_name(data) if utterances else None,
         asked=() if checks is None else names,
     )
-    return replace(report, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return replace(report, seconds=seconds, allow_unjudged=allow_unjudged)
 
 
 def _require_transcribable(utterances: Sequence[Utterance], tokens: Vocabulary) -> None:

@@ -28,7 +28,7 @@ __all__ = [
 SCHEMA_VERSION: Final = 2
 
 Comparison = Literal[">=", "<=", "=="]
-Status = Literal["pass", "fail", "not_run"]
+Status = Literal["pass", "fail", "unjudged", "not_run"]
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -137,6 +137,11 @@ class CoremlRunner:
         return tuple(encoder.frames or 0 for encoder in self._encoders)
 
     @property
+    def min_samples(self) -> int:
+        """Those of one frame."""
+        return self._manifest.frames.receptive_field
+
+    @property
     def max_samples(self) -> int:
         """The longest waveform that the largest bucket holds."""
         return self._encoders[-1].max_samples

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.audio import require_frames, require_within
 from lpa_export.formats.manifest import Bucket
 from lpa_export.runtimes import THREADS, Array, ArtifactError, Label, Runner
 from lpa_export.runtimes.executorch.process import Worker
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["ExecutorchRunner", "worker_of"]
 
 _COREML = "coreml"
+_THIS = "this waveform"
 
 
 class _Engine(Protocol):
@@ -57,6 +59,11 @@ class ExecutorchRunner:
     def label(self) -> Label:
         """``measured``, or ``emulated`` where the runtime of the backend is not here."""
         return self._engine.label
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest waveform the program takes: two frames, where it takes any length."""
+        return self.runtime.min_samples
 
     @property
     def max_samples(self) -> int:
@@ -106,7 +113,7 @@ class ExecutorchRunner:
         method = self.runtime.taps_method
         if method is None:
             return {"logits": self._logits(waveform)} if "logits" in names else {}
-        self._require_length(len(waveform))
+        self._require_length(waveform)
         found = self._call(method, [waveform[None]])
         if len(found) != len(names):
             raise ArtifactError(f"{method} gives {len(found)} taps, the manifest has {len(names)}")
@@ -119,14 +126,14 @@ class ExecutorchRunner:
         return str(values.item()) if values.size == 1 else str(values.tolist())
 
     def _logits(self, waveform: Array) -> Array:
-        self._require_length(len(waveform))
+        self._require_length(waveform)
         for bucket in self._buckets:
             if len(waveform) <= bucket.samples:
                 return self._in_bucket(waveform, bucket, 0.0)
         return _first(self._call(self.runtime.methods[0], [waveform[None]])[0])
 
     def _in_bucket(self, waveform: Array, bucket: Bucket, garbage: float) -> Array:
-        self._require_length(len(waveform))
+        self._require_length(waveform)
         valid = self._manifest.frames.count(len(waveform))
         padded = np.full((1, bucket.samples), garbage, np.float32)
         padded[0, : len(waveform)] = waveform
@@ -151,14 +158,9 @@ class ExecutorchRunner:
             raise ArtifactError(f"{method} gives no output")
         return found
 
-    def _require_length(self, samples: int) -> None:
-        low, high = self.runtime.min_samples, self.runtime.max_samples
-        if not low <= samples <= high:
-            rate = self._manifest.sample_rate
-            raise LpaError(
-                f"audio of {samples / rate:.3f} s: the artifact takes {low / rate:.3f} to "
-                f"{high / rate:.3f} s; give other audio, or export with another longest bucket"
-            )
+    def _require_length(self, waveform: Array) -> None:
+        require_frames(waveform, self.min_samples, _THIS)
+        require_within(waveform, self.max_samples, _THIS)
 
     def _open(self) -> None:
         try:

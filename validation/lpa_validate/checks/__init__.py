@@ -53,6 +53,7 @@ _CHECKS = [
     CheckSpec("ops", f"{_HERE}.executorch_ops:check_ops", _EXECUTORCH, opens_itself=True),
     CheckSpec("parity", f"{_HERE}.parity:check_parity", needs_speech=True),
     CheckSpec("wer", f"{_HERE}.wer:check_wer", needs_speech=True),
+    CheckSpec("silence", f"{_HERE}.silence:check_silence", needs_speech=True),
     CheckSpec("replay", f"{_HERE}.replay:check_replay", _EXECUTORCH),
     CheckSpec(
         "compute-plan", f"{_HERE}.coreml_plan:check_compute_plan", _COREML, opens_itself=True

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from lpa_export.measures.arrays import argmax_agreement, psnr_db
+from lpa_export.measures.bootstrap import paired_difference
 from lpa_export.measures.word_errors import count_errors
 from lpa_export.runtimes import Array, pad
 from lpa_export.runtimes.coreml.runner import CoremlRunner
 from lpa_validate.checks.clips import spread_clips
+from lpa_validate.checks.wer import decides
 from lpa_validate.evaluation import Validation, transcript
 from lpa_validate.progress import progress
 from lpa_validate.report import Check, Figure, gated, judged, labelled, not_run
@@ -74,10 +76,20 @@ def _against_reference(
         return figures
     difference = round(errors.wer - known.wer, 9)
     gate = validation.gates.wer_difference_points
+    interval = paired_difference(
+        errors.per_utterance, known.per_utterance, errors.words_per_utterance
+    )
+    decided = decides(difference, interval, errors.words, gate)
     return [
         *figures,
         Figure("WER, fp32 arithmetic", errors.wer, "%"),
-        gated("WER difference, fp32 arithmetic", difference, gate, "<=", unit="points"),
+        gated(
+            "WER difference, fp32 arithmetic",
+            difference,
+            gate if decided else None,
+            "<=",
+            unit="points",
+        ),
     ]
 
 

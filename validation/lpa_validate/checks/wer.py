@@ -1,17 +1,34 @@
 """Word error rates of the artifact and of the original on the same speech.
 
 Two verdicts: ``wer`` asks whether this is a speech recogniser at all (a broken reference would
-make every comparison pass), ``wer-difference`` whether exporting cost words.
+make every comparison pass), ``wer-difference`` whether exporting cost words. A gate of 0.3 points
+says nothing about 271 words, of which one is 0.37 points: what so few words cannot decide is not
+judged.
 """
 
+import math
 from typing import Any
 
-from lpa_export.measures.bootstrap import paired_difference
+from lpa_export.measures.bootstrap import Interval, paired_difference
 from lpa_export.measures.word_errors import WordErrors, count_errors
 from lpa_validate.evaluation import Validation
-from lpa_validate.report import Check, Figure, gated, judged, labelled, not_run
+from lpa_validate.report import Check, Figure, gated, judged, labelled, not_run, unjudged
 
-__all__ = ["check_wer"]
+__all__ = ["check_wer", "decides", "words_to_judge"]
+
+
+def words_to_judge(gate: float) -> int:
+    """The fewest words of which one is no more than ``gate`` points; 1 where none may differ."""
+    return math.ceil(round(100 / gate, 6)) if gate > 0 else 1
+
+
+def decides(difference: float, interval: Interval, words: int, gate: float) -> bool:
+    """Whether so many words can tell if a difference, in points, keeps to the ``gate``.
+
+    Fewer than :func:`words_to_judge` can where the gate holds even so, and where the whole
+    confidence interval lies beyond it.
+    """
+    return words >= words_to_judge(gate) or difference <= gate or interval.low > gate
 
 
 def check_wer(validation: Validation) -> list[Check]:
@@ -50,9 +67,11 @@ def _difference(validation: Validation, artifact: WordErrors, reference: WordErr
     )
     changed = _changed(validation)
     gate = validation.gates.wer_difference_points
+    # Rounded far below any gate: 100 * 3 / 7 in floats must not fail a gate of its own size.
+    difference = round(artifact.wer - reference.wer, 9)
+    decided = decides(difference, interval, artifact.words, gate)
     figures = [
-        # Rounded far below any gate: 100 * 3 / 7 in floats must not fail a gate of its own size.
-        Figure("WER difference", round(artifact.wer - reference.wer, 9), "points", gate, "<="),
+        gated("WER difference", difference, gate if decided else None, "<=", unit="points"),
         Figure("95 % interval, low", interval.low, "points"),
         Figure("95 % interval, high", interval.high, "points"),
         Figure("changed transcripts", len(changed)),
@@ -61,7 +80,14 @@ def _difference(validation: Validation, artifact: WordErrors, reference: WordErr
         "bootstrap": {"resamples": interval.resamples, "seed": interval.seed},
         "changed": changed,
     }
-    return judged("wer-difference", labelled(validation.label, figures), details=details)
+    figures = labelled(validation.label, figures)
+    if decided:
+        return judged("wer-difference", figures, details=details)
+    reason = (
+        f"{artifact.words} words are too few to judge a gate of {gate:g} points by, of which one "
+        f"word is {100 / artifact.words:.2f}: give --data of {words_to_judge(gate)} words or more"
+    )
+    return unjudged("wer-difference", reason, figures, details)
 
 
 def _changed(validation: Validation) -> list[dict[str, Any]]:

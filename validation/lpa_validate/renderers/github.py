@@ -11,6 +11,8 @@ from lpa_validate.report import Check, Report
 
 __all__ = ["render_github"]
 
+_UNDECIDED = {"not_run": "not run", "unjudged": "not judged"}
+
 
 def render_github(report: Report, beside: Beside) -> str:
     """::error for what failed, ::warning for what was not run or flagged, ::notice for the rest."""
@@ -26,8 +28,8 @@ def _annotations(check: Check, title: str) -> Iterator[str]:
     title = f"{title}: {check.name}"
     if check.status == "fail":
         yield _command("error", title, check.reason)
-    elif check.status == "not_run":
-        yield _command("warning", title, f"not run: {check.reason}")
+    elif check.status in _UNDECIDED:
+        yield _command("warning", title, f"{_UNDECIDED[check.status]}: {check.reason}")
     else:
         gated = [figure for figure in check.figures if figure.ok]
         held = ", ".join(f"{figure.name} {figure_value(figure)}" for figure in gated)

@@ -1,20 +1,28 @@
 """The report for a person at a terminal: one line per figure, gate and verdict beside it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from lpa_validate.beside import Beside
 from lpa_validate.renderers.executorch import lines as delegation_lines
-from lpa_validate.report import Check, Figure, Report
+from lpa_validate.report import Check, Figure, Report, Status
 from lpa_validate.rules.neural_engine.as_text import lines as neural_engine_lines
 
 __all__ = ["check_lines", "figure_value", "render_text", "verdict_line"]
 
-_STATUS = {"pass": "PASS", "fail": "FAIL", "not_run": "NOT RUN"}
+_STATUS = {"pass": "PASS", "fail": "FAIL", "unjudged": "NOT JUDGED", "not_run": "NOT RUN"}
 _VERDICT = {
     "pass": "every gate that was judged holds",
     "fail": "a gate does not hold",
+    "unjudged": "too little speech to judge by; give more, or --allow-unjudged",
     "not_run": "could not run everything that was asked for",
+}
+_COUNTED: Mapping[Status, str] = {
+    "pass": "passed",
+    "fail": "failed",
+    "unjudged": "not judged",
+    "not_run": "not run",
 }
 _NAME, _VALUE, _GATE = 38, 18, 12
 _LINES = 8
@@ -47,10 +55,12 @@ def render_text(report: Report, beside: Beside) -> str:
 
 
 def verdict_line(report: Report) -> str:
-    """The verdict in one line, with how many checks passed, failed and were not run."""
+    """The verdict in one line, with how many checks passed, failed and were not run or judged."""
+    found = Counter(check.status for check in report.checks)
     counts = [
-        f"{sum(check.status == status for check in report.checks)} {word}"
-        for status, word in (("pass", "passed"), ("fail", "failed"), ("not_run", "not run"))
+        f"{found[status]} {word}"
+        for status, word in _COUNTED.items()
+        if found[status] or status != "unjudged"
     ]
     return f"{_STATUS[report.verdict]}: {_VERDICT[report.verdict]} ({', '.join(counts)})"
 

@@ -17,7 +17,7 @@ __all__ = ["render_html", "render_pages"]
 _CHANGED = 200
 """Utterances shown word by word; the rest is in report.json."""
 
-_VERDICT = {"pass": "pass", "fail": "fail", "not_run": "not run"}
+_VERDICT = {"pass": "pass", "fail": "fail", "unjudged": "not judged", "not_run": "not run"}
 _FIGURES = ("figure", "value", "gate", "", "how")
 
 

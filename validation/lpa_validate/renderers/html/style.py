@@ -19,7 +19,8 @@ tbody tr, .facts tr { border-top: 1px solid var(--line); }
 .words td.changed { background: #d9822b55; font-weight: 600; }
 .verdict { font-size: 1.1rem; font-weight: 600; padding: .5rem .8rem; border-left: 5px solid; }
 .verdict.pass, .badge.pass { color: var(--ok); } .verdict.fail, .badge.fail { color: var(--bad); }
-.verdict.not_run, .badge.not_run { color: var(--odd); } .badge { font-weight: 600; }
+.verdict:is(.not_run, .unjudged), .badge:is(.not_run, .unjudged) { color: var(--odd); }
+.badge { font-weight: 600; }
 details { border-top: 1px solid var(--line); padding: .4rem 0; } summary { cursor: pointer; }
 pre { overflow-x: auto; font-size: .85rem; } .wide { overflow-x: auto; }
 svg { max-width: none; display: block; } svg text { font: 12px system-ui, sans-serif;
