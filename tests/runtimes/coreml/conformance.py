@@ -8,22 +8,23 @@ evaluator as a program's step: types, shapes and defaults are those of coremltoo
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.special
 import torch
-import torch.nn.functional as F
 
+from lpa_export.environment import quiet
 from lpa_export.runtimes.coreml import Arithmetic
 from lpa_export.runtimes.coreml.constants import Constants
 from lpa_export.runtimes.coreml.errors import one_line
 from lpa_export.runtimes.coreml.execution import Run
 from lpa_export.runtimes.coreml.handlers import HANDLERS
 from lpa_export.runtimes.coreml.plan import plan_block
-from lpa_export.runtimes.coreml.quiet import quiet_coremltools
+
+F: Any = torch.nn.functional
 
 OPSETS = {"iOS15": 6, "iOS16": 7, "iOS17": 8, "iOS18": 9}
 FOLDING = "coremltools value_inference"
@@ -55,7 +56,7 @@ class Outcome:
 
 def claimed() -> dict[str, list[str]]:
     """Opset -> the operations that the evaluator computes and coremltools has there."""
-    with quiet_coremltools():
+    with quiet():
         from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
 
     return {
@@ -66,7 +67,7 @@ def claimed() -> dict[str, list[str]]:
 
 def evaluate(case: Case, opset: str) -> Outcome:
     """One case in one opset. Raises whatever building or computing it raises."""
-    with quiet_coremltools():
+    with quiet():
         import coremltools
         from coremltools.converters.mil import Builder
         from coremltools.converters.mil.mil import Function, types
@@ -97,7 +98,10 @@ def evaluate(case: Case, opset: str) -> Outcome:
     )
 
 
-_TOLERANCE = {"fp16": {"rtol": 4e-3, "atol": 2e-3}, "fp32": {"rtol": 2e-5, "atol": 2e-6}}
+_TOLERANCE: dict[str, dict[str, Any]] = {
+    "fp16": {"rtol": 4e-3, "atol": 2e-3},
+    "fp32": {"rtol": 2e-5, "atol": 2e-6},
+}
 
 
 def check(case: Case, opset: str) -> None:
@@ -232,11 +236,11 @@ def _parametrised() -> Iterator[Case]:
 
 
 def _reductions() -> Iterator[Case]:
-    sums = (
+    kinds = (
         "reduce_l1_norm reduce_l2_norm reduce_log_sum reduce_log_sum_exp reduce_max reduce_mean "
         "reduce_min reduce_prod reduce_sum reduce_sum_square"
     ).split()
-    for op in sums:
+    for op in kinds:
         for shape in RANKS:
             x = np.abs(_normal(*shape)) + np.float32(0.1)
             last = len(shape) - 1
@@ -378,7 +382,7 @@ def _indexed() -> Iterator[Case]:
     for mode in ("add", "sub", "mul", "div", "max", "min", "update"):
         updates = _normal(1, 4, 2, shift=2.0)
         expected = x.astype(np.float64)
-        step = {
+        steps: dict[str, Callable[..., Any]] = {
             "add": np.add,
             "sub": np.subtract,
             "mul": np.multiply,
@@ -386,8 +390,8 @@ def _indexed() -> Iterator[Case]:
             "max": np.maximum,
             "min": np.minimum,
             "update": lambda old, new: new,
-        }[mode]
-        expected[1] = step(expected[1], updates[0])
+        }
+        expected[1] = steps[mode](expected[1], updates[0])
         inputs = {"data": x, "updates": updates, "mode": mode}
         yield Case("scatter", {**inputs, "indices": np.array([1], np.int32)}, "numpy", expected)
         yield Case(

@@ -157,8 +157,8 @@ def run(source: Path, every: int, options: list[str]) -> list[Case]:
     watcher = Watcher(every)
     folder = tests_of(source.resolve())
     install(watcher)
-    quiet = ["-q", "--no-header", "--no-summary", "--tb=no", "-p", "no:cacheprovider"]
-    quiet += [
+    terse = ["-q", "--no-header", "--no-summary", "--tb=no", "-p", "no:cacheprovider"]
+    terse += [
         "-p",
         "no:warnings",
         "-c",
@@ -166,7 +166,7 @@ def run(source: Path, every: int, options: list[str]) -> list[Case]:
         f"--rootdir={folder}",
         f"--confcutdir={folder}",
     ]
-    pytest.main([str(folder), "--import-mode=importlib", *quiet, *options], plugins=[watcher])
+    pytest.main([str(folder), "--import-mode=importlib", *terse, *options], plugins=[watcher])
     return watcher.cases
 
 
