@@ -7,6 +7,7 @@ around the model's forward pass would not allow.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
+
+from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -42,11 +45,26 @@ def accelerator() -> Accelerator:
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
 
+    _require_the_group_asked_for()
     return Accelerator(
         mixed_precision="no",  # `in_precision` says which: a process may train in both
         cpu=not torch.cuda.is_available(),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
+
+
+def _require_the_group_asked_for() -> None:
+    """LpaError where accelerate's launcher was to start several processes and has started one.
+
+    On a CPU it starts the others through MPI only, and says nothing where there is none.
+    """
+    asked = "MASTER_ADDR" in os.environ and "ACCELERATE_USE_CPU" in os.environ
+    sizes = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+    if asked and not any(name in os.environ for name in sizes):
+        raise LpaError(
+            "accelerate launch --cpu starts one process whatever --num_processes says; start "
+            "several with: torchrun --standalone --nproc_per_node N --no-python lpa-train ..."
+        )
 
 
 def is_main_process() -> bool:

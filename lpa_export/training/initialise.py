@@ -68,27 +68,33 @@ def _fit_windows(lpa: LPA, profile: AttentionProfile) -> None:
     config = lpa.config
     boxes, teeth = _boxes(config), _teeth(config)
     every = np.ones(profile.relative.shape[1])
+    # The biases of the controls are what a pulse does at a frame whose context is zero: the
+    # weights behind them stay small, so every frame starts from these windows.
     # Far weight is spread over the utterance: where positional pulses can give it, no local one
     # is to stand for it.
     far = profile.far if config.positional else np.zeros(config.num_heads)
     # Windows anchored to the utterance stay as they are: no distance from a frame tells of them.
     local = config.num_heads * config.moving
+    # The order in which `read_controls` takes them: all offsets, all widths, all amplitudes.
     bias = lpa.controls.bias
     offsets, widths = bias[: 2 * local].view(2, config.num_heads, config.moving)
     gains = bias[2 * local :].view(config.num_heads, -1)
     first, second = config.aperiodic, config.aperiodic + config.periodic
     for head in range(config.num_heads):
+        # First what lies near, by distance: a window each for the peaks of the mean attention.
         target = profile.relative[head] - far[head]
         near, amplitudes = pursue(target, every, boxes.weights, config.moving)
         offsets[head] = _chosen(boxes, "offset", near)
         widths[head] = _chosen(boxes, "width", near)
         gains[head, : config.moving] = _logits(amplitudes)
         if lpa.periodic is not None:
+            # Teeth take what the windows left over, so that no weight is given twice.
             rest = target - amplitudes @ boxes.weights[near]
             repeated, amplitudes = pursue(rest, every, teeth.weights, config.periodic)
             _set_teeth(lpa, head, teeth, repeated)
             gains[head, first:second] = _logits(amplitudes)
         if lpa.positional is not None and profile.pairs.any():
+            # Then what lies far, by place in the utterance; short clips have no such pairs.
             bases = _bases()
             places, pairs = profile.places[head].ravel(), profile.pairs.ravel()
             spread, amplitudes = pursue(places, pairs, bases.weights, config.positional)
@@ -109,10 +115,13 @@ def pursue(
     energy = (weights**2) @ importance
     for _ in range(ROUNDS):
         for pulse in range(count):
+            # The pulse is taken out before it is chosen again beside the others.
             amplitudes[pulse] = 0.0
             rest = (target - amplitudes @ weights[indices]) * importance
             match = weights @ rest
+            # Least squares for one window w: <rest, w> / <w, w>, within what a sigmoid reaches.
             best = np.clip(match / np.maximum(energy, 1e-12), *AMPLITUDES)
+            # |rest|^2 - |rest - a w|^2 = a (2 <rest, w> - a <w, w>): the most error taken away.
             indices[pulse] = int(np.argmax(best * (2 * match - best * energy)))
             amplitudes[pulse] = best[indices[pulse]]
     return indices, amplitudes
@@ -122,13 +131,16 @@ def _boxes(config: LPAConfig) -> Windows:
     """Aperiodic windows whose edges lie between frames, and their weight by distance."""
     distance = np.arange(-config.band, config.band + 1)
     bounds = np.geomspace(np.ceil(config.min_width), np.floor(config.max_width), WIDTHS)
+    # Offsets come out of a tanh, which reaches its bound nowhere.
     reach = OFFSET_SHARE * config.max_offset
     steps = np.arange(-int(reach), int(reach) + 1, max(1, int(reach) // (CENTRES // 2)))
     near, width = (grid.ravel() for grid in np.meshgrid(steps, np.unique(bounds.round())))
+    # A window of w frames around `near` covers whole frames; its centre may lie between two.
     first = np.ceil(near - (width - 1) / 2)
     centre = np.clip(first + (width - 1) / 2, -reach, reach)
     first, width = first[:, None], width[:, None]
     inside = (distance >= first) & (distance < first + width)
+    # A mean over w frames gives each of them 1 / w. Parameters are what sigmoid and tanh take.
     share = (width[:, 0] - config.min_width) / (config.max_width - config.min_width)
     return Windows(
         {"offset": np.arctanh(centre / config.max_offset), "width": _logit(share)}, inside / width
@@ -143,6 +155,7 @@ def _teeth(config: LPAConfig) -> Windows:
     period, duty = (part.ravel()[:, None] for part in grid)
     width = 1 + (period - 1) * duty
     # A frame that lies u into its period sees distances from -u to width - u.
+    # Those u for which distance d is under the tooth: from max(0, -d) to min(period, width - d).
     seen = np.minimum(period, width - distance) - np.maximum(0, -distance)
     weights = np.maximum(seen, 0) / (period * width)
     return Windows({"log_period": np.log(period[:, 0]), "duty": _logit(duty[:, 0])}, weights)
@@ -153,6 +166,8 @@ def _bases() -> Windows:
     lower, upper = np.triu_indices(CELLS + 1, k=1)
     cell = np.arange(CELLS)
     inside = (cell >= lower[:, None]) & (cell < upper[:, None])
+    # One gate collects and gives back, so a pair has weight where both its places are inside;
+    # n frames share the mean of a window of 2 half n frames.
     centre, half = (lower + upper) / (2 * CELLS), (upper - lower) / (2 * CELLS)
     weights = inside[:, :, None] * inside[:, None] / (2 * half[:, None, None])
     parameters = {"centre": _logit(centre), "half_width": _logit(half / MAX_HALF_WIDTH)}

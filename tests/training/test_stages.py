@@ -1,6 +1,9 @@
 """Training end to end on a toy task: teacher, replacement, control, and a kill in the middle."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +80,7 @@ def test_a_killed_run_continues_to_the_same_weights(toy_recipe: Recipe, tmp_path
     path.write_text(path.read_text() + "training: {accumulate: 2}\n")
     recipe = load_recipe(path)
     straight = Trainer(recipe).teacher(tmp_path / "straight")
-    assert len(read_steps(tmp_path / "straight")) == 4  # of three batches an epoch
+    assert len(read_steps(tmp_path / "straight")) == 4  # of four batches an epoch
     for phase, step in (("frontend", 2), ("killed", 1)):
 
         def stop(progress: Progress, phase: str = phase, step: int = step) -> None:
@@ -209,3 +212,23 @@ def test_train_command_says_what_is_wrong_in_one_line(
     assert len(errors) == 1
     assert "nothing.jsonl" in errors[0]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_trains_with_two_processes_and_one_voice(
+    toy_recipe: Recipe, tmp_path: Path
+) -> None:
+    path = toy_recipe()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", "2", "-m", "lpa_export.commands.train", "teacher"]
+    command += ["--recipe", str(path), "--out", str(tmp_path / "two")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("checkpoint: ") == done.stdout.count('"epoch": 1,') == 1
+    one = load_recipe(path)
+    Trainer(one).teacher(tmp_path / "one")
+    updates = [len(read_steps(tmp_path / name)) for name in ("one", "two")]
+    assert updates == [4, 2]

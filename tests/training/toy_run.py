@@ -1,9 +1,5 @@
-"""A training run of seconds: two tones, two letters, some 2 k parameters.
+"""A training run of seconds: two tones, two letters, some 2 k parameters."""
 
-Also a program, for launchers: toy_run.py MANIFEST FOLDER trains there and prints the lowest WER.
-"""
-
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -97,13 +93,3 @@ def train(
         evaluate=evaluate,
         conduct=conduct,
     )
-
-
-def main() -> None:
-    torch.set_num_threads(1)
-    manifest, folder = map(Path, sys.argv[1:])
-    print(train(toy(), speech(manifest), folder).best)
-
-
-if __name__ == "__main__":
-    main()
