@@ -2,6 +2,7 @@
 # make check  linter, type checker and the fast tests: under two minutes on two cores
 # make test   linter, type checker and every test but the slow ones: what CI runs
 # make slow   the slow ones
+# make fuzz   drawn checkpoints, damaged files, kills: hours, goes on where it was stopped
 # make swift  Swift 6 for ios_demo in build/swift, beside the system (Linux; root and debootstrap)
 # make data   synthetic training voices (needs espeak-ng)
 #
@@ -16,7 +17,7 @@ SOURCES := lpa_export validation tests
 FAST := $(addprefix tests/,formats hosts layers measures test_pages.py test_rooms.py targets/test_skeleton.py \
 	targets/test_batched.py validation/test_report.py)
 
-.PHONY: demo check test slow lint data swift
+.PHONY: demo check test slow fuzz lint data swift
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo-installed
@@ -35,6 +36,13 @@ swift:
 
 slow: $(VENV)/.test-installed
 	$(BIN)/python -m pytest -q -m slow
+
+# Each run has a log of its own; its summary says how many, how long and what was wrong.
+fuzz: $(VENV)/.test-installed
+	$(BIN)/python -m tests.fuzz.configurations --count 1000 --target reference,onnx --log build/fuzz/onnx.jsonl
+	$(BIN)/python -m tests.fuzz.configurations --count 100 --target coreml,executorch --log build/fuzz/compiled.jsonl
+	$(BIN)/python -m tests.fuzz.hostile --count 1000 --log build/fuzz/hostile.jsonl
+	$(BIN)/python -m tests.fuzz.kills --count 200 --log build/fuzz/kills.jsonl
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check $(SOURCES)

@@ -124,13 +124,29 @@ def host_variant(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def as_if_trained(model: Any) -> None:
+    """Bring random weights to the scale of trained ones.
+
+    Fresh transformers have zero biases, unit norms and layers that add little, where mistakes hide.
+    """
+    import torch
+
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 2.0)
+            elif name.endswith(("bias", "running_mean", "gru_rel_pos_const")) or "norm" in name:
+                if tensor.is_floating_point() and "parametrizations" not in name:
+                    tensor.add_(0.2 * torch.randn_like(tensor))
+            elif "rel_attn_embed" in name:
+                tensor.normal_()
+            elif "encoder.layers" in name and tensor.dim() == 2:
+                tensor.mul_(8)
+
+
 @pytest.fixture(scope="session")
 def tiny_host() -> Callable[..., Any]:
-    """`tiny_host(variant, **changes)`: a CTC model of two layers, width 32, of any host family.
-
-    Random weights at the scale of trained ones: fresh transformers have zero biases, unit norms
-    and layers that add little, where mistakes hide.
-    """
+    """`tiny_host(variant, **changes)`: a CTC model of two layers, width 32, of any host family."""
 
     def make(variant: str, **changes: Any) -> Any:
         import torch
@@ -153,17 +169,7 @@ def tiny_host() -> Callable[..., Any]:
         config = getattr(transformers, f"{prefix}Config")(**sizes | differing | changes)
         torch.manual_seed(5)
         model = getattr(transformers, f"{prefix}ForCTC")(config).eval()
-        with torch.no_grad():
-            for name, tensor in model.state_dict().items():
-                if name.endswith("running_var"):
-                    tensor.uniform_(0.5, 2.0)
-                elif name.endswith(("bias", "running_mean", "gru_rel_pos_const")) or "norm" in name:
-                    if tensor.is_floating_point() and "parametrizations" not in name:
-                        tensor.add_(0.2 * torch.randn_like(tensor))
-                elif "rel_attn_embed" in name:
-                    tensor.normal_()
-                elif "encoder.layers" in name and tensor.dim() == 2:
-                    tensor.mul_(8)
+        as_if_trained(model)
         return model
 
     return make
