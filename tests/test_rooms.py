@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,16 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(path: Path) -> Iterator[tuple[str, str]]:
-    """(module of ours, name imported from it) of every import in a file, lazy ones too."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+def imports(path: Path, *, types: bool = True) -> Iterator[tuple[str, str]]:
+    """(module of ours, name imported from it) of every import in a file, lazy ones too.
+
+    Without ``types``: not those for the type checker alone.
+    """
+    tree = ast.parse(path.read_text("utf-8"))
+    for branch in [node for node in ast.walk(tree) if isinstance(node, ast.If)]:
+        if not types and ast.unparse(branch.test) == "TYPE_CHECKING":
+            branch.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -91,3 +99,42 @@ def test_no_private_module_is_imported_and_no_private_name_from_elsewhere() -> N
             assert [part for part in private if not part.endswith("__")] == [], (
                 f"{module} imports {name} from {other}"
             )
+
+
+def test_no_module_leads_back_to_itself() -> None:
+    """Through any chain of imports, lazy ones too; names for the type checker alone aside."""
+    known = {
+        module: {other for other, _ in imports(path, types=False)} - {module, *ROOTS}
+        for module, path in MODULES.items()
+        if module not in ROOTS
+    }
+    assert _cycle(known) == ""
+
+
+def test_no_two_packages_import_one_another() -> None:
+    """Packages are folders; what lies inside one is part of it."""
+    known: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        here = _package(module)
+        for other, _ in imports(path):
+            there = _package(other)
+            if not {here, there} & {*ROOTS} and not _within(here, there):
+                known.setdefault(here, set()).add(there)
+    assert _cycle(known) == ""
+
+
+def _package(module: str) -> str:
+    return module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
+def _within(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _cycle(known: dict[str, set[str]]) -> str:
+    """The first cycle, empty where there is none."""
+    try:
+        tuple(TopologicalSorter(known).static_order())
+    except CycleError as error:
+        return " -> ".join(reversed(error.args[1]))
+    return ""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lpa_export.formats.checkpoint import Checkpoint
     from lpa_export.formats.golden import GoldenClip
-    from lpa_export.formats.manifest import Bucket, Normalisation, Port, Tap
+    from lpa_export.formats.manifest import Bucket, Manifest, Normalisation, Port, Tap
 
 __all__ = [
     "ALL",
@@ -53,14 +53,16 @@ class TargetSpec:
     """One kind of artifact; texts are "module:name", imported on use.
 
     `exporter`: a `Target` class. `runner`: a class called with an open bundle and `threads`, see
-    `lpa_export.runtimes.Runner`. `settings`: a frozen dataclass, its section of a recipe. The
-    first of the `schemes` is the default.
+    `lpa_export.runtimes.Runner`. `settings`: a frozen dataclass, its section of a recipe. `usage`:
+    a function of the manifest that says in Markdown how to run the artifact, for the model card.
+    The first of the `schemes` is the default.
     """
 
     name: str
     exporter: str
     runner: str
     settings: str
+    usage: str
     schemes: tuple[Scheme, ...]
 
     def load(self) -> Target:
@@ -82,6 +84,11 @@ class TargetSpec:
         """The dataclass of its settings."""
         found: type[Any] = _resolved(self.settings)
         return found
+
+    def usage_of(self, manifest: Manifest) -> str:
+        """How to run the artifacts of a bundle, in Markdown."""
+        text: str = _resolved(self.usage)(manifest)
+        return text
 
 
 @dataclass(frozen=True)
@@ -113,8 +120,6 @@ class Written:
     taps: tuple[Tap, ...]
     buckets: tuple[Bucket, ...] | None
     tools: Mapping[str, str]
-    usage: str
-    """How to run it, in Markdown, for the model card; not part of the manifest."""
     runtime: msgspec.Struct | None = None
     """What only this target's runner needs, as the struct it reads."""
     unrunnable: str = ""
@@ -139,6 +144,7 @@ _TARGETS = {
             exporter="lpa_export.targets.onnx.target:OnnxTarget",
             runner="lpa_export.runtimes.onnx:OnnxRunner",
             settings="lpa_export.targets.onnx.settings:OnnxSettings",
+            usage="lpa_export.targets.onnx.usage:usage",
             schemes=(scheme_named("fp32"), scheme_named("int8")),
         ),
         TargetSpec(
@@ -146,6 +152,7 @@ _TARGETS = {
             exporter="lpa_export.targets.coreml.target:CoremlTarget",
             runner="lpa_export.runtimes.coreml.runner:CoremlRunner",
             settings="lpa_export.targets.coreml.settings:CoremlSettings",
+            usage="lpa_export.targets.coreml.usage:usage",
             schemes=(
                 scheme_named("fp16"),
                 scheme_named("fp32"),
@@ -158,6 +165,7 @@ _TARGETS = {
             exporter="lpa_export.targets.executorch.target:ExecutorchTarget",
             runner="lpa_export.runtimes.executorch.runner:ExecutorchRunner",
             settings="lpa_export.targets.executorch.settings:ExecutorchSettings",
+            usage="lpa_export.targets.executorch.usage:usage",
             schemes=(scheme_named("fp32"), scheme_named("int8")),
         ),
     )

@@ -97,14 +97,15 @@ def write_bundle(
         checkpoint.vocabulary.write_lines(new / "tokens.txt")
         write_golden(new, clips)
         manifest = _manifest(request, written)
-        card = model_card(manifest, written.usage)
-        (new / "README.md").write_text(card, "utf-8", newline="\n")
         write_manifest(new, manifest)
         if not written.unrunnable:
             announce("running the artifact on the golden clips")
             floor = SCHEMES[request.scheme.name].tap_floor_db
             checked = self_check(new, request.target.runner, floor)
-            write_manifest(new, msgspec.structs.replace(manifest, selfcheck=checked))
+            manifest = msgspec.structs.replace(manifest, selfcheck=checked)
+        card = model_card(manifest, request.target.usage_of(manifest))
+        (new / "README.md").write_text(card, "utf-8", newline="\n")
+        write_manifest(new, manifest)
     files = (path for path in folder.rglob("*") if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(files)}
     return BundleFiles(sizes, written.artifacts)

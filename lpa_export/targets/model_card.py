@@ -12,6 +12,7 @@ from lpa_export.formats.manifest import (
     Frames,
     Manifest,
     Normalisation,
+    SelfCheck,
     Source,
     VocabularyEntry,
 )
@@ -20,7 +21,7 @@ __all__ = ["model_card"]
 
 
 def model_card(manifest: Manifest, usage: str) -> str:
-    """Markdown; `manifest` as it is before the list of files is added."""
+    """Markdown; `usage`: how to run the artifacts, `files` of the manifest are not looked at."""
     checkpoint, frames = manifest.checkpoint, manifest.frames
     facts = {
         "Model": manifest.model,
@@ -33,14 +34,12 @@ def model_card(manifest: Manifest, usage: str) -> str:
         "Frames": _frames(frames, manifest.sample_rate),
         "Tokens": _tokens(manifest.vocabulary),
         "Checkpoint": f"`{checkpoint.name}`, SHA-256 `{checkpoint.sha256}`",
+        "Self-check": _self_check(manifest.selfcheck),
         "Made with": _pairs(manifest.tools),
     }
     lines = [f"# {manifest.model} for {manifest.target}", ""]
     lines += [
-        "A wav2vec2 CTC speech recogniser whose self-attention is replaced, in the layers named "
-        "below, by Learnable Pulse Accumulators with hard gates "
-        "([arXiv:2603.16922](https://arxiv.org/abs/2603.16922); the formulation is lpa-export's "
-        "own).",
+        _about(checkpoint),
         "",
     ]
     lines += _table(("", ""), facts)
@@ -58,6 +57,27 @@ def model_card(manifest: Manifest, usage: str) -> str:
         "`report.json` then.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _about(checkpoint: Source) -> str:
+    what = f"A {checkpoint.family} CTC speech recogniser"
+    if not checkpoint.replaced_layers:
+        return f"{what} with its own self-attention in every layer: none is replaced."
+    return (
+        f"{what} whose self-attention is replaced, in the layers named below, by Learnable Pulse "
+        "Accumulators with hard gates ([arXiv:2603.16922](https://arxiv.org/abs/2603.16922); the "
+        "formulation is lpa-export's own)."
+    )
+
+
+def _self_check(check: SelfCheck) -> str:
+    if check.status == "not_run":
+        return f"not run: {check.reason}"
+    worst = min(check.taps.values())
+    return (
+        f"passed ({check.label}): {len(check.taps)} taps, the worst with a PSNR of {worst:.1f} dB, "
+        f"{check.floor_db:g} dB were required"
+    )
 
 
 def _layers(checkpoint: Source) -> str:
@@ -94,9 +114,13 @@ def _frames(frames: Frames, rate: int) -> str:
 
 def _tokens(vocabulary: VocabularyEntry) -> str:
     return (
-        f"{vocabulary.size} (`{vocabulary.file}`, one a line); blank {vocabulary.blank_id}, words "
-        f"parted by `{vocabulary.word_delimiter}`"
+        f"{vocabulary.size} (`{vocabulary.file}`, with what each says); blank "
+        f"{vocabulary.blank_id}, {_parted(vocabulary.word_delimiter)}"
     )
+
+
+def _parted(delimiter: str | None) -> str:
+    return "no word delimiter" if delimiter is None else f"words parted by `{delimiter}`"
 
 
 def _wer(figures: Mapping[str, Any]) -> list[str]:

@@ -66,9 +66,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "model.onnx").write_bytes(job.scheme.name.encode())
         job.announce("writing")
         plain = Normalisation(kind="none", where="graph")
-        return Written(
-            ("model.onnx",), {}, plain, (), (), (), None, {}, "Run it.", unrunnable="a few bytes"
-        )
+        return Written(("model.onnx",), {}, plain, (), (), (), None, {}, unrunnable="a few bytes")
 
     monkeypatch.setattr(OnnxTarget, "write", write)
 

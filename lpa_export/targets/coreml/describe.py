@@ -11,7 +11,6 @@ from lpa_export.runtimes.coreml.runner import CoremlRuntime, Place
 from lpa_export.targets import Written
 from lpa_export.targets.coreml.buckets import Bucket
 from lpa_export.targets.coreml.programs import tap_tensor
-from lpa_export.targets.coreml.usage import usage
 from lpa_export.targets.describe import families, normalisation, taps, tools
 
 if TYPE_CHECKING:
@@ -83,7 +82,6 @@ def describe(
         ),
         buckets=stated,
         tools=tools("torch", "transformers", "coremltools", "numpy"),
-        usage=usage(settings, stated, places.encoders[0]),
         runtime=places,
     )
 

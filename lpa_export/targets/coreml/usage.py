@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lpa_export.formats.manifest import as_type
+from lpa_export.runtimes.coreml.runner import CoremlRuntime, Place
+from lpa_export.targets.usage import decoding_in_words
+
 if TYPE_CHECKING:
-    from lpa_export.formats.manifest import Bucket
-    from lpa_export.runtimes.coreml.runner import Place
-    from lpa_export.targets.coreml.settings import CoremlSettings
+    from lpa_export.formats.manifest import Manifest
 
 __all__ = ["usage"]
 
 
-def usage(settings: CoremlSettings, buckets: Sequence[Bucket], first: Place) -> str:
-    """`first`: the program of the first bucket."""
+def usage(manifest: Manifest) -> str:
+    """Swift for an app, and how to evaluate the programs elsewhere."""
+    runtime = as_type(manifest.runtime, CoremlRuntime, "'runtime'")
+    buckets, first = manifest.buckets or (), runtime.encoders[0]
     names = {
         "package": first.package.removesuffix(".mlpackage"),
+        "rate": manifest.sample_rate,
         "frames": buckets[0].frames,
         "samples": buckets[0].samples,
-        "function": _function(settings, first.function),
+        "function": _function(runtime, first),
     }
-    swift = _SWIFT[settings.layout] % names
+    swift = _SWIFT[runtime.layout] % names
     lengths = ", ".join(f"{bucket.frames} ({bucket.seconds:g} s)" for bucket in buckets)
     return (
-        f"Programs for {settings.deployment_target} and later, of {lengths} frames. Take the "
+        f"Programs for {runtime.deployment_target} and later, of {lengths} frames. Take the "
         "smallest that holds the clip; frames behind the valid ones mean nothing. Copy outputs "
-        "by their strides: rows may be padded in memory.\n\n"
+        f"by their strides: rows may be padded in memory. {decoding_in_words(manifest)}\n\n"
         f"```swift\n{swift}```\n\n{_LINUX}"
     )
 
 
-def _function(settings: CoremlSettings, function: str) -> str:
-    if settings.deployment_target == "iOS17":
+def _function(runtime: CoremlRuntime, place: Place) -> str:
+    """Packages of iOS 17 have one function, which has no name."""
+    if runtime.deployment_target == "iOS17":
         return ""
-    return f'configuration.functionName = "{function}"\n'
+    return f'configuration.functionName = "{place.function}"\n'
 
 
 _SWIFT = {
     "split": """\
 import CoreML
 
-// Any length: the front end takes exactly the samples of the clip, 16 kHz mono in -1...1.
+// Any length: the front end takes exactly the samples of the clip, %(rate)d Hz mono in -1...1.
 let anywhere = MLModelConfiguration()
 anywhere.computeUnits = .cpuOnly
 let frontend = try MLModel(contentsOf: frontendURL, configuration: anywhere)
@@ -65,7 +70,7 @@ let configuration = MLModelConfiguration()
 configuration.computeUnits = .cpuAndNeuralEngine
 // modelURL: %(package)s
 %(function)slet model = try MLModel(contentsOf: modelURL, configuration: configuration)
-// 16 kHz mono in -1...1, zeros behind the clip: (1, %(samples)d) float32, and its length (1,).
+// %(rate)d Hz mono in -1...1, zeros behind the clip: (1, %(samples)d) float32, and its length (1,).
 let result = try model.prediction(from: MLDictionaryFeatureProvider(
     dictionary: ["waveform": waveform, "samples": samples]))
 let logits = result.featureValue(for: "logits")!.multiArrayValue!  // (1, V, 1, %(frames)d)

@@ -174,7 +174,6 @@ def _describe(
             for bucket in methods.buckets
         ),
         tools=tools("torch", "transformers", "executorch", "torchao"),
-        usage=_BUCKETS if methods.buckets else _USAGE,
         runtime=ExecutorchRuntime(
             backend=backend.name,
             program=PROGRAM,
@@ -189,24 +188,3 @@ def _describe(
         ),
         unrunnable=backend.unrunnable,
     )
-
-
-_USAGE = """\
-```python
-import torch
-from executorch.runtime import Runtime
-
-program = Runtime.get().load_program("model.pte").load_method("forward")
-waveform = ...  # float32 in [-1, 1], 16 kHz mono, (1, samples): the speech, no padding
-logits = program.execute([waveform])[0]  # (1, frames, vocabulary)
-tokens = open("tokens.txt", encoding="utf-8").read().splitlines()
-ids = torch.unique_consecutive(logits[0].argmax(-1))  # merge repeats, then drop blanks
-print("".join(tokens[i] for i in ids if i != 0).replace("|", " "))
-```
-"""
-_BUCKETS = """\
-`model.pte` has a method per bucket (`runtime.methods` in `manifest.json`,
-in the order of `buckets`). Take the shortest that
-holds the utterance, pad the waveform with zeros to its `samples`, and give the number of valid
-samples as `lengths`, (1,) int32. Frames behind those of the valid samples mean nothing.
-"""

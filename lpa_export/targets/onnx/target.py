@@ -73,7 +73,6 @@ class OnnxTarget:
             taps=taps(parts, tap_tensor),
             buckets=None,
             tools=tools("torch", "transformers", "onnx", "onnxscript", "onnxruntime"),
-            usage=_USAGE,
         )
 
 
@@ -89,19 +88,3 @@ def _add_metadata(graph: onnx.ModelProto, words: dict[str, str]) -> None:
     del graph.metadata_props[:]
     for key, value in words.items():
         graph.metadata_props.add(key=key, value=value)
-
-
-_USAGE = """\
-```python
-import numpy as np, onnxruntime
-
-session = onnxruntime.InferenceSession("model.onnx")
-waveform = ...  # float32 in [-1, 1], 16 kHz mono, (batch, samples), padded with anything
-lengths = ...  # int64, (batch,), how many samples of each row are speech
-logits, frames = session.run(None, {"waveform": waveform, "lengths": lengths})
-tokens = open("tokens.txt", encoding="utf-8").read().splitlines()
-ids = logits[0, : frames[0]].argmax(-1)
-ids = ids[np.insert(ids[1:] != ids[:-1], 0, True)]  # merge repeats, then drop blanks
-print("".join(tokens[i] for i in ids if i != 0).replace("|", " "))
-```
-"""
