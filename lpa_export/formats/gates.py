@@ -10,13 +10,16 @@ import msgspec
 
 from lpa_export.errors import LpaError
 
-__all__ = ["HARDEN_WER_POINTS", "REFERENCE_WER_CEILING", "Gates", "overridden"]
+__all__ = ["COMPRESSED_SHARE", "HARDEN_WER_POINTS", "REFERENCE_WER_CEILING", "Gates", "overridden"]
 
 REFERENCE_WER_CEILING = 30.0
 """Percent. A reference above it is broken, and comparing with it proves nothing."""
 
 HARDEN_WER_POINTS = 0.3
 """How many points of WER the hard model may lie above the soft one it came from."""
+
+COMPRESSED_SHARE = 0.95
+"""A scheme's name promises smaller weights; an artifact below it keeps the promise for none."""
 
 
 class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,6 +30,8 @@ class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     argmax_agreement: share of frames with the same best token; below fails.
     wer_difference_points: percentage points of WER above the reference; above fails.
     padding_psnr_db: dB on valid frames between a clip alone and padded; below fails.
+    compressed_share: share of the weights' bytes that are really stored in fewer bits, of those
+        that the scheme is to compress; below fails.
     reference_wer_ceiling: percent; a reference with a higher WER fails the run.
     """
 
@@ -36,6 +41,7 @@ class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wer_difference_points: float
     padding_psnr_db: float | None
     reference_wer_ceiling: float = REFERENCE_WER_CEILING
+    compressed_share: float | None = None
 
 
 _LOWER_IS_TIGHTER = frozenset({"wer_difference_points", "reference_wer_ceiling"})

@@ -9,7 +9,7 @@ there twice, values of another type and paths out of the folder are refused, eac
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
@@ -25,6 +25,7 @@ __all__ = [
     "METADATA_SCHEMA",
     "SCHEMA_VERSION",
     "Bucket",
+    "Compression",
     "FileEntry",
     "Frames",
     "Manifest",
@@ -193,6 +194,38 @@ class SelfCheck(_Record, frozen=True):
             raise ValueError("a self-check that was not run needs a reason")
 
 
+class Compression(_Record, frozen=True):
+    """Bytes of weights as they would be in floats, counted in the artifact once it was compressed.
+
+    ``total`` of all weights of products and convolutions, ``eligible`` those of them that the
+    scheme stores in fewer bits (neither kept in floats by design, nor too small to gain by it),
+    ``compressed`` those that really are.
+    """
+
+    total: _Count
+    eligible: _Count
+    compressed: _Count
+
+    def __post_init__(self) -> None:
+        if not self.compressed <= self.eligible <= self.total:
+            raise ValueError("compressed weights are eligible ones, and those are some of all")
+
+    @classmethod
+    def of(cls, parts: Iterable["Compression"]) -> "Compression":
+        """Of several files together."""
+        found = list(parts)
+        return cls(
+            total=sum(part.total for part in found),
+            eligible=sum(part.eligible for part in found),
+            compressed=sum(part.compressed for part in found),
+        )
+
+    @property
+    def share(self) -> float:
+        """Of the eligible bytes, those that are compressed; 0 where nothing is eligible."""
+        return self.compressed / self.eligible if self.eligible else 0.0
+
+
 class FileEntry(_Record, frozen=True):
     """Size and SHA-256 of a file of the bundle."""
 
@@ -205,7 +238,8 @@ class Manifest(_Record, frozen=True):
 
     ``artifacts`` are what an app loads (files, or folders); ``buckets`` ascend, None: any length.
     ``lowering`` says how the families of windows are written. ``runtime`` is what only this
-    target's runner needs; it reads it with :func:`as_type`. ``tools`` maps packages to versions.
+    target's runner needs; it reads it with :func:`as_type`. ``compression`` is there where the
+    scheme keeps weights in fewer bits. ``tools`` maps packages to versions.
     ``files`` has every file but the manifest itself.
     """
 
@@ -229,6 +263,7 @@ class Manifest(_Record, frozen=True):
     selfcheck: SelfCheck
     tools: dict[str, str]
     files: dict[str, FileEntry] = {}
+    compression: Compression | None = None
     schema_version: Literal[2] = SCHEMA_VERSION
 
 

@@ -232,6 +232,7 @@ class GateOverrides:
     argmax_agreement: float | None = _bounded(None, min=0.0, max=1.0)
     wer_difference_points: float | None = _bounded(None, min=0.0, max=100.0)
     padding_psnr_db: float | None = _bounded(None, min=0.0, max=300.0)
+    compressed_share: float | None = _bounded(None, min=0.0, max=1.0)
     reason: str | None = None
 
     def given(self) -> dict[str, float]:

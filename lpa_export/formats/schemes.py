@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.gates import Gates, overridden
+from lpa_export.formats.gates import COMPRESSED_SHARE, Gates, overridden
 
 __all__ = ["PALETTES", "SCHEMES", "Scheme", "SchemeSpec", "resolve_gates", "scheme_named"]
 
@@ -46,6 +46,8 @@ class SchemeSpec(msgspec.Struct, frozen=True):
 def _row(name: str, kept: tuple[str, str, str], gates: Gates, tap_floor_db: float) -> SchemeSpec:
     compute, weights, activations = kept
     scheme = Scheme(name=name, compute=compute, weights=weights, activations=activations)
+    if scheme.compresses:
+        gates = msgspec.structs.replace(gates, compressed_share=COMPRESSED_SHARE)
     return SchemeSpec(scheme, gates, tap_floor_db)
 
 

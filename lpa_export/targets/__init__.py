@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
     from lpa_export.formats.checkpoint import Checkpoint
     from lpa_export.formats.golden import GoldenClip
-    from lpa_export.formats.manifest import Bucket, Manifest, Normalisation, Port, Tap
+    from lpa_export.formats.manifest import (
+        Bucket,
+        Compression,
+        Manifest,
+        Normalisation,
+        Port,
+        Tap,
+    )
 
 __all__ = [
     "ALL",
@@ -122,6 +129,8 @@ class Written:
     tools: Mapping[str, str]
     runtime: msgspec.Struct | None = None
     """What only this target's runner needs, as the struct it reads."""
+    compression: Compression | None = None
+    """Counted in what was written, where the scheme keeps weights in fewer bits."""
     unrunnable: str = ""
     """Why nothing here can run it, empty where something can: then the self-check is not run."""
 

@@ -137,6 +137,7 @@ def _manifest(request: BundleRequest, written: Written) -> Manifest:
         runtime={} if written.runtime is None else msgspec.to_builtins(written.runtime),
         checkpoint=_source(checkpoint, shipped=request.shipped),
         gates=request.gates,
+        compression=written.compression,
         selfcheck=SelfCheck(status="not_run", reason=written.unrunnable or "not run yet"),
         tools=dict(sorted({**written.tools, "lpa-export": __version__}.items())),
     )

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from lpa_export.measures.arrays import psnr
-from lpa_export.targets.onnx.quantise import quantise
+from lpa_export.targets.onnx.quantise import counted, kept_weights, quantise
 
 Make = Callable[..., Any]
 
@@ -38,6 +39,24 @@ def test_weights_of_products_are_int8_with_a_scale_per_channel(
         assert weight.dtype == np.int8
         scale = constants[node.input[1].replace("_quantized", "_scale")]
         assert scale.shape == weight.shape[1:]
+
+
+def test_the_bytes_that_are_compressed_are_counted_in_the_graph(
+    lowered: Make, quantised: onnx.ModelProto
+) -> None:
+    """By hand from the model: linear maps but the head and controls are int8, convolutions not."""
+    model = lowered().model
+    linear = {
+        path: module.weight.nbytes
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    kept = sum(size for path, size in linear.items() if path.endswith(("head", "controls")))
+    found = counted(quantised, sum(weight.nbytes for weight in kept_weights(model)))
+    assert found.compressed == found.eligible == sum(linear.values()) - kept
+    assert found.total > found.eligible + kept
+    whole = counted(lowered().optimised, kept)
+    assert (whole.compressed, whole.eligible) == (0, found.eligible)
 
 
 def test_head_and_controls_stay_in_float(lowered: Make, quantised: onnx.ModelProto) -> None:

@@ -13,6 +13,7 @@ from lpa_export.targets.coreml.convert import Program
 from lpa_export.targets.coreml.package import finish_package, merge_functions
 
 if TYPE_CHECKING:
+    from lpa_export.formats.manifest import Compression
     from lpa_export.formats.schemes import Scheme
 
 __all__ = ["Packing"]
@@ -22,12 +23,14 @@ class Packing:
     """Compresses programs, gathers those of a package, and writes the packages into `folder`.
 
     `scopes`: "package/function" -> name of each value -> the torch module it comes from.
+    `compression`: what was counted of each package; its functions share their weights.
     """
 
     def __init__(
         self, folder: Path, deployment_target: str, scheme: Scheme, metadata: Mapping[str, str]
     ) -> None:
         self.scopes: dict[str, Mapping[str, str]] = {}
+        self.compression: dict[str, Compression] = {}
         self._folder = folder
         self._deployment_target = deployment_target
         self._scheme = scheme
@@ -53,7 +56,9 @@ class Packing:
         parts = self._parts.setdefault(package, {})
         part = self._folder / f".{package}.{function}.mlpackage"
         with quiet():
-            compress(program, self._scheme, self._deployment_target).save(str(part))
+            compressed = compress(program, self._scheme, self._deployment_target)
+            compressed.model.save(str(part))
+        self.compression.setdefault(package, compressed.share)
         parts[function] = part
         self.scopes[f"{package}/{function}"] = program.scopes
 

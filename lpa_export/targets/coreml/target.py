@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from lpa_export.formats.manifest import Compression
 from lpa_export.hosts import parts_of
 from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic
 from lpa_export.targets import Job, Written
@@ -79,7 +81,10 @@ class CoremlTarget:
             packing.finish(package, ("logits",))
         text = json.dumps(packing.scopes, indent=1, sort_keys=True)
         (folder / SCOPES).write_text(text + "\n", "utf-8", newline="\n")
-        return describe(checkpoint, parts, buckets, settings, job.scheme)
+        written = describe(checkpoint, parts, buckets, settings, job.scheme)
+        if not job.scheme.compresses:
+            return written
+        return replace(written, compression=Compression.of(packing.compression.values()))
 
 
 def _buckets(parts: Parts, settings: CoremlSettings, *, half: bool) -> tuple[Bucket, ...]:

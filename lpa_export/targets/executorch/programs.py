@@ -14,11 +14,12 @@ from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.targets.batched import example_inputs
 from lpa_export.targets.executorch.lower import trace
 from lpa_export.targets.executorch.model import BucketModel, ExactModel, TappedModel
-from lpa_export.targets.executorch.quantise import calibration_speech, quantise
+from lpa_export.targets.executorch.quantise import calibration_speech, counted, quantise
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+    from lpa_export.formats.manifest import Compression
     from lpa_export.formats.schemes import Scheme
     from lpa_export.hosts.parts import Parts
     from lpa_export.targets.executorch.settings import ExecutorchSettings
@@ -53,6 +54,7 @@ class Methods:
     min_samples: int
     max_samples: int
     buckets: tuple[Bucket, ...] | None
+    compression: Compression | None = None
 
     @property
     def main(self) -> str:
@@ -80,13 +82,14 @@ def any_length(parts: Parts, settings: ExecutorchSettings, scheme: Scheme) -> Me
     samples = min(EXAMPLE_SECONDS * SAMPLE_RATE, longest)
     example: tuple[Tensor] = (example_inputs(samples)[0][:1],)
     model = ExactModel(parts)
-    programs = {FORWARD: trace(model, example, lengths)}
+    programs, compression = {FORWARD: trace(model, example, lengths)}, None
     if scheme.name == "fp32":
         programs[TAPS] = trace(TappedModel(model), example, lengths)
     else:
         quantised = quantise(programs[FORWARD], calibration_speech())
+        compression = counted(model, quantised)
         programs[FORWARD] = trace(quantised, example, lengths)
-    return Methods(programs, samples / SAMPLE_RATE, shortest, longest, None)
+    return Methods(programs, samples / SAMPLE_RATE, shortest, longest, None, compression)
 
 
 def buckets(parts: Parts, settings: ExecutorchSettings) -> Methods:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lpa_export.environment import quiet
 from lpa_export.formats.audio import load_audio
+from lpa_export.formats.manifest import Compression
 from lpa_export.formats.speech import load_utterances
 from lpa_export.targets.skeleton import keeps_float
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import GraphModule, Node
 
-__all__ = ["calibration_speech", "quantise"]
+__all__ = ["calibration_speech", "counted", "quantise"]
 
 CALIBRATION_CLIPS = 8
 
@@ -62,6 +63,24 @@ def quantise(program: ExportedProgram, speech: Sequence[Tensor]) -> GraphModule:
             prepared(waveform)
         converted: GraphModule = convert_pt2e(prepared)
     return converted
+
+
+def counted(model: nn.Module, quantised: GraphModule) -> Compression:
+    """Bytes in float32 of all weights of linear maps and convolutions, and what became of them.
+
+    Those that are int8 are counted in the quantised graph.
+    """
+    weights = {
+        path: 4 * module.weight.numel()
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    }
+    stored = [*quantised.parameters(), *quantised.buffers()]
+    return Compression(
+        total=sum(weights.values()),
+        eligible=sum(size for path, size in weights.items() if not keeps_float(path)),
+        compressed=sum(4 * value.numel() for value in stored if value.dtype == torch.int8),
+    )
 
 
 def _is_dynamic(node: Node) -> bool:

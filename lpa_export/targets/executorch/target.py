@@ -186,5 +186,6 @@ def _describe(
             min_samples=methods.min_samples,
             max_samples=methods.max_samples,
         ),
+        compression=methods.compression,
         unrunnable=backend.unrunnable,
     )

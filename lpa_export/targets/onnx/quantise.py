@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,17 +11,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
+from lpa_export.formats.manifest import Compression
 from lpa_export.targets.onnx.lower import anonymise
 from lpa_export.targets.skeleton import keeps_float
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["quantise"]
+__all__ = ["counted", "kept_weights", "quantise"]
 
 # Convolutions stay in float: as ConvInteger they took 1.7 times as long on the shipped model, and
 # cost 10 dB.
 _QUANTISED = ["MatMul", "Gemm"]
+
+
+def kept_weights(model: nn.Module) -> list[np.ndarray]:
+    """The weights of products that stay in float."""
+    return [
+        module.weight.numpy()
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear) and keeps_float(path)
+    ]
 
 
 def quantise(graph: onnx.ModelProto, model: nn.Module, scratch: Path) -> onnx.ModelProto:
@@ -31,11 +42,6 @@ def quantise(graph: onnx.ModelProto, model: nn.Module, scratch: Path) -> onnx.Mo
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    kept = (
-        module.weight.numpy()
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Linear) and keeps_float(path)
-    )
     path = scratch / "quantised.onnx"
     root = logging.getLogger()
     level = root.level
@@ -48,13 +54,31 @@ def quantise(graph: onnx.ModelProto, model: nn.Module, scratch: Path) -> onnx.Mo
             op_types_to_quantize=_QUANTISED,
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_products_with(graph, kept),
+            nodes_to_exclude=_products_with(graph, kept_weights(model)),
             extra_options={"MatMulConstBOnly": True},
         )
         return anonymise(onnx.load(path))
     finally:
         root.setLevel(level)
         path.unlink(missing_ok=True)
+
+
+def counted(graph: onnx.ModelProto, kept: int) -> Compression:
+    """Bytes in float32 of all weights of products and convolutions, and what became of them.
+
+    Looked up in the quantised graph. `kept`: bytes of products that stay in float by design, as
+    all convolutions do.
+    """
+    sizes = {tensor.name: 4 * math.prod(tensor.dims) for tensor in graph.graph.initializer}
+    found = dict.fromkeys(("MatMulInteger", *_QUANTISED, "Conv"), 0)
+    for node in graph.graph.node:
+        if node.op_type in found:
+            found[node.op_type] += sizes.get(node.input[1], 0)
+    compressed = found["MatMulInteger"]
+    products = compressed + sum(found[kind] for kind in _QUANTISED)
+    return Compression(
+        total=products + found["Conv"], eligible=products - kept, compressed=compressed
+    )
 
 
 def _products_with(graph: onnx.ModelProto, weights: Iterable[np.ndarray]) -> list[str]:

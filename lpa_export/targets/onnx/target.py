@@ -20,7 +20,7 @@ from lpa_export.targets.describe import (
 )
 from lpa_export.targets.onnx.lower import OUTPUTS, lower, tap_tensor
 from lpa_export.targets.onnx.optimise import optimise
-from lpa_export.targets.onnx.quantise import quantise
+from lpa_export.targets.onnx.quantise import counted, kept_weights, quantise
 
 if TYPE_CHECKING:
     import onnx
@@ -52,9 +52,12 @@ class OnnxTarget:
         job.announce("optimising the graph")
         graph = optimise(graph, folder)
         hide_taps(graph)
+        compression = None
         if job.scheme.weights == "int8":
             job.announce("quantising the weights")
             graph = quantise(graph, model, folder)
+            kept = sum(weight.nbytes for weight in kept_weights(model))
+            compression = counted(graph, kept)
         _add_metadata(graph, metadata(checkpoint, job.scheme.name))
         (folder / ARTIFACT).write_bytes(graph.SerializeToString(deterministic=True))
         logits = ("batch", "frames", len(checkpoint.vocabulary))
@@ -73,6 +76,7 @@ class OnnxTarget:
             taps=taps(parts, tap_tensor),
             buckets=None,
             tools=tools("torch", "transformers", "onnx", "onnxscript", "onnxruntime"),
+            compression=compression,
         )
 
 

@@ -40,3 +40,13 @@ def test_the_manifest_offers_the_logits_alone(exported: Make) -> None:
     written = exported(scheme="int8").written
     assert written.runtime.taps_method is None
     assert [tap.name for tap in written.taps] == ["logits"]
+
+
+def test_the_bytes_that_are_int8_are_counted(exported: Make) -> None:
+    """All linear maps and convolutions of the program but those that stay in float."""
+    made = exported(scheme="int8")
+    found = made.written.compression
+    assert found.eligible == found.compressed > 0
+    head = made.checkpoint.model.lm_head.weight.nbytes
+    assert head <= found.total - found.eligible < 0.2 * found.total
+    assert exported().written.compression is None

@@ -1,4 +1,8 @@
-"""Is this the bundle that was exported, and do its parts agree with one another?"""
+"""Is this the bundle that was exported, do its parts agree, are its weights as small as it says?
+
+A compressor that skips what it cannot take (a group size that does not divide the channels) leaves
+an artifact that is labelled and gated as compressed, and is not.
+"""
 
 import json
 from collections.abc import Callable
@@ -7,7 +11,7 @@ from typing import Any
 from lpa_export.formats.bundle import damaged_files
 from lpa_export.formats.manifest import Manifest
 from lpa_validate.evaluation import Validation
-from lpa_validate.report import Check, Figure, judged
+from lpa_validate.report import Check, Figure, gated, judged, labelled
 
 __all__ = ["check_integrity"]
 
@@ -23,7 +27,7 @@ _METADATA: dict[str, tuple[Callable[[str], Any], Callable[[Manifest, list[str]],
 
 
 def check_integrity(validation: Validation) -> list[Check]:
-    """Hashes and sizes of all files, the artifact's own metadata, its tap tensors."""
+    """Hashes and sizes of all files, the artifact's own metadata, its taps, compressed bytes."""
     damaged = damaged_files(validation.bundle)
     opened = validation.runner is not None
     disagreements = _disagreements(validation) if opened else []
@@ -37,12 +41,34 @@ def check_integrity(validation: Validation) -> list[Check]:
             Figure("metadata that disagrees", len(disagreements), gate=0, comparison="=="),
             Figure("missing tap tensors", len(missing), gate=0, comparison="=="),
         ]
+    compressed = _compressed(validation)
+    figures += compressed
     problems = [*damaged, *disagreements, *missing]
+    problems += [
+        f"{item.name}: {item.value}, {item.gate} must be" for item in compressed if item.failed
+    ]
     if not opened:
         problems.append(validation.runner_problem)
     return [
         judged("integrity", figures, reason="; ".join(problems), details={"problems": problems})
     ]
+
+
+def _compressed(validation: Validation) -> list[Figure]:
+    """Bytes that really are in fewer bits, as they were counted when the artifact was made."""
+    manifest, counted = validation.bundle.manifest, validation.bundle.manifest.compression
+    if not manifest.scheme.compresses:
+        return []
+    gate = validation.gates.compressed_share
+    if counted is None:
+        return [gated("share of weights compressed", None, gate, ">=")]
+    whole = counted.compressed / counted.total if counted.total else 0.0
+    figures = [
+        gated("share of weights compressed", counted.share, gate, ">="),
+        Figure("share of all weights", whole),
+        Figure("weights, as floats", counted.total, "bytes"),
+    ]
+    return labelled("stated", figures)
 
 
 def _disagreements(validation: Validation) -> list[str]:
