@@ -78,6 +78,7 @@ def test_every_family_is_swept_replaced_and_trained_on(
     assert all(0 < fit.hard < np.inf for fit in ranking.fits)
     made = load_checkpoint(trainer.replace(source, tmp_path / "replace"))
     assert set(lpa_layers(made.model)) == {0} and made.lpa is not None
+    assert made.model.config.model_type == source.model.config.model_type
     assert np.isfinite(list(made.lpa.figures.values())).all()
     control = load_checkpoint(trainer.replace(source, tmp_path / "control", control=True))
     assert not lpa_layers(control.model)
