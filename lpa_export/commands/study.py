@@ -122,7 +122,8 @@ def study(
     with sole_user(out) as lock:
         planned = chains(plan(loaded, chosen, source, out, conduct))
         if jobs > 1:
-            run_side_by_side(planned, Source(recipe, study, teacher, out), jobs, lock, announce)
+            given = Source(recipe, study, teacher, out, conduct.workers)
+            run_side_by_side(planned, given, jobs, lock, announce)
             return
         for chain in planned:
             run_chain(chain, source, out, announce, conduct)

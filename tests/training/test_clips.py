@@ -108,7 +108,7 @@ def test_a_recording_that_is_too_short_is_named_before_anything_is_decoded(
     write_flac(short, np.random.default_rng(0).uniform(-0.5, 0.5, 900).astype(np.float32))
     silent = manifest.parent / "6.flac"  # which decoding would refuse first
     soundfile.write(silent, np.zeros(8_000, np.float32), 16_000)
-    with pytest.raises(LpaError, match=r"7\.flac: 692 samples of 16 kHz audio, the model takes 720"):
+    with pytest.raises(LpaError, match=r"7\.flac: 692 samples .* the model takes 720"):
         Clips([silent, short], (1.0, 1.3), receptive_field=FIELD)
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from lpa_export.cli import PASSED, run_command
+from lpa_export.cli import PASSED, run_command, whole
 from lpa_export.errors import LpaError
 from lpa_export.training.study.plan import Chain
 from lpa_export.training.study.run import Announce, result_line, result_of
@@ -30,12 +30,16 @@ WAIT_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Source:
-    """What the command was given: paths of recipe and study, the teacher, the study's folder."""
+    """What the command was given: paths of recipe and study, the teacher, the study's folder.
+
+    `workers`: processes that make batches, of each chain.
+    """
 
     recipe: Path
     study: Path
     teacher: str
     out: Path
+    workers: int = 0
 
 
 @contextmanager
@@ -92,6 +96,7 @@ def _start(chain: Chain, source: Source, jobs: int, lock: int) -> subprocess.Pop
     command = [sys.executable, "-m", "lpa_export.training.study.jobs"]
     command += [str(source.recipe), str(source.study), source.teacher, str(source.out)]
     command += [run.name for run in chain]
+    command += ["--workers", str(source.workers)]
     with _opened(_log(chain, source)) as log:
         return subprocess.Popen(
             command,
@@ -131,6 +136,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("teacher")
     parser.add_argument("out", type=Path)
     parser.add_argument("runs", nargs="+", metavar="VARIANT:SEED")
+    parser.add_argument("--workers", type=whole, default=0)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -142,10 +148,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     study = load_study(arguments.recipe, arguments.study)
     names = {run.partition(":")[0] for run in arguments.runs}
-    source = attention_teacher(arguments.teacher)
-    planned = plan(study, study.chosen(list(names)), source, arguments.out, Conduct())
+    source, conduct = attention_teacher(arguments.teacher), Conduct(workers=arguments.workers)
+    planned = plan(study, study.chosen(list(names)), source, arguments.out, conduct)
     chain = tuple(run for run in planned if run.name in arguments.runs)
-    run_chain(chain, source, arguments.out, print)
+    run_chain(chain, source, arguments.out, print, conduct)
     return PASSED
 
 
