@@ -56,7 +56,7 @@ def measure(step: str, *arguments: str) -> dict[str, Any]:
     return figures
 
 
-def _save(folder: str, replaced: str, family: str) -> dict[str, Any]:
+def _save(folder: str, replaced: str, family: str = "wav2vec2") -> dict[str, Any]:
     layers = [int(index) for index in replaced.split(",") if index]
     save_base_model(Path(folder), layers, family)
     return {}

@@ -35,7 +35,7 @@ SECONDS = (5.0, 10.0, 30.0)
 REPETITIONS = 4
 FOLDER = "build/lowerings"
 # Its step "save" writes a wav2vec2-base with random weights.
-WAV2VEC2_BASE = str(Path(__file__).parents[1] / "measure_wav2vec2_base.py")
+WAV2VEC2_BASE = str(Path(__file__).parents[1] / "measure_base_models.py")
 
 
 @dataclass(frozen=True)
