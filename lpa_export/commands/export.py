@@ -85,7 +85,7 @@ def export(
     if read is not None:
         _require_same_layers(read, loaded)
     _require_hard(loaded.lpa, loaded.name, read)
-    chosen.check(loaded, own)
+    chosen.check(loaded, own, wanted)
     scheme = [] if wanted == spec.schemes[0] else [wanted.name]
     names = [target, *variants(own), *scheme]
     folder = Path(out) if out is not None else _default_folder(loaded.name, names)

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
     from lpa_export.formats.bundle import Bundle
 
-__all__ = ["OnnxRunner", "artifact_bytes", "open_session", "parsed", "with_outputs"]
+__all__ = ["OnnxRunner", "artifact_bytes", "open_session", "parsed", "whole_model", "with_outputs"]
 
 # Fatal only: what goes wrong reaches the user as an exception of one line, not as a log.
 _QUIET = 4
+
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 Level = Literal["none", "basic", "all"]
 
@@ -42,8 +44,9 @@ class OnnxRunner:
     def __init__(self, bundle: "Bundle", *, threads: int = THREADS) -> None:
         self._manifest = bundle.manifest
         self._threads = threads
+        self._folder = bundle.path
         self._bytes = artifact_bytes(bundle)
-        self._session = open_session(self._bytes, threads=threads)
+        self._session = open_session(self._bytes, threads=threads, folder=bundle.path)
         self._require_signature(self._manifest.artifacts[0])
 
     label: Label = "measured"
@@ -99,7 +102,7 @@ class OnnxRunner:
         """A session of a copy of the model that has the tap tensors as outputs."""
         names = [tap.tensor for tap in self._manifest.taps]
         tapped = with_outputs(self.model, [name for name in names if name in self.values])
-        return open_session(tapped.SerializeToString(), threads=self._threads)
+        return open_session(tapped.SerializeToString(), threads=self._threads, folder=self._folder)
 
     def _fetch(
         self,
@@ -147,6 +150,21 @@ def artifact_bytes(bundle: "Bundle") -> bytes:
         raise ArtifactError(f"{name} cannot be read ({error})") from error
 
 
+def whole_model(bundle: "Bundle") -> "onnx.ModelProto":
+    """The model with all its weights, those from a file beside it too.
+
+    Raises ArtifactError when it is none, or its weights are missing.
+    """
+    from onnx.external_data_helper import load_external_data_for_model
+
+    model = parsed(artifact_bytes(bundle))
+    try:
+        load_external_data_for_model(model, str(bundle.path))
+    except Exception as error:  # onnx raises its own types for paths, ValueError for lengths
+        raise ArtifactError(f"weights cannot be read: {_one_line(error)}") from error
+    return model
+
+
 def parsed(model: bytes) -> "onnx.ModelProto":
     """The model as a protobuf. Raises ArtifactError when it is none."""
     import onnx
@@ -167,8 +185,11 @@ def open_session(
     level: Level = "all",
     config: Mapping[str, str] | None = None,
     optimised: Path | None = None,
+    folder: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """A quiet CPU session that runs the same way each time.
+
+    ``folder``: where weights lie that the model keeps in a file beside it.
 
     ``level``: which rewrites the runtime makes first; the basic ones are all to standard operators
     and the same on every machine. The rewritten graph is written to ``optimised``.
@@ -182,6 +203,8 @@ def open_session(
     options.graph_optimization_level = _LEVELS[level]
     if optimised is not None:
         options.optimized_model_filepath = str(optimised)
+    if folder is not None:
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
     for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
     try:

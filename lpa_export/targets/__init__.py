@@ -138,8 +138,8 @@ class Written:
 class Target(Protocol):
     """Writes one kind of artifact."""
 
-    def check(self, checkpoint: Checkpoint, settings: Any) -> None:
-        """Raise LpaError for a model or settings that this target cannot take; quick."""
+    def check(self, checkpoint: Checkpoint, settings: Any, scheme: Scheme) -> None:
+        """Raise LpaError for what this target cannot write; quick, all that can be known before."""
 
     def write(self, job: Job, folder: Path) -> Written:
         """Write the artifacts into `folder`; they are run and compared afterwards."""

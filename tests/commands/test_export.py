@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from lpa_validate.run import validate
 from safetensors.torch import load_file, save_file
 
 from lpa_export.commands.export import export, main
@@ -147,6 +148,41 @@ def test_golden_clips_hold_what_the_reference_gives(exported: Any) -> None:
         taps = reference.taps(load_audio(exported.bundle / clip["audio"]))
         for name, file in clip["taps"].items():
             np.testing.assert_allclose(np.load(exported.bundle / file), taps[name], atol=1e-5)
+
+
+def test_weights_too_large_for_one_file_lie_beside_the_graph(
+    exported: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    """The road of models above 2 GiB, with a limit that any model is above."""
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(RECIPE.format(layers="[0, 2]") + "targets: {onnx: {max_file_bytes: 1000}}\n")
+    out = tmp_path / "external"
+    export(target="onnx", checkpoint=exported.checkpoint, recipe=recipe, out=out)
+    bundle = open_bundle(out)
+    assert bundle.manifest.artifacts == ("model.onnx", "model.onnx.data")
+    assert bundle.manifest.selfcheck.status == "passed"
+    assert damaged_files(bundle) == []
+    whole = (exported.bundle / "model.onnx").stat().st_size
+    assert (
+        (out / "model.onnx").stat().st_size < whole / 2 < (out / "model.onnx.data").stat().st_size
+    )
+    assert not [path for path in out.iterdir() if "traced" in path.name or "opti" in path.name]
+    waveform = load_audio(load_utterances(None)[0].audio)
+    inputs = {"waveform": waveform[None], "lengths": np.array([len(waveform)], np.int64)}
+    found = [
+        onnxruntime.InferenceSession(folder / "model.onnx").run(["logits"], inputs)[0]
+        for folder in (out, exported.bundle)
+    ]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+    export(target="onnx", checkpoint=exported.checkpoint, recipe=recipe, out=out, overwrite=True)
+    assert open_bundle(out).manifest.files == bundle.manifest.files
+    checks = ["integrity", "ops", "parity"]
+    report = validate(
+        target="onnx", bundle=out, checks=checks, checkpoint=exported.checkpoint, limit=2
+    )
+    assert {check.name: check.status for check in report.checks} == dict.fromkeys(checks, "pass")
+    (out / "model.onnx.data").write_bytes((out / "model.onnx.data").read_bytes()[:-4])
+    assert damaged_files(open_bundle(out))[0].startswith("model.onnx.data: truncated")
 
 
 def test_no_file_tells_of_the_machine_that_made_it(exported: Any) -> None:
@@ -303,6 +339,37 @@ def test_a_dry_run_checks_everything_and_writes_nothing(
     assert tree(here) == before
     (here / "build").write_text("a file in the way")
     assert "cannot be written" in refusal(capsys, *arguments)
+
+
+REFUSED_BEFOREHAND: dict[str, tuple[tuple[str, ...], str]] = {
+    "frames that float16 cannot count": (
+        ("--target", "coreml", "--buckets", "60"),
+        "float16 counts frames exactly to 2048 only",
+    ),
+    "int8 for a backend without": (
+        ("--target", "executorch", "--backend", "portable", "--quantize", "int8"),
+        "int8 is there for xnnpack only",
+    ),
+    "int8 beyond a file": (
+        ("--target", "onnx", "--quantize", "int8", "--recipe", "small.yaml"),
+        "int8 is written for graphs of one file",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED_BEFOREHAND)
+def test_a_dry_run_finds_what_the_export_would_refuse(
+    here: Path, tiny_checkpoint: Make, capsys: Capture, kind: str
+) -> None:
+    arguments, message = REFUSED_BEFOREHAND[kind]
+    (here / "small.yaml").write_text(
+        RECIPE.format(layers="[0, 2]") + "targets: {onnx: {max_file_bytes: 1000}}\n"
+    )
+    folder = tiny_checkpoint()
+    before = tree(here)
+    given = (*arguments, "--checkpoint", folder, "--dry-run")
+    assert message in refusal(capsys, *given)
+    assert tree(here) == before
 
 
 @pytest.mark.parametrize("crash", [RuntimeError("no\nspace"), KeyboardInterrupt(), MemoryError()])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lpa_export.errors import LpaError
 from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.formats.manifest import Port
+from lpa_export.formats.schemes import Scheme
 from lpa_export.hosts import parts_of
 from lpa_export.hosts.parts import Layer, Parts
 from lpa_export.layers import LPA
@@ -28,7 +29,7 @@ Named = Iterator[tuple[str, Tensor]]
 class NpzTarget:
     """`model.npz`: float32, any length, one utterance at a time."""
 
-    def check(self, checkpoint: Checkpoint, settings: NpzSettings) -> None:
+    def check(self, checkpoint: Checkpoint, settings: NpzSettings, scheme: Scheme) -> None:
         """Raise LpaError for parts that the numpy runner has no line for."""
         parts = parts_of(checkpoint)
         plain = len(parts.positional) == 1 and not (

@@ -27,6 +27,7 @@ from lpa_export.targets.describe import metadata, require_exportable
 
 if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.schemes import Scheme
     from lpa_export.hosts.parts import Parts
     from lpa_export.targets.coreml.settings import CoremlSettings
 
@@ -42,10 +43,10 @@ class CoremlTarget:
     palettes. iOS 17: a package per bucket, and one palette per tensor.
     """
 
-    def check(self, checkpoint: Checkpoint, settings: CoremlSettings) -> None:
+    def check(self, checkpoint: Checkpoint, settings: CoremlSettings, scheme: Scheme) -> None:
         """Raise LpaError for LPA layers without a folded form, and for impossible buckets."""
         require_exportable(checkpoint)
-        _buckets(parts_of(checkpoint), settings, half=False)
+        _buckets(parts_of(checkpoint), settings, half=scheme.compute != "fp32")
 
     def write(self, job: Job, folder: Path) -> Written:
         """Write the packages and `scopes.json`.

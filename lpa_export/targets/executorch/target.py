@@ -42,7 +42,7 @@ _LOWERINGS = {"prefix_sum": "prefix_sum_gather", "local_dense_mask": "local_dens
 class ExecutorchTarget:
     """`model.pte` for one utterance at a time: any length, or a method per bucket."""
 
-    def check(self, checkpoint: Checkpoint, settings: ExecutorchSettings) -> None:
+    def check(self, checkpoint: Checkpoint, settings: ExecutorchSettings, scheme: Scheme) -> None:
         """Raise LpaError for a missing package, and for what does not go together."""
         require_exportable(checkpoint)
         for module in _NEEDED:
@@ -53,7 +53,7 @@ class ExecutorchTarget:
                 )
         backend = load_backend(settings.backend)
         backend.require()
-        lowering(settings, backend)
+        _require_scheme(lowering(settings, backend), backend, scheme)
 
     def write(self, job: Job, folder: Path) -> Written:
         """Write the program, its bundled twin and the delegation map."""
@@ -94,18 +94,23 @@ def _methods(
     from lpa_export.targets.executorch.programs import any_length, buckets
 
     if lowering(settings, backend) == "prefix_sum":
-        if backend.name != "xnnpack" and scheme.name != "fp32":
-            raise LpaError(
-                f"backend {backend.name}: {scheme.name} is there for xnnpack only; "
-                "leave out --quantize"
-            )
         return any_length(parts, settings, scheme)
-    if scheme.name != "fp32":
+    return buckets(parts, settings)
+
+
+def _require_scheme(chosen: str, backend: Backend, scheme: Scheme) -> None:
+    """Raise LpaError for int8 where no quantiser is for it; `chosen`: how layers are lowered."""
+    if scheme.name == "fp32":
+        return
+    if chosen != "prefix_sum":
         raise LpaError(
             f"{scheme.name} is there for backend xnnpack with lowering prefix_sum only; "
             "leave out --quantize"
         )
-    return buckets(parts, settings)
+    if backend.name != "xnnpack":
+        raise LpaError(
+            f"backend {backend.name}: {scheme.name} is there for xnnpack only; leave out --quantize"
+        )
 
 
 def _write_bundled(job: Job, methods: Methods, lowered: Lowered, folder: Path) -> None:

@@ -9,7 +9,6 @@ import torch
 from torch.export import Dim
 
 from lpa_export.environment import quiet
-from lpa_export.errors import LpaError
 from lpa_export.targets.batched import BatchedModel, example_inputs
 
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ OUTPUTS = ("logits", "frame_lengths")
 # The first with Gelu as one node; LayerNormalization is there since 17.
 OPSET = 20
 
-# One protobuf message holds the weights too, and none may reach 2 GiB.
-MAX_PARAMETER_BYTES = 2**31 - 2**26
-
 _MAX_BATCH = 1024
 _MAX_SAMPLES = 4 * 3600 * 16_000
 
@@ -38,15 +34,8 @@ def tap_tensor(tap: str) -> str:
 def lower(model: BatchedModel, taps: Sequence[str], receptive_field: int) -> onnx.ModelProto:
     """Export `model` with all `taps` as outputs. The same model gives the same bytes.
 
-    `receptive_field`: samples, the shortest audio that the graph takes. Raises LpaError for a
-    model too large for one ONNX file.
+    `receptive_field`: samples, the shortest audio that the graph takes.
     """
-    size = sum(tensor.nbytes for tensor in model.state_dict().values())
-    if size > MAX_PARAMETER_BYTES:
-        raise LpaError(
-            f"the weights take {size / 2**30:.1f} GiB, an ONNX file at most 2; this target "
-            "cannot hold the model"
-        )
     batch = Dim("batch", min=1, max=_MAX_BATCH)
     samples = Dim("samples", min=receptive_field, max=_MAX_SAMPLES)
     tapped = [tap_tensor(tap) for tap in taps if tap not in OUTPUTS]

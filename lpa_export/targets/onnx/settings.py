@@ -2,14 +2,20 @@
 
 from dataclasses import dataclass, field
 
+from lpa_export.targets.onnx.external import MAX_FILE_BYTES
+
 __all__ = ["OnnxSettings"]
 
 
 @dataclass(frozen=True)
 class OnnxSettings:
-    """``quantize`` int8: dynamic, per channel."""
+    """``quantize`` int8: dynamic, per channel.
+
+    ``max_file_bytes``: weights above so many bytes lie in a file beside the graph.
+    """
 
     quantize: str = field(default="none", metadata={"choices": ("none", "int8")})
+    max_file_bytes: int = field(default=MAX_FILE_BYTES, metadata={"min": 0, "max": MAX_FILE_BYTES})
 
     @property
     def scheme(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lpa_export.errors import LpaError
 from lpa_export.formats.manifest import Port
 from lpa_export.hosts import parts_of
 from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic
@@ -18,6 +19,7 @@ from lpa_export.targets.describe import (
     taps,
     tools,
 )
+from lpa_export.targets.onnx.external import save, weight_bytes
 from lpa_export.targets.onnx.lower import OUTPUTS, lower, tap_tensor
 from lpa_export.targets.onnx.optimise import optimise
 from lpa_export.targets.onnx.quantise import counted, kept_weights, quantise
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import onnx
 
     from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.schemes import Scheme
     from lpa_export.targets.onnx.settings import OnnxSettings
 
 __all__ = ["ARTIFACT", "OnnxTarget"]
@@ -34,11 +37,17 @@ ARTIFACT = "model.onnx"
 
 
 class OnnxTarget:
-    """`model.onnx` for ONNX Runtime, any batch and any length."""
+    """`model.onnx` for ONNX Runtime, any batch and any length; large weights lie beside it."""
 
-    def check(self, checkpoint: Checkpoint, settings: OnnxSettings) -> None:
-        """Raise LpaError for LPA layers without a folded form."""
+    def check(self, checkpoint: Checkpoint, settings: OnnxSettings, scheme: Scheme) -> None:
+        """Raise LpaError for LPA layers without a folded form, and for int8 of too large a one."""
         require_exportable(checkpoint)
+        size = sum(parameter.nbytes for parameter in checkpoint.model.parameters())
+        if scheme.compresses and size > settings.max_file_bytes:
+            raise LpaError(
+                f"the weights take {size / 2**30:.1f} GiB: {scheme.name} is written for graphs of "
+                "one file, 2 GiB at most; leave out --quantize"
+            )
 
     def write(self, job: Job, folder: Path) -> Written:
         """Write `model.onnx`. Raises LpaError for another frame arithmetic than was stated."""
@@ -50,7 +59,8 @@ class OnnxTarget:
         job.announce("tracing the model")
         graph = lower(model, tuple(parts.taps), frames.receptive_field)
         job.announce("optimising the graph")
-        graph = optimise(graph, folder)
+        most = job.settings.max_file_bytes
+        graph = optimise(graph, folder, external=weight_bytes(graph) > most)
         hide_taps(graph)
         compression = None
         if job.scheme.weights == "int8":
@@ -59,10 +69,10 @@ class OnnxTarget:
             kept = sum(weight.nbytes for weight in kept_weights(model))
             compression = counted(graph, kept)
         _add_metadata(graph, metadata(checkpoint, job.scheme.name))
-        (folder / ARTIFACT).write_bytes(graph.SerializeToString(deterministic=True))
+        files = save(graph, folder / ARTIFACT, external=weight_bytes(graph) > most)
         logits = ("batch", "frames", len(checkpoint.vocabulary))
         return Written(
-            artifacts=(ARTIFACT,),
+            artifacts=files,
             lowering=families(parts, "prefix_sum_gather"),
             normalisation=normalisation(parts.do_normalize),
             inputs=(

@@ -15,6 +15,7 @@ import pytest
 from coremltools.converters.mil.mil import types
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.schemes import scheme_named
 from lpa_export.measures.arrays import psnr
 from lpa_export.runtimes.coreml import Arithmetic, Evaluator, load_package
 from lpa_export.runtimes.torch import TorchReference
@@ -23,6 +24,7 @@ from lpa_export.targets.coreml.settings import CoremlSettings
 from lpa_export.targets.coreml.target import SCOPES, CoremlTarget
 
 Make = Callable[..., Any]
+FP16 = scheme_named("fp16")
 REPOSITORY = Path(__file__).resolve().parents[3]
 FUNCTIONS = ("frames_64", "frames_128")
 
@@ -284,14 +286,13 @@ def test_a_float16_bucket_beyond_exact_integers_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_adapters_and_empty_buckets_are_refused_by_the_quick_check(make_checkpoint: Make) -> None:
+def test_empty_buckets_are_refused_by_the_quick_check(make_checkpoint: Make) -> None:
     target, checkpoint = CoremlTarget(), make_checkpoint()
-    target.check(checkpoint, CoremlSettings())
+    target.check(checkpoint, CoremlSettings(), FP16)
     with pytest.raises(LpaError, match="holds no frame"):
-        target.check(checkpoint, CoremlSettings(buckets=(0.01,)))
-    checkpoint.model.config.adapter_attn_dim = 8
-    with pytest.raises(LpaError, match="adapters cannot be exported"):
-        target.check(checkpoint, CoremlSettings())
+        target.check(checkpoint, CoremlSettings(buckets=(0.01,)), FP16)
+    with pytest.raises(LpaError, match="counts frames exactly to 2048 only"):
+        target.check(checkpoint, CoremlSettings(buckets=(60.0,)), FP16)
 
 
 def test_usage_names_packages_and_functions_of_the_bundle(exported: Make) -> None:

@@ -10,12 +10,14 @@ import pytest
 
 from lpa_export.environment import quiet
 from lpa_export.errors import LpaError
+from lpa_export.formats.schemes import scheme_named
 from lpa_export.targets import target_named
 from lpa_export.targets.executorch.backends import known_backends, load_backend
 from lpa_export.targets.executorch.settings import ExecutorchSettings
 from lpa_export.targets.executorch.target import ExecutorchTarget
 
 Make = Callable[..., Any]
+FP32 = scheme_named("fp32")
 
 
 def test_the_registry_gives_the_target() -> None:
@@ -49,14 +51,7 @@ def test_a_backend_whose_compiler_is_not_here_says_what_to_install(
 ) -> None:
     monkeypatch.delenv("QNN_SDK_ROOT", raising=False)
     with pytest.raises(LpaError, match=message):
-        ExecutorchTarget().check(make_checkpoint(), ExecutorchSettings(backend=name))
-
-
-def test_adapters_are_refused(make_checkpoint: Make) -> None:
-    checkpoint = make_checkpoint()
-    checkpoint.model.config.add_adapter = True
-    with pytest.raises(LpaError, match="adapters cannot be exported"):
-        ExecutorchTarget().check(checkpoint, ExecutorchSettings())
+        ExecutorchTarget().check(make_checkpoint(), ExecutorchSettings(backend=name), FP32)
 
 
 def test_a_missing_executorch_is_one_line_with_the_way_to_get_it(
@@ -66,22 +61,22 @@ def test_a_missing_executorch_is_one_line_with_the_way_to_get_it(
         return None if name == "executorch" else importlib.util.find_spec(name, package)
 
     monkeypatch.setattr("lpa_export.targets.executorch.target.find_spec", gone)
-    with pytest.raises(LpaError, match=r"'executorch' is missing; pip install executorch==1\.4\.1"):
-        ExecutorchTarget().check(make_checkpoint(), ExecutorchSettings())
+    with pytest.raises(
+        LpaError, match=r"'executorch' is missing; pip install 'lpa-export\[executorch\]'"
+    ):
+        ExecutorchTarget().check(make_checkpoint(), ExecutorchSettings(), FP32)
 
 
 def test_prefix_sums_are_refused_where_lengths_are_fixed(make_checkpoint: Make) -> None:
     settings = ExecutorchSettings(backend="coreml", lowering="prefix_sum")
     with pytest.raises(LpaError, match="coreml takes fixed lengths"):
-        ExecutorchTarget().check(make_checkpoint(), settings)
+        ExecutorchTarget().check(make_checkpoint(), settings, FP32)
 
 
-def test_a_precision_that_a_backend_lacks_is_refused(
-    make_checkpoint: Make, job: Make, tmp_path: Path
-) -> None:
-    request = job(make_checkpoint(), "int8", backend="coreml")
+def test_a_precision_that_a_backend_lacks_is_refused(make_checkpoint: Make) -> None:
+    settings = ExecutorchSettings(backend="coreml")
     with pytest.raises(LpaError, match="int8 is there for backend xnnpack"):
-        ExecutorchTarget().write(request, tmp_path)
+        ExecutorchTarget().check(make_checkpoint(), settings, scheme_named("int8"))
 
 
 def test_the_same_model_gives_the_same_bytes(exported: Make, job: Make, tmp_path: Path) -> None:

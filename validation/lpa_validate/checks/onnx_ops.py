@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lpa_export.runtimes import ArtifactError
-from lpa_export.runtimes.onnx import artifact_bytes, open_session, parsed
+from lpa_export.runtimes.onnx import open_session, whole_model
 from lpa_validate.evaluation import Validation
-from lpa_validate.report import Check, Figure, judged
+from lpa_validate.report import Check, Figure, judged, not_run
 from lpa_validate.rules.onnx.coverage import Coverage, coverage
 from lpa_validate.rules.onnx.graph import ConcreteGraph, concrete_graph, fixed_shapes, op_name
 from lpa_validate.rules.onnx.macs import macs
@@ -27,13 +27,18 @@ __all__ = ["SECONDS", "check_ops", "kernels_missing"]
 
 _OPEN_END = 2**31 - 1
 
+_ONE_MESSAGE = 2**31 - 1
+"""Bytes of a protobuf message."""
+
 SECONDS = 5.0
 """Length of the clip that shapes and multiply-accumulates are counted for."""
 
 
 def check_ops(validation: Validation) -> list[Check]:
     """Kernels of the CPU provider, op counts, MACs, coverage of the phone providers."""
-    model = parsed(artifact_bytes(validation.bundle))
+    model = whole_model(validation.bundle)
+    if model.ByteSize() > _ONE_MESSAGE:
+        return [not_run("ops", "weights above 2 GiB: no copy of the graph can be made to count on")]
     missing = kernels_missing(model)
     if validation.runner is None:
         return [_refused(model, missing, validation.runner_problem)]

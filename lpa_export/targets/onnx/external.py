@@ -1,0 +1,49 @@
+"""Weights in a file beside the graph: one protobuf message, the graph's, stays below 2 GiB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["MAX_FILE_BYTES", "save", "weight_bytes"]
+
+MAX_FILE_BYTES = 2**31 - 2**26
+"""Bytes of weights that one file holds with the graph around them."""
+
+# What shapes are computed from stays in the graph, where readers look for it.
+_LEAST_BYTES = 1024
+
+
+def weight_bytes(graph: onnx.ModelProto) -> int:
+    """Bytes of all constants."""
+    import math
+
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    return sum(
+        math.prod(tensor.dims) * tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        for tensor in graph.graph.initializer
+    )
+
+
+def save(graph: onnx.ModelProto, path: Path, *, external: bool) -> tuple[str, ...]:
+    """Write the graph to `path`, its weights too or (`external`) beside it; the files' names.
+
+    The same graph gives the same bytes. The weights leave `graph` itself when they go beside it.
+    """
+    if not external:
+        path.write_bytes(graph.SerializeToString(deterministic=True))
+        return (path.name,)
+    from onnx.external_data_helper import (
+        convert_model_to_external_data,
+        write_external_data_tensors,
+    )
+
+    beside = f"{path.name}.data"
+    convert_model_to_external_data(graph, location=beside, size_threshold=_LEAST_BYTES)
+    write_external_data_tensors(graph, str(path.parent))
+    path.write_bytes(graph.SerializeToString(deterministic=True))
+    return (path.name, beside)
