@@ -150,12 +150,24 @@ class Tap(_Record, frozen=True, omit_defaults=True):
 class Bucket(_Record, frozen=True):
     """A fixed length: a program of ``frames`` frames, for waveforms of up to ``samples``.
 
-    ``seconds`` are those samples, cut to hundredths.
+    ``seconds`` are those samples, cut to hundredths. A program that takes waveforms takes them
+    padded to exactly ``samples``.
     """
 
     frames: _Positive
     samples: _Positive
     seconds: float
+
+    @classmethod
+    def of(cls, frames: int, samples: int, sample_rate: int) -> "Bucket":
+        """The bucket of so many frames and samples."""
+        seconds = math.floor(100 * samples / sample_rate) / 100
+        return cls(frames=frames, samples=samples, seconds=seconds)
+
+    @property
+    def program(self) -> str:
+        """The name of its function or method, where a file has several."""
+        return f"frames_{self.frames}"
 
 
 class Source(_Record, frozen=True):

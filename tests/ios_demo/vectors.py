@@ -619,14 +619,14 @@ def coreml_runtime() -> dict[str, Any]:
     settings = CoremlSettings(buckets=(2.0, 6.0, 15.0))
     buckets = make_buckets(settings.buckets, arithmetic, exact=False, half=True)
     cases = []
-    for samples in (1360, 40_000, 41_000, 100_000, 200_000, buckets[-1].max_samples):
+    for samples in (1360, 40_000, 41_000, 100_000, 200_000, buckets[-1].samples):
         frames = arithmetic.frames(samples)
         holds = [bucket.frames for bucket in buckets if bucket.frames >= frames]
         cases.append({"frames": frames, "bucket": min(holds)})
     return {
         "runtime": msgspec.to_builtins(runtime(buckets, settings)),
         "buckets": [
-            {"frames": bucket.frames, "samples": bucket.max_samples, "seconds": bucket.seconds}
+            {"frames": bucket.frames, "samples": bucket.samples, "seconds": bucket.seconds}
             for bucket in buckets
         ],
         "cases": cases,

@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.manifest import Bucket
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets.coreml.limits import BLOCK, MAX_EXACT_FRAMES, MAX_FRAMES
 
-__all__ = ["Bucket", "make_buckets"]
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """A program for up to `frames` frames (a multiple of `BLOCK`) of up to `max_samples`."""
-
-    frames: int
-    max_samples: int
-
-    @property
-    def function(self) -> str:
-        """The name of its function in a package of several."""
-        return f"frames_{self.frames}"
-
-    @property
-    def seconds(self) -> float:
-        """The longest audio it takes, cut to hundredths."""
-        return math.floor(100 * self.max_samples / SAMPLE_RATE) / 100
+__all__ = ["make_buckets"]
 
 
 def make_buckets(
     seconds: Sequence[float], arithmetic: FrameArithmetic, *, exact: bool, half: bool
 ) -> tuple[Bucket, ...]:
     """The buckets, ascending, each with room for the `seconds` asked for.
+
+    Frames are multiples of `BLOCK`.
 
     `exact`: its samples are those of its last frame and no more (a waveform of fixed width, layout
     whole); else as many as give no further frame. `half`: the encoder computes in float16.
@@ -61,7 +45,9 @@ def make_buckets(
             )
         buckets[frames] = length
     further = 0 if exact else arithmetic.hop - 1
-    return tuple(Bucket(n, _samples(n, arithmetic) + further) for n in sorted(buckets))
+    return tuple(
+        Bucket.of(n, _samples(n, arithmetic) + further, SAMPLE_RATE) for n in sorted(buckets)
+    )
 
 
 def _samples(frames: int, arithmetic: FrameArithmetic) -> int:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lpa_export.formats import manifest
-from lpa_export.formats.manifest import Port
+from lpa_export.formats.manifest import Bucket, Port
 from lpa_export.runtimes.coreml.runner import CoremlRuntime, Place
 from lpa_export.targets import Written
-from lpa_export.targets.coreml.buckets import Bucket
 from lpa_export.targets.coreml.programs import tap_tensor
 from lpa_export.targets.describe import families, normalisation, taps, tools
 
@@ -32,7 +30,7 @@ def package_of(bucket: Bucket, settings: CoremlSettings) -> tuple[str, str]:
     name = _ENCODERS[settings.layout]
     if settings.deployment_target == "iOS17":
         return f"{name}_{bucket.frames}.mlpackage", MAIN
-    return f"{name}.mlpackage", bucket.function
+    return f"{name}.mlpackage", bucket.program
 
 
 def runtime(buckets: Sequence[Bucket], settings: CoremlSettings) -> CoremlRuntime:
@@ -63,9 +61,6 @@ def describe(
     dtype = "float32" if scheme.compute == "fp32" else "float16"
     logits = (1, len(checkpoint.vocabulary), 1, "bucket frames")
     projected = Port(name="projected", dtype=dtype, shape=(1, width, 1, "frames"))
-    stated = tuple(
-        manifest.Bucket(frames=b.frames, samples=b.max_samples, seconds=b.seconds) for b in buckets
-    )
     return Written(
         artifacts=tuple(dict.fromkeys(packages)),
         lowering=families(parts, "local_dense_mask", "stored_masks", "stored_steps"),
@@ -80,7 +75,7 @@ def describe(
             lambda tap: tap_tensor(tap, settings.layout),
             lambda tap: _tap_place(tap, settings),
         ),
-        buckets=stated,
+        buckets=tuple(buckets),
         tools=tools("torch", "transformers", "coremltools", "numpy"),
         runtime=places,
     )

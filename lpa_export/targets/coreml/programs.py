@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lpa_export.targets.coreml.buckets import Bucket
+from lpa_export.formats.manifest import Bucket
 from lpa_export.targets.coreml.convert import Input, Program, convert
 from lpa_export.targets.coreml.kit import split_kit, whole_kit
 from lpa_export.targets.coreml.limits import BLOCK
@@ -112,10 +112,10 @@ def encoder_program(parts: Parts, bucket: Bucket, *, deployment_target: str, hal
 def whole_program(parts: Parts, bucket: Bucket, *, deployment_target: str, half: bool) -> Program:
     """`waveform` (1, N), zero behind the valid `samples` (1,) -> `logits` (1, V, 1, T)."""
     return convert(
-        WholeModel(parts, bucket.frames, bucket.max_samples),
+        WholeModel(parts, bucket.frames, bucket.samples),
         [
-            Input("waveform", torch.zeros(1, bucket.max_samples), float32=True),
-            Input("samples", torch.tensor([float(bucket.max_samples)]), float32=True),
+            Input("waveform", torch.zeros(1, bucket.samples), float32=True),
+            Input("samples", torch.tensor([float(bucket.samples)]), float32=True),
         ],
         [
             *_encoder_outputs(parts),

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lpa_export.formats.manifest import Compression
+from lpa_export.formats.manifest import Bucket, Compression
 from lpa_export.hosts import parts_of
 from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic
 from lpa_export.targets import Job, Written
-from lpa_export.targets.coreml.buckets import Bucket, make_buckets
+from lpa_export.targets.coreml.buckets import make_buckets
 from lpa_export.targets.coreml.describe import FRONT_END, MAIN, describe, package_of
 from lpa_export.targets.coreml.packing import Packing
 from lpa_export.targets.coreml.programs import (
@@ -68,7 +68,7 @@ class CoremlTarget:
         )
         if settings.layout == "split":
             job.announce("converting the front end")
-            shortest, longest = parts.front_end.receptive_field, buckets[-1].max_samples
+            shortest, longest = parts.front_end.receptive_field, buckets[-1].samples
             program = packing.convert(front_end_program, front_end, shortest, longest)
             packing.add(FRONT_END, MAIN, program)
             packing.finish(FRONT_END, ("projected",))

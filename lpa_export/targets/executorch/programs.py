@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.manifest import Bucket
 from lpa_export.targets.batched import example_inputs
 from lpa_export.targets.executorch.lower import trace
 from lpa_export.targets.executorch.model import BucketModel, ExactModel, TappedModel
@@ -24,22 +25,12 @@ if TYPE_CHECKING:
     from lpa_export.hosts.parts import Parts
     from lpa_export.targets.executorch.settings import ExecutorchSettings
 
-__all__ = ["FORWARD", "TAPS", "Bucket", "Methods", "any_length", "buckets"]
+__all__ = ["FORWARD", "TAPS", "Methods", "any_length", "buckets"]
 
 FORWARD, TAPS = "forward", "taps"
 
 EXAMPLE_SECONDS = 10
 """Length that programs of any length are traced at, and that multiplications are counted for."""
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """A fixed length: `samples` of zero padded waveform, `frames` come out."""
-
-    method: str
-    seconds: float
-    samples: int
-    frames: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +50,7 @@ class Methods:
     @property
     def main(self) -> str:
         """The method that multiplications are counted for: the largest."""
-        return self.buckets[-1].method if self.buckets else FORWARD
+        return self.buckets[-1].program if self.buckets else FORWARD
 
 
 def any_length(parts: Parts, settings: ExecutorchSettings, scheme: Scheme) -> Methods:
@@ -104,11 +95,11 @@ def buckets(parts: Parts, settings: ExecutorchSettings) -> Methods:
                 f"bucket of {seconds:g} s: shorter than one frame "
                 f"({arithmetic.receptive_field} samples); take a longer one"
             )
-        bucket = Bucket(f"frames_{frames}", seconds, samples, frames)
+        bucket = Bucket.of(frames, samples, SAMPLE_RATE)
         example = (torch.zeros(1, samples), torch.tensor([samples], dtype=torch.int32))
         program = trace(BucketModel(parts, frames), example, None)
         _clamp_plainly(program)
-        programs[bucket.method] = program
+        programs[bucket.program] = program
         found.append(bucket)
     last = found[-1]
     return Methods(programs, last.seconds, arithmetic.receptive_field, last.samples, tuple(found))

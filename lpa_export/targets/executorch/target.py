@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.manifest import Bucket, Port
+from lpa_export.formats.manifest import Port
 from lpa_export.hosts import parts_of
 from lpa_export.runtimes.executorch.section import ExecutorchRuntime
 from lpa_export.targets import Job, Written
@@ -172,12 +172,7 @@ def _describe(
         inputs=(waveform, lengths) if methods.buckets else (waveform,),
         outputs=(Port(name="logits", dtype="float32", shape=logits),),
         taps=every if tapped else every[-1:],
-        buckets=None
-        if methods.buckets is None
-        else tuple(
-            Bucket(frames=bucket.frames, samples=bucket.samples, seconds=bucket.seconds)
-            for bucket in methods.buckets
-        ),
+        buckets=methods.buckets,
         tools=tools("torch", "transformers", "executorch", "torchao"),
         runtime=ExecutorchRuntime(
             backend=backend.name,
@@ -186,7 +181,7 @@ def _describe(
             delegation=DELEGATION,
             delegates=lowered.subgraphs,
             lowering=chosen,
-            methods=tuple(bucket.method for bucket in methods.buckets or ()) or (methods.main,),
+            methods=tuple(bucket.program for bucket in methods.buckets or ()) or (methods.main,),
             taps_method=TAPS if tapped else None,
             min_samples=methods.min_samples,
             max_samples=methods.max_samples,

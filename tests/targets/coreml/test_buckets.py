@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lpa_export.errors import LpaError
 from lpa_export.hosts.frames import FrameArithmetic
-from lpa_export.targets.coreml.buckets import Bucket, make_buckets
+from lpa_export.targets.coreml.buckets import make_buckets
 
 BASE = FrameArithmetic((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
 
@@ -14,8 +14,8 @@ BASE = FrameArithmetic((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
 def test_wav2vec2s_usual_buckets() -> None:
     found = make_buckets((5.0, 10.0, 20.0, 30.0), BASE, exact=False, half=True)
     assert [bucket.frames for bucket in found] == [256, 512, 1024, 1536]
-    assert found[0] == Bucket(256, 82_319)
-    assert (found[0].function, found[0].seconds) == ("frames_256", 5.14)
+    assert (found[0].frames, found[0].samples) == (256, 82_319)
+    assert (found[0].program, found[0].seconds) == ("frames_256", 5.14)
 
 
 @settings(max_examples=60, deadline=None)
@@ -23,9 +23,9 @@ def test_wav2vec2s_usual_buckets() -> None:
 def test_a_bucket_holds_the_seconds_asked_for(seconds: float, exact: bool) -> None:
     (bucket,) = make_buckets((seconds,), BASE, exact=exact, half=True)
     assert bucket.frames % 64 == 0
-    assert bucket.max_samples >= int(seconds * 16_000)
-    assert BASE.frames(bucket.max_samples) == bucket.frames
-    limit = bucket.max_samples - 1 if exact else bucket.max_samples + 1
+    assert bucket.samples >= int(seconds * 16_000)
+    assert BASE.frames(bucket.samples) == bucket.frames
+    limit = bucket.samples - 1 if exact else bucket.samples + 1
     assert BASE.frames(limit) == bucket.frames + (-1 if exact else 1)
 
 
