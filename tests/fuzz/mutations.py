@@ -7,6 +7,7 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -103,7 +104,7 @@ def _changed(tree: Any, random: Random) -> Any:
     """The tree with one place in it changed: replaced, removed, renamed, doubled."""
     places = list(_places(tree))
     if not places:
-        return random.choice(_VALUES)
+        return deepcopy(random.choice(_VALUES))
     holder, key = random.choice(places)
     how = random.random()
     if how < 0.6:
@@ -113,7 +114,7 @@ def _changed(tree: Any, random: Random) -> Any:
     elif isinstance(holder, dict):
         holder[random.choice(("x", "", str(key).upper(), "__class__"))] = holder.pop(key)
     else:
-        holder.insert(key, holder[key])
+        holder.insert(key, deepcopy(holder[key]))
     return tree
 
 
@@ -121,7 +122,7 @@ def _another(value: Any, random: Random) -> Any:
     """Near what is there, or anything."""
     if isinstance(value, int) and not isinstance(value, bool) and random.random() < 0.5:
         return random.choice((value + 1, value - 1, -value, value * 1_000, value * 10**6))
-    return random.choice(_VALUES)
+    return deepcopy(random.choice(_VALUES))
 
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
