@@ -103,6 +103,8 @@ def transcribe(
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     """The flags are the arguments of :func:`transcribe`, and how to print."""
+    from lpa_export.targets import known_targets
+
     describe(
         parser,
         "Transcribe speech with an exported bundle, or with the model in torch. Files that cannot "
@@ -120,7 +122,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         "--target",
         default="onnx",
         metavar="NAME",
-        help="onnx (default), coreml (emulated), executorch or torch",
+        help=f"{', '.join(known_targets())} or torch (default: onnx; coreml is emulated)",
     )
     parser.add_argument(
         "--bundle", metavar="DIR", help="the bundle to run (default: the one under build/)"

@@ -20,6 +20,9 @@ PROG = "lpa-validate"
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     """The flags: those of ``lpa_validate.run.validate``, and how to print."""
+    from lpa_export.targets import known_targets
+    from lpa_validate.checks import known_checks
+
     describe(
         parser,
         "Compare an exported bundle with the model it came from, on real speech. Exit code: "
@@ -31,7 +34,10 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         interrupted="no report of the bundle in work was written",
     )
     parser.add_argument(
-        "--target", required=True, help="the kind of bundle: onnx, coreml, executorch or all"
+        "--target",
+        required=True,
+        metavar="NAME",
+        help=f"the kind of bundle: {', '.join(known_targets())}, or all of them",
     )
     parser.add_argument(
         "--bundle",
@@ -53,9 +59,8 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checks",
         metavar="LIST",
-        help="integrity,ops,parity,wer,silence,padding,determinism, for executorch also replay, "
-        "for coreml compute-plan,precision,range, or some of them; one that is named and cannot "
-        "run is exit code 2",
+        help=f"some of {','.join(known_checks())}, those that the target has (default: all of "
+        "them); one that is named and cannot run is exit code 2",
     )
     placement = parser.add_mutually_exclusive_group()
     placement.add_argument(
