@@ -72,6 +72,12 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     placement.add_argument(
         "--write-placement", type=Path, metavar="FILE", help="coreml: make that file"
     )
+    parser.add_argument(
+        "--write-case",
+        type=Path,
+        metavar="DIR",
+        help="coreml: when parity fails, put the operation to blame there with its inputs, as .npz",
+    )
     parser.add_argument("--limit", type=count, metavar="N", help="only the first N utterances")
     parser.add_argument(
         "--allow-unjudged",
@@ -142,6 +148,7 @@ def _report(
         checks=checks,
         limit=arguments.limit,
         allow_unjudged=arguments.allow_unjudged,
+        case_folder=arguments.write_case,
         placement=placement and Placement(placement, write=arguments.placement is None),
     )
     unwritten = _write(bundle / REPORT, render(report, "json"))

@@ -52,7 +52,8 @@ class Validation:
     """All that a check may need. What is missing is None, with the reason beside it.
 
     A bundle whose tokens cannot be read is not opened either: both are None then.
-    ``open_runner`` gives a fresh runner with that many threads.
+    ``open_runner`` gives a fresh runner with that many threads; what makes parity fail is written
+    into ``case_folder``.
     """
 
     bundle: "Bundle"
@@ -65,6 +66,7 @@ class Validation:
     reference_problem: str
     utterances: Sequence["Utterance"]
     placement: Placement | None = None
+    case_folder: Path | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -44,6 +44,7 @@ class TorchModel:
     def __init__(self, folder: Path, made_from: Source) -> None:
         from lpa_export.runtimes.torch import OriginalModel
 
+        self.folder = folder
         self._model = OriginalModel(folder, made_from.language)
         self.identity = Reference("torch", made_from.name, made_from.sha256)
 

@@ -42,12 +42,14 @@ def validate(
     checks: Sequence[str] | None = None,
     limit: int | None = None,
     placement: Placement | None = None,
+    case_folder: str | Path | None = None,
     allow_unjudged: bool = False,
 ) -> Report:
     """Run ``checks`` (None: all) on a bundle of ``target`` and report.
 
     ``bundle`` None: the only one under ``build/``; ``data`` None: the demo speech; ``limit``:
     the first so many utterances; ``placement``: what the ops check compares with;
+    ``case_folder``: where the operation that makes parity fail is written with its inputs;
     ``allow_unjudged``: too little speech to judge by is no fault. Raises LpaError for anything
     that keeps it from running; a damaged artifact is a failed check, not an error.
     """
@@ -63,7 +65,7 @@ def validate(
     if any(known[name].needs_speech for name in names):
         utterances = load_utterances(None if data is None else Path(data), limit=limit)
         reference, problem = open_reference(opened, checkpoint)
-    validation = open_validation(opened, utterances, reference, problem, placement)
+    validation = open_validation(opened, utterances, reference, problem, placement, case_folder)
     if "wer" in names and validation.tokens is not None:
         _require_transcribable(utterances, validation.tokens)
     report = run_checks(
@@ -91,6 +93,7 @@ def open_validation(
     reference: ReferenceModel | None,
     reference_problem: str,
     placement: Placement | None = None,
+    case_folder: str | Path | None = None,
 ) -> Validation:
     """Everything the checks need; an artifact that does not open leaves ``runner`` None.
 
@@ -116,6 +119,7 @@ def open_validation(
         reference_problem=reference_problem,
         utterances=utterances,
         placement=placement,
+        case_folder=None if case_folder is None else Path(case_folder),
     )
 
 

@@ -23,21 +23,29 @@ class Arithmetic:
     65504 to infinity) after it was computed in float32. That emulates the Neural Engine as far as
     it is documented: wide accumulation inside an operation, float16 between operations.
     ``sequential``: sums over an axis (cumsum, reduce_*) accumulate one by one in float16 besides,
-    the worst that an implementation may do.
+    the worst that an implementation may do. ``tile``: product sums (conv, linear, matmul) add up in
+    float16 after every so many terms (0: never). ``tables``: sigmoid, silu, gelu, tanh and softmax
+    come from tables as coarse as those that the Neural Engine is reported to have.
     """
 
     name: str
     rounds: bool
     sequential: bool = False
+    tile: int = 0
+    tables: bool = False
 
     FP32: ClassVar["Arithmetic"]
     FP16: ClassVar["Arithmetic"]
     FP16_SEQUENTIAL: ClassVar["Arithmetic"]
+    FP16_PESSIMISTIC: ClassVar["Arithmetic"]
 
 
 Arithmetic.FP32 = Arithmetic("fp32", rounds=False)
 Arithmetic.FP16 = Arithmetic("fp16", rounds=True)
 Arithmetic.FP16_SEQUENTIAL = Arithmetic("fp16-sequential", rounds=True, sequential=True)
+Arithmetic.FP16_PESSIMISTIC = Arithmetic(
+    "fp16-pessimistic", rounds=True, sequential=True, tile=64, tables=True
+)
 
 
 def round_to_half(values: Tensor) -> Tensor:

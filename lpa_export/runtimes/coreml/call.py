@@ -31,6 +31,10 @@ class Call:
     """Sums over many elements are to be accumulated one by one in float16."""
     rounds: bool = False
     """Results go to float16 afterwards; so do numbers that the program leaves to their default."""
+    tile: int = 0
+    """Product sums are rounded to float16 after so many terms; 0: only at the end."""
+    tables: bool = False
+    """Activations come from coarse tables."""
     opset: int = 15
     """The iOS version whose definition of the operation the program uses: 15, 16, 17 or 18."""
 

@@ -20,7 +20,7 @@ from lpa_export.runtimes.coreml.arithmetic import Arithmetic, round_to_half
 from lpa_export.runtimes.coreml.engine import Evaluator
 from lpa_export.runtimes.coreml.errors import InputError
 from lpa_export.runtimes.coreml.execution import Executed, compute
-from lpa_export.runtimes.coreml.plan import Step, declared
+from lpa_export.runtimes.coreml.plan import declared, is_constant
 
 __all__ = [
     "Case",
@@ -113,9 +113,9 @@ def first_divergence(
 ) -> Divergence | None:
     """Run one function twice, step by step, until a value falls under the gate.
 
-    The evaluators are of the same function, commonly in FP32 and FP16 arithmetic. Memory stays
-    that of two runs. Returns None when every value stays above the gate. Raises InputError
-    when the two do not run the same operations.
+    The evaluators are of the same function, commonly in FP32 and FP16 arithmetic, or of one whose
+    weights differ. Memory stays that of two runs. Returns None when every value stays above the
+    gate. Raises InputError when the two do not run the same operations.
     """
     pairs = zip_longest(reference.trace(inputs), candidate.trace(inputs))
     blamed: Case | None = None
@@ -123,7 +123,7 @@ def first_divergence(
         if wanted is None or given is None or wanted.step.output != given.step.output:
             raise InputError(f"the two runs take different ways at operation {place}")
         step = wanted.step
-        case = _alone(wanted, given.step, candidate, (scopes or {}).get(step.output))
+        case = _alone(wanted, given, candidate, (scopes or {}).get(step.output))
         if blamed is None or _order(case.alone_db) < _order(blamed.alone_db):
             blamed = case
         db = min(_each_db(wanted.outputs, given.outputs), key=_order)
@@ -167,10 +167,16 @@ def save_case(case: Case, path: Path) -> None:
     np.savez(path, allow_pickle=False, expected=case.expected, found=case.found, **inputs)
 
 
-def _alone(wanted: Executed, step: Step, candidate: Evaluator, module: str | None) -> Case:
-    """The candidate's way of computing one operation, from the reference's inputs."""
+def _alone(wanted: Executed, given: Executed, candidate: Evaluator, module: str | None) -> Case:
+    """The candidate's way of computing one operation, from the reference's inputs.
+
+    Its constants are its own: a damaged weight is what it is to be blamed for.
+    """
+    step = given.step
     inputs = {
-        name: _as_declared(value, step.arguments[name], candidate.arithmetic)
+        name: given.inputs[name]
+        if _stated(step.arguments[name])
+        else _as_declared(value, step.arguments[name], candidate.arithmetic)
         for name, value in wanted.inputs.items()
     }
     _, outputs = compute(step, inputs, candidate.arithmetic, candidate.function, keep=True)
@@ -194,6 +200,12 @@ def _alone(wanted: Executed, step: Step, candidate: Evaluator, module: str | Non
     )
 
 
+def _stated(variable: Any) -> bool:
+    """Whether a program states this input, alone or as one of several."""
+    parts = variable if isinstance(variable, tuple) else (variable,)
+    return all(map(is_constant, parts))
+
+
 def _as_declared(value: Any, variable: Any, arithmetic: Arithmetic) -> Any:
     """A reference value as the candidate would have held it."""
     if isinstance(value, list):
@@ -207,7 +219,10 @@ def _as_declared(value: Any, variable: Any, arithmetic: Arithmetic) -> Any:
 
 def _each_db(expected: tuple[Any, ...], found: tuple[Any, ...]) -> list[float]:
     pairs = zip(expected, found, strict=True)
-    return [agreement_db(wanted.numpy(), given.numpy()) for wanted, given in pairs]
+    return [
+        agreement_db(wanted.numpy(), given.numpy()) if isinstance(wanted, Tensor) else float("inf")
+        for wanted, given in pairs
+    ]
 
 
 def _order(db: float) -> float:

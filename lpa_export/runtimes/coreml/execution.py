@@ -161,6 +161,8 @@ def compute(
         step.types,
         sequential_fp16=arithmetic.sequential and half,
         rounds=arithmetic.rounds and half,
+        tile=arithmetic.tile if half else 0,
+        tables=arithmetic.tables and half,
         opset=step.opset,
     )
     assert step.handler is not None

@@ -122,6 +122,11 @@ class CoremlRunner:
         self._evaluators = {step.place: self._evaluator(step) for step in self.steps}
 
     @property
+    def arithmetic(self) -> Arithmetic:
+        """What the values of the programs are kept in."""
+        return self._arithmetic
+
+    @property
     def steps(self) -> tuple[Step, ...]:
         """Every function that takes part, the front end first."""
         return (*([self._frontend] if self._frontend else []), *self._encoders)
@@ -193,6 +198,21 @@ class CoremlRunner:
         """Run one waveform; ``monitors`` (by a step's place) see every value on the way."""
         self._run(waveform, monitors=monitors)
 
+    def evaluator(self, step: Step) -> Evaluator:
+        """What computes that function."""
+        return self._evaluators[step.place]
+
+    def given(self, waveform: Array) -> tuple[tuple[Step, dict[str, Array]], ...]:
+        """The functions that one waveform (samples,) goes through, each with its inputs."""
+        if self._frontend is None:
+            frames = self._manifest.frames.count(len(waveform))
+            encoder = self._encoder(frames, None)
+            return ((encoder, _padded(waveform, encoder.max_samples, 0.0)),)
+        first = {"waveform": waveform[None]}
+        projected = self._step(self._frontend, first, frozenset(), None)["projected"]
+        encoder = self._encoder(projected.shape[-1], None)
+        return ((self._frontend, first), (encoder, _in_bucket(projected, encoder.frames or 0, 0.0)))
+
     def _evaluator(self, step: Step) -> Evaluator:
         from lpa_export.runtimes.coreml import Evaluator
 
@@ -227,9 +247,7 @@ class CoremlRunner:
         else:
             frames = self._manifest.frames.count(len(waveform))
             encoder = self._encoder(frames, bucket)
-            row = np.full((1, encoder.max_samples), garbage, np.float32)
-            row[0, : len(waveform)] = waveform
-            given = {"waveform": row, "samples": np.array([len(waveform)], np.float32)}
+            given = _padded(waveform, encoder.max_samples, garbage)
         return frames, values | self._step(encoder, given, taps, monitors)
 
     def _step(
@@ -253,6 +271,13 @@ class CoremlRunner:
             if encoder.frames == bucket or (bucket is None and (encoder.frames or 0) >= frames):
                 return encoder
         raise ArtifactError(f"no bucket for {frames} frames, the largest has {self.buckets[-1]}")
+
+
+def _padded(waveform: Array, samples: int, garbage: float) -> dict[str, Array]:
+    """The whole model's inputs: a waveform (1, samples) and how many of them are valid."""
+    row = np.full((1, samples), garbage, np.float32)
+    row[0, : len(waveform)] = waveform
+    return {"waveform": row, "samples": np.array([len(waveform)], np.float32)}
 
 
 def _in_bucket(projected: Array, bucket: int, garbage: float) -> dict[str, Array]:

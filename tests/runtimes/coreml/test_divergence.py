@@ -70,6 +70,35 @@ def test_an_overflow_is_found_where_it_happens(package: Saved) -> None:
     assert np.isfinite(found.case.expected).all()
 
 
+def test_a_damaged_weight_is_found_where_it_is_used(
+    package: Saved, save: Any, tmp_path: Path
+) -> None:
+    from lpa_export.runtimes.coreml import load_package
+
+    weight = np.random.default_rng(1).normal(size=(64, 64)).astype(np.float16)
+
+    def body(second: Any) -> Any:
+        def build(mb: Any, x: Any) -> Any:
+            once = mb.linear(x=mb.tanh(x=x, name="first"), weight=weight, name="once")
+            return mb.relu(x=mb.linear(x=once, weight=second, name="twice"), name="y")
+
+        return build
+
+    damaged = weight.copy()
+    damaged[3] *= -4
+    whole = Evaluator(package(body(weight), SPECS), arithmetic=Arithmetic.FP32)
+    other = load_package(save(tmp_path / "damaged.mlpackage", body(damaged), SPECS))
+    found = first_divergence(
+        whole, Evaluator(other, arithmetic=Arithmetic.FP32), {"x": X}, gate_db=40
+    )
+    assert found is not None
+    assert found.output == found.case.output == "twice"
+    # Replayed alone it gives what the damaged program gives, from what the whole one was given.
+    np.testing.assert_array_equal(found.case.inputs["weight"], damaged)
+    replayed = found.case.inputs["x"].astype(np.float64) @ damaged.astype(np.float64).T
+    np.testing.assert_allclose(found.case.found, replayed, rtol=1e-3, atol=1e-2)
+
+
 def test_an_error_that_builds_up_is_told_from_one_that_is_planted(package: Saved) -> None:
     def body(mb: Any, x: Any) -> Any:
         for place in range(40):

@@ -32,7 +32,7 @@ from lpa_validate.rules.neural_engine.graph import Flexibility
 if TYPE_CHECKING:
     from lpa_export.runtimes.coreml.features import Feature
 
-__all__ = ["SCOPES", "Examined", "check_ops", "examined_steps", "opened_packages"]
+__all__ = ["SCOPES", "Examined", "check_ops", "examined_steps", "opened_packages", "scopes_of"]
 
 SCOPES = "scopes.json"
 """In a bundle: {"package/function": {output name: module of the model}}."""
@@ -90,7 +90,7 @@ def opened_packages(validation: Validation) -> Mapping[str, Package]:
 def examined_steps(validation: Validation, packages: Mapping[str, Package]) -> list[Examined]:
     """The front end, if there is one, and the encoders by ascending bucket."""
     frontend, encoders = coreml_steps(validation.bundle)
-    scopes = _scopes(validation)
+    scopes = scopes_of(validation)
     steps = [*([frontend] if frontend else []), *encoders]
     return [_examined(packages[step.package], step, scopes) for step in steps]
 
@@ -207,7 +207,7 @@ def _placed(
     return figures, left, {"state": f"compared with {asked.path.name}", **found.to_json()}
 
 
-def _scopes(validation: Validation) -> Scopes:
+def scopes_of(validation: Validation) -> Scopes:
     """Where each value comes from; nothing when the bundle does not say.
 
     Raises ArtifactError for a file of another form.

@@ -7,7 +7,7 @@ tensors in the bundle. When it does not, the first tap that parts from the refer
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from lpa_export.runtimes import Array, pad
 from lpa_validate.checks.taps import TapComparison, compare_taps, first_diverging
 from lpa_validate.evaluation import Validation, transcript
 from lpa_validate.report import Check, Figure, gated, judged, labelled
+
+if TYPE_CHECKING:
+    from lpa_validate.checks.diverging import Diverging
 
 __all__ = ["check_parity"]
 
@@ -65,15 +68,18 @@ def check_parity(validation: Validation) -> list[Check]:
         worst.reference_taps(),
     )
     failed = any(figure.failed for figure in figures)
+    operation = _operation(validation, worst) if failed else None
+    reason = _reason(validation, figures, worst, taps) if failed else ""
     return [
         judged(
             "parity",
             figures,
-            reason=_reason(validation, figures, worst, taps) if failed else "",
+            reason=f"{reason}; {operation.sentence}" if operation else reason,
             details={
                 "reference": "torch" if validation.reference is not None else "golden",
                 "worst_utterance": worst.id,
                 "taps": [tap.to_json() for tap in taps],
+                "operation": operation and operation.to_json(),
                 "changed": [
                     {
                         "id": pair.id,
@@ -125,6 +131,23 @@ def _psnr_order(pair: _Pair) -> float:
     return -float("inf") if np.isnan(value) else value
 
 
+def _operation(validation: Validation, worst: _Pair) -> "Diverging | None":
+    """The operation that brings the difference in, where the target's runner can tell."""
+    if validation.bundle.manifest.target != "coreml":
+        return None
+    from lpa_validate.checks.diverging import diverging_operation
+
+    found = diverging_operation(validation, worst.waveform(), worst.expected, _limit(validation))
+    if found is not None and validation.case_folder is not None:
+        found.save(validation.case_folder)
+    return found
+
+
+def _limit(validation: Validation) -> float:
+    gates = validation.gates
+    return gates.psnr_db or gates.psnr_flag_db or _DIVERGES_DB
+
+
 def _reason(
     validation: Validation,
     figures: Sequence[Figure],
@@ -137,9 +160,7 @@ def _reason(
         for figure in figures
         if figure.failed
     )
-    gates = validation.gates
-    limit = gates.psnr_db or gates.psnr_flag_db or _DIVERGES_DB
-    first = first_diverging(taps, limit)
+    first = first_diverging(taps, _limit(validation))
     if first is None:
         return f"{what}; no single tap of {worst.id!r} is beyond the gate"
     if first.non_finite:

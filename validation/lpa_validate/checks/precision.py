@@ -45,6 +45,7 @@ def check_precision(validation: Validation) -> list[Check]:
         Figure("PSNR of 16-bit arithmetic", _psnr(unrounded, rounded), "dB"),
         Figure("argmax agreement with fp32", _agreement(unrounded, rounded)),
         *_sequential(validation, runner),
+        *_pessimistic(validation, runner),
     ]
     expected = [item.reference_logits for item in evaluated if item.reference_logits is not None]
     if len(expected) == len(evaluated):
@@ -102,6 +103,32 @@ def _sequential(validation: Validation, runner: CoremlRunner) -> list[Figure]:
     wide = [runner.run(*pad([clip]))[0] for clip in clips]
     narrow = [pessimist.run(*pad([clip]))[0] for clip in clips]
     return [Figure("PSNR of sequential 16-bit sums", _psnr(wide, narrow), "dB")]
+
+
+def _pessimistic(validation: Validation, runner: CoremlRunner) -> list[Figure]:
+    """Sums in fp16 and activations by table, as the Neural Engine may do: what the words say."""
+    from lpa_export.runtimes.coreml import Arithmetic
+
+    pessimist = runner.computing(Arithmetic.FP16_PESSIMISTIC)
+    logits = [
+        pessimist.run(*pad([validation.waveform(item.utterance)]))[0]
+        for item in progress(validation.evaluated, "in pessimistic arithmetic")
+    ]
+    usual = [item.logits for item in validation.evaluated]
+    figures = [Figure("PSNR of pessimistic arithmetic", _psnr(usual, logits), "dB")]
+    texts = [item.utterance.text for item in validation.evaluated]
+    rule = validation.vocabulary.normalise
+    said = [transcript(values, validation.vocabulary) for values in logits]
+    heard = [item.transcript for item in validation.evaluated]
+    try:
+        errors, normal = (count_errors(texts, words, rule) for words in (said, heard))
+    except ValueError:  # no word in the data
+        return figures
+    return [
+        *figures,
+        Figure("WER, usual arithmetic", normal.wer, "%"),
+        Figure("WER, pessimistic arithmetic", errors.wer, "%"),
+    ]
 
 
 def _psnr(expected: Sequence[Array], found: Sequence[Array]) -> float:

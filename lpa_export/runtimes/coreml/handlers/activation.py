@@ -7,12 +7,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from lpa_export.runtimes.coreml.call import Call, Handler
+from lpa_export.runtimes.coreml.handlers.tables import TABLES
+from lpa_export.runtimes.coreml.handlers.tables import softmax as softmax_by_table
 
 __all__ = ["TABLE"]
 
 
 def _plain(function: Callable[[Tensor], Tensor]) -> Handler:
     return lambda call: function(call.tensor("x"))
+
+
+def _tabled(function: Callable[[Tensor], Tensor]) -> Handler:
+    """``function``, or the table of the operation where those are asked for."""
+
+    def handler(call: Call) -> Tensor:
+        return (TABLES[call.op_type] if call.tables else function)(call.tensor("x"))
+
+    return handler
 
 
 def _with_alpha(function: Callable[[Tensor, float], Tensor]) -> Handler:
@@ -47,11 +58,14 @@ _GELU: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _gelu(call: Call) -> Tensor:
+    if call.tables:
+        return TABLES["gelu"](call.tensor("x"))
     return _GELU[call.text("mode", "EXACT")](call.tensor("x"))
 
 
 def _softmax(call: Call) -> Tensor:
-    return torch.softmax(call.tensor("x"), call.integer("axis", -1))
+    computed = softmax_by_table if call.tables else torch.softmax
+    return computed(call.tensor("x"), call.integer("axis", -1))
 
 
 def _clamped_relu(x: Tensor, alpha: float, beta: float) -> Tensor:
@@ -68,12 +82,13 @@ TABLE: dict[str, Handler] = {
     "relu": _plain(torch.relu),
     "relu6": _plain(functional.relu6),
     "scaled_tanh": _with_alpha_and_beta(lambda x, alpha, beta: alpha * torch.tanh(beta * x)),
-    "sigmoid": _plain(torch.sigmoid),
+    "sigmoid": _tabled(torch.sigmoid),
     "sigmoid_hard": _with_alpha_and_beta(lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1)),
-    "silu": _plain(functional.silu),
+    "silu": _tabled(functional.silu),
     "softmax": _softmax,
     "softplus": _plain(functional.softplus),
     "softplus_parametric": _softplus_parametric,
     "softsign": _plain(functional.softsign),
+    "tanh": _tabled(torch.tanh),
     "thresholded_relu": _with_alpha(lambda x, alpha: torch.where(x >= alpha, x, 0.0)),
 }

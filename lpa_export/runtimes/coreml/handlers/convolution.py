@@ -1,11 +1,13 @@
 """Convolutions over one to three axes, and their transposes."""
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
 from torch.nn import functional
 
 from lpa_export.runtimes.coreml.call import Call, Handler
+from lpa_export.runtimes.coreml.handlers.accumulation import added, tiles
 
 __all__ = ["TABLE"]
 
@@ -29,7 +31,23 @@ def _conv(call: Call) -> Tensor:
         x, before = functional.pad(x, [size for pair in pairs for size in pair]), [0] * axes
     bias, groups = call.optional("bias"), call.integer("groups", 1)
     convolve = _CONV[axes - 1]
-    return convolve(x, weight, bias, strides, before, dilations, groups)
+    if not call.tile:
+        return convolve(x, weight, bias, strides, before, dilations, groups)
+    # Channels of each group in tiles, so that a sum of one tile has about as many terms.
+    grouped = x.unflatten(1, (groups, -1))
+    whole = added(
+        convolve(
+            grouped[:, :, part].flatten(1, 2),
+            weight[:, part],
+            None,
+            strides,
+            before,
+            dilations,
+            groups,
+        )
+        for part in tiles(weight.shape[1], call.tile // math.prod(weight.shape[2:]))
+    )
+    return whole if bias is None else whole + bias.reshape(-1, *(1,) * axes)
 
 
 def _conv_pads(

@@ -149,7 +149,6 @@ _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "sqrt": torch.sqrt,
     "square": torch.square,
     "tan": torch.tan,
-    "tanh": torch.tanh,
 }
 
 TABLE: dict[str, Handler] = {

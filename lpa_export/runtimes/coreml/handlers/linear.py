@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lpa_export.runtimes.coreml.call import Call, Handler
+from lpa_export.runtimes.coreml.handlers.accumulation import added, tiles
 
 __all__ = ["TABLE"]
 
@@ -19,9 +20,9 @@ def _alike(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def _linear(call: Call) -> Tensor:
     x, weight = _alike(call.tensor("x"), call.tensor("weight"))
     bias = call.optional("bias")
-    if x.is_floating_point():
+    if x.is_floating_point() and not call.tile:
         return functional.linear(x, weight, None if bias is None else bias.float())
-    product = torch.matmul(x, weight.mT)
+    product = _product(call, x, weight.mT)
     return product if bias is None else product + bias
 
 
@@ -31,7 +32,18 @@ def _matmul(call: Call) -> Tensor:
         x = x.mT
     if y.ndim > 1 and call.flag("transpose_y", False):
         y = y.mT
-    return torch.matmul(x, y)
+    return _product(call, x, y)
+
+
+def _product(call: Call, x: Tensor, y: Tensor) -> Tensor:
+    """x by y, in tiles where those are asked for."""
+    if not call.tile or not x.shape[-1]:
+        return torch.matmul(x, y)
+    rows = -2 if y.ndim > 1 else -1
+    return added(
+        torch.matmul(x[..., part], y.narrow(rows, part.start, x[..., part].shape[-1]))
+        for part in tiles(x.shape[-1], call.tile)
+    )
 
 
 def _einsum(call: Call) -> Tensor:

@@ -138,13 +138,16 @@ def _cut(call: Call, x: Tensor, boxes: Tensor) -> Tensor:
     sizes = [call.integer("target_height", 1), call.integer("target_width", 1)]
     starts, ends = _corners(call, boxes, x.shape[-2:])
     for axis, wanted in zip((-2, -1), sizes, strict=True):
-        # Both ends of a box are pixels that belong to it.
         grid = torch.stack(
             [
                 _between(float(start), float(end), wanted, mode)
                 for start, end in zip(starts[:, axis], ends[:, axis], strict=True)
             ]
         )
+        outside = bool(((grid < 0) | (grid > x.shape[axis] - 1)).all(1).any())
+        if mode == "UNALIGN_CORNERS" and outside:
+            # Core ML then takes other pixels, by a rule that is not documented.
+            raise ValueError("a box that lies outside of the image")
         x = _sampled_at(x, axis, grid, value)
     return x
 
@@ -164,7 +167,10 @@ def _corners(call: Call, boxes: Tensor, sizes: torch.Size) -> tuple[Tensor, Tens
 
 
 def _between(start: float, end: float, wanted: int, mode: str) -> Tensor:
-    """Where ``wanted`` samples lie from pixel ``start`` to pixel ``end``, which may come first."""
+    """Where ``wanted`` samples lie from pixel ``start`` to pixel ``end``, both of the box.
+
+    The end may come first: the box is then read backwards.
+    """
     steps = torch.arange(wanted, dtype=torch.float64)
     length = end - start
     if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
