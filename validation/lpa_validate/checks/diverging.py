@@ -142,7 +142,6 @@ def _converted_again(validation: Validation, step: Step) -> "Package | None":
     from lpa_export.hosts import parts_of
     from lpa_export.runtimes.coreml import load_package
     from lpa_export.targets.coreml import programs
-    from lpa_export.targets.coreml.buckets import Bucket
 
     manifest = validation.bundle.manifest
     runtime: Any = manifest.runtime
@@ -159,7 +158,8 @@ def _converted_again(validation: Validation, step: Step) -> "Package | None":
         else:
             whole = runtime["frontend"] is None
             make = programs.whole_program if whole else programs.encoder_program
-            program = make(parts, Bucket(step.frames, step.max_samples), **options)
+            bucket = next(b for b in manifest.buckets or () if b.frames == step.frames)
+            program = make(parts, bucket, **options)
         path = Path(scratch) / "again.mlpackage"
         program.model.save(str(path))
         again = load_package(path)
