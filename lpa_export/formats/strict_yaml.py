@@ -25,7 +25,7 @@ import yaml
 
 from lpa_export.errors import LpaError
 
-__all__ = ["load_strict", "merge", "named", "read_as", "read_tree"]
+__all__ = ["load_strict", "merge", "named", "out_of_bounds", "read_as", "read_tree"]
 
 Section = TypeVar("Section")
 
@@ -187,7 +187,7 @@ class _Mapper:
         if hint is Path:
             return Path(node.start_mark.name).parent / self.scalar(node, str, where)
         scalar = self.scalar(node, hint, where)
-        problem = _out_of_bounds(scalar, bounds)
+        problem = out_of_bounds(scalar, bounds)
         if problem:
             raise _error(node, f"{where} must be {problem}, found {scalar!r}")
         return scalar
@@ -251,7 +251,7 @@ def _parsed(node: yaml.ScalarNode, kind: type) -> Any:
     raise TypeError(f"no YAML scalar can be read as {kind}")
 
 
-def _out_of_bounds(value: Any, bounds: Mapping[str, Any]) -> str:
+def out_of_bounds(value: Any, bounds: Mapping[str, Any]) -> str:
     """What ``value`` should have been, empty when it keeps its bounds."""
     if "min" in bounds and value < bounds["min"]:
         return f"at least {bounds['min']}"

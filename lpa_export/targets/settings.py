@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.strict_yaml import out_of_bounds
 from lpa_export.targets import known_targets, target_named
 
 if TYPE_CHECKING:
@@ -65,10 +66,15 @@ def target_settings(spec: TargetSpec, recipe: Recipe | None, given: Mapping[str,
     """
     section = getattr(_sections(recipe), spec.name)
     changes = {name: value for name, value in given.items() if value is not None}
-    known = {field.name for field in fields(section)}
-    for name in changes:
+    known = {field.name: field for field in fields(section)}
+    for name, value in changes.items():
+        flag = f"--{name.replace('_', '-')}"
         if name not in known:
-            raise LpaError(f"--{name.replace('_', '-')}: target {spec.name} has no such setting")
+            raise LpaError(f"{flag}: target {spec.name} has no such setting")
+        for item in value if isinstance(value, tuple) else (value,):
+            problem = out_of_bounds(item, known[name].metadata)
+            if problem:
+                raise LpaError(f"{flag}: must be {problem}, found {item!r}")
     try:
         return replace(section, **changes)
     except ValueError as error:
@@ -157,8 +163,10 @@ def _sections(recipe: Recipe | None) -> Any:
 
 
 def _parser(hint: Any) -> Callable[[str], Any]:
-    """How a flag's text is read: "5,10" for a tuple of numbers, any other as it stands."""
-    return _numbers if typing.get_origin(hint) is tuple else str
+    """How a flag's text is read: "5,10" for a tuple of numbers, a number, else as it stands."""
+    if typing.get_origin(hint) is tuple:
+        return _numbers
+    return hint if hint in (int, float) else str
 
 
 def _numbers(text: str) -> tuple[float, ...]:

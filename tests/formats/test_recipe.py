@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,3 +215,18 @@ def test_every_recipe_of_the_repository_loads() -> None:
     folder = Path(__file__).resolve().parents[2] / "recipes"
     for path in sorted(set(folder.glob("*.yaml")) - set(folder.glob("*.study.yaml"))):
         assert isinstance(load_recipe(path), Recipe)
+
+
+@pytest.mark.parametrize(
+    ("target", "flags", "problem"),
+    [
+        ("coreml", {"buckets": (5.0, 4000.0)}, "--buckets: must be at most 3600"),
+        ("executorch", {"backend": "No Such"}, "--backend: must be like"),
+        ("onnx", {"backend": "xnnpack"}, "--backend: target onnx has no such setting"),
+    ],
+)
+def test_a_flag_keeps_the_bounds_of_the_setting(
+    target: str, flags: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(LpaError, match=problem):
+        target_settings(target_named(target), None, flags)
