@@ -1,5 +1,6 @@
 """Constants of a function as tensors: made when first used, shared where they are equal."""
 
+import warnings
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -13,9 +14,15 @@ from lpa_export.runtimes.coreml.plan import declared
 
 __all__ = ["Constants", "as_tensor"]
 
+_LARGE = 1 << 16
+"""Elements from which on a float16 constant is kept so: widening it costs less than its use."""
+
 
 class Constants:
     """The values of constant variables, compressed ones decompressed once.
+
+    Large float16 weights lie in memory once, as the package has them, and are widened for every
+    use: half the memory of a float32 copy kept beside them.
 
     ``shared`` carries tensors between evaluators of one package under the keys of
     ``Package.constant_keys``; it holds them weakly, so weights go when the last user goes.
@@ -36,7 +43,9 @@ class Constants:
         """The value of a constant variable: a tensor, a text, or what the program holds."""
         if variable not in self._values:
             self._values[variable] = self._fetched(variable)
-        return self._values[variable]
+        found = self._values[variable]
+        narrow = isinstance(found, Tensor) and found.dtype is torch.float16
+        return found.float() if narrow else found
 
     def _fetched(self, variable: Any) -> Any:
         key = self._keys.get(variable.name)
@@ -50,7 +59,7 @@ class Constants:
     def _made(self, variable: Any) -> Any:
         operation = variable.op
         if operation.op_type == "const":
-            return as_tensor(variable.val)
+            return _as_stored(variable.val)
         # Its parts are used this once: not worth keeping beside the result.
         inputs = {
             name: as_tensor(value.val) if value.op.op_type == "const" else self.value(value)
@@ -64,8 +73,23 @@ class Constants:
         # All outputs come at once: the others are kept for when they are asked for. A compressed
         # weight that is declared float16 is one, whatever the arithmetic of the run.
         for output, result, kind in zip(operation.outputs, results, types, strict=True):
-            self._values[output] = round_to_half(result) if kind is torch.float16 else result
+            self._values[output] = _rounded(result) if kind is torch.float16 else result
         return self._values[variable]
+
+
+def _rounded(weight: Tensor) -> Tensor:
+    return weight.half() if weight.numel() >= _LARGE else round_to_half(weight)
+
+
+def _as_stored(value: Any) -> Any:
+    """As ``as_tensor``, but for large float16 arrays: those share the memory of the program."""
+    large = isinstance(value, np.ndarray) and value.size >= _LARGE
+    if not large or value.dtype != np.float16:
+        return as_tensor(value)
+    with warnings.catch_warnings():
+        # It may not be written to, and nobody does: every use is a widened copy.
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(value)
 
 
 def as_tensor(value: Any) -> Any:
