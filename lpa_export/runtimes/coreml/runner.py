@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from lpa_export.runtimes.coreml import Arithmetic, Evaluator, Package
     from lpa_export.runtimes.coreml.monitor import Monitor
 
-__all__ = ["CoremlRunner", "CoremlRuntime", "Place", "Step", "coreml_steps"]
+__all__ = [
+    "CoremlRunner",
+    "CoremlRuntime",
+    "Place",
+    "ShareEntry",
+    "Step",
+    "ToothEntry",
+    "WindowsEntry",
+    "coreml_steps",
+]
 
 
 @dataclass(frozen=True)
@@ -49,16 +58,52 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     function: str
 
 
+class ToothEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A periodic window of a head: [phase + j period, ... + width) in frames."""
+
+    head: int
+    period: float
+    phase: float
+    width: float
+
+
+class ShareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A positional window of a head: its edges as shares of the utterance."""
+
+    head: int
+    lower: float
+    upper: float
+
+
+class WindowsEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The windows of an LPA layer: what an app needs to show which frames it averages.
+
+    ``edges``: the output of the ``taps`` program with the edges of the ``aperiodic`` windows of
+    each head, in frames relative to each frame, (1, 2 H K, 1, T): lower ones of all heads pulse by
+    pulse, then upper ones. None where there are none.
+    """
+
+    layer: int
+    heads: int
+    aperiodic: int
+    edges: str | None
+    teeth: tuple[ToothEntry, ...]
+    shares: tuple[ShareEntry, ...]
+
+
 class CoremlRuntime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The manifest's ``runtime``: the programs, an encoder per bucket.
 
-    Without a ``frontend`` the encoders take waveforms of exactly their bucket's samples.
+    Without a ``frontend`` the encoders take waveforms of exactly their bucket's samples. ``taps``:
+    a program like the shortest bucket's, with every tap behind the front end as an output.
     """
 
     deployment_target: str
     layout: str
     frontend: Place | None
     encoders: tuple[Place, ...]
+    taps: Place | None = None
+    windows: tuple[WindowsEntry, ...] = ()
 
 
 def coreml_steps(bundle: Bundle) -> tuple[Step | None, tuple[Step, ...]]:

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lpa_export.formats.manifest import Bucket, Port
-from lpa_export.runtimes.coreml.runner import CoremlRuntime, Place
+from lpa_export.runtimes.coreml.runner import (
+    CoremlRuntime,
+    Place,
+    ShareEntry,
+    ToothEntry,
+    WindowsEntry,
+)
 from lpa_export.targets import Written
-from lpa_export.targets.coreml.programs import tap_tensor
+from lpa_export.targets.coreml.programs import edges_tensor, tap_tensor
 from lpa_export.targets.describe import families, normalisation, taps, tools
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lpa_export.formats.checkpoint import Checkpoint
     from lpa_export.formats.schemes import Scheme
     from lpa_export.hosts.parts import Parts
+    from lpa_export.layers import LPA
     from lpa_export.targets.coreml.settings import CoremlSettings
 
-__all__ = ["FRONT_END", "MAIN", "describe", "package_of", "runtime"]
+__all__ = [
+    "FRONT_END",
+    "MAIN",
+    "TAPS",
+    "describe",
+    "package_of",
+    "runtime",
+    "taps_place",
+    "windows",
+]
 
 FRONT_END = "frontend.mlpackage"
 MAIN = "main"
+TAPS = "taps"
 _ENCODERS = {"split": "encoder", "whole": "model"}
 _IN_FRONT_END = frozenset({"features", "projection"})
 
@@ -33,16 +52,63 @@ def package_of(bucket: Bucket, settings: CoremlSettings) -> tuple[str, str]:
     return f"{name}.mlpackage", bucket.program
 
 
-def runtime(buckets: Sequence[Bucket], settings: CoremlSettings) -> CoremlRuntime:
+def taps_place(settings: CoremlSettings) -> tuple[str, str] | None:
+    """Package and function of the program whose taps are outputs; None where none is wanted."""
+    if settings.taps == "hidden":
+        return None
+    if settings.deployment_target == "iOS17":
+        return f"{TAPS}.mlpackage", MAIN
+    return f"{_ENCODERS[settings.layout]}.mlpackage", TAPS
+
+
+def runtime(parts: Parts, buckets: Sequence[Bucket], settings: CoremlSettings) -> CoremlRuntime:
     """Where a runner finds the programs, encoders ascending."""
     split = settings.layout == "split"
+    tapped = taps_place(settings)
     places = [package_of(bucket, settings) for bucket in buckets]
     return CoremlRuntime(
         deployment_target=settings.deployment_target,
         layout=settings.layout,
         frontend=Place(package=FRONT_END, function=MAIN) if split else None,
         encoders=tuple(Place(package=package, function=name) for package, name in places),
+        taps=Place(package=tapped[0], function=tapped[1]) if tapped else None,
+        windows=windows(parts) if tapped else (),
     )
+
+
+def windows(parts: Parts) -> tuple[WindowsEntry, ...]:
+    """What an app must know to show which frames each LPA layer averages."""
+    return tuple(
+        _windows(index, layer.lpa)
+        for index, layer in enumerate(parts.layers)
+        if layer.lpa is not None
+    )
+
+
+def _windows(index: int, lpa: LPA) -> WindowsEntry:
+    teeth, shares = lpa.fixed_windows()
+    return WindowsEntry(
+        layer=index,
+        heads=lpa.config.num_heads,
+        aperiodic=lpa.config.aperiodic,
+        edges=edges_tensor(index) if lpa.config.aperiodic else None,
+        teeth=tuple(
+            ToothEntry(head=head, period=period, phase=phase, width=width)
+            for head, (period, phase, width) in _by_head(teeth)
+        ),
+        shares=tuple(
+            ShareEntry(head=head, lower=lower, upper=upper)
+            for head, (lower, upper) in _by_head(shares)
+        ),
+    )
+
+
+def _by_head(pulses: Iterable[Tensor] | None) -> Iterator[tuple[int, tuple[float, ...]]]:
+    """(head, its numbers) of each pulse of tensors (H, K)."""
+    columns = [part.detach() for part in pulses or ()]
+    for head, rows in enumerate(zip(*columns, strict=True)):
+        for numbers in zip(*(row.tolist() for row in rows), strict=True):
+            yield head, numbers
 
 
 def describe(
@@ -53,10 +119,12 @@ def describe(
     scheme: Scheme,
 ) -> Written:
     """All that stands in the manifest, and how to use the packages."""
-    places = runtime(buckets, settings)
+    places = runtime(parts, buckets, settings)
     packages = [place.package for place in places.encoders]
     if places.frontend:
         packages.insert(0, FRONT_END)
+    if places.taps:
+        packages.append(places.taps.package)
     width = parts.projection.out_features
     dtype = "float32" if scheme.compute == "fp32" else "float16"
     logits = (1, len(checkpoint.vocabulary), 1, "bucket frames")

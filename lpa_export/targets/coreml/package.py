@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +33,34 @@ def merge_functions(packages: Mapping[str, Path], merged: Path) -> None:
 
 
 def finish_package(
-    package: Path, final: Path, outputs: tuple[str, ...], metadata: Mapping[str, str]
+    package: Path,
+    final: Path,
+    outputs: Collection[str],
+    metadata: Mapping[str, str],
+    *,
+    whole: Collection[str] = (),
 ) -> None:
     """Move `package` to `final` with no outputs but `outputs` and with `metadata`.
 
-    Hidden outputs stay in the program as values. What coremltools says of the moment and the
-    machine (dates, versions, random identifiers) goes; maps are written in sorted order.
+    Hidden outputs stay in the program as values; functions among `whole` hide none. What
+    coremltools says of the moment and the machine (dates, versions, random identifiers) goes; maps
+    are written in sorted order.
     """
     import coremltools
 
     specification = coremltools.utils.load_spec(str(package))
     description = specification.description
     for described in (description, *description.functions):
+        if getattr(described, "name", "") in whole:
+            continue
         kept = [output for output in described.output if output.name in outputs]
         del described.output[:]
         described.output.extend(kept)
-    for function in specification.mlProgram.functions.values():
+    for name, function in specification.mlProgram.functions.items():
+        if name in whole:
+            continue
         for block in function.block_specializations.values():
-            block.outputs[:] = [name for name in block.outputs if name in outputs]
+            block.outputs[:] = [output for output in block.outputs if output in outputs]
     description.metadata.userDefined.clear()
     description.metadata.userDefined.update(metadata)
     (final / _DATA).mkdir(parents=True)

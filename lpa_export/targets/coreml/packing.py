@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,14 +62,19 @@ class Packing:
         parts[function] = part
         self.scopes[f"{package}/{function}"] = program.scopes
 
-    def finish(self, package: str, outputs: tuple[str, ...]) -> None:
-        """Write `package` with these outputs; several functions share their weights."""
+    def finish(
+        self, package: str, outputs: Collection[str], *, whole: Collection[str] = ()
+    ) -> None:
+        """Write `package` with these outputs; several functions share their weights.
+
+        Functions among `whole` keep all of theirs.
+        """
         parts = self._parts.pop(package)
         merged = next(iter(parts.values()))
         with quiet():
             if list(parts) != ["main"]:
                 merged = self._folder / f".{package}.merged.mlpackage"
                 merge_functions(parts, merged)
-            finish_package(merged, self._folder / package, outputs, self._metadata)
+            finish_package(merged, self._folder / package, outputs, self._metadata, whole=whole)
         for part in parts.values():
             shutil.rmtree(part, ignore_errors=True)

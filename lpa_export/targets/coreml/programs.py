@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Encoder",
     "FrontEnd",
+    "TappedEncoder",
     "WholeModel",
+    "edges_tensor",
     "encoder_program",
     "front_end_program",
     "tap_tensor",
+    "tapped_outputs",
+    "tapped_program",
     "whole_program",
 ]
 
@@ -55,6 +60,26 @@ class Encoder(Skeleton):
         return tuple(self.encode(projected, mask))
 
 
+class TappedEncoder(Encoder):
+    """An encoder that tells the edges of its aperiodic windows too."""
+
+    def forward(self, projected: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """What `Encoder` returns, then for each layer with such windows (1, 2 H K, 1, T)."""
+        edges: list[Tensor] = []
+        layers: Iterable[Any] = self.layers
+        handles = [
+            layer.lpa.edges.register_forward_hook(lambda *seen: edges.append(seen[2]))
+            for layer in layers
+            if layer.lpa is not None and layer.lpa.edges is not None
+        ]
+        try:
+            outputs = self.encode(projected, mask)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return *outputs, *edges
+
+
 class WholeModel(Skeleton):
     """The whole model for `frames` frames; `samples`: those of exactly so many frames."""
 
@@ -80,6 +105,11 @@ def tap_tensor(tap: str, layout: str) -> str:
     return "stage_" + tap.replace(".", "_")
 
 
+def edges_tensor(layer: int) -> str:
+    """The name of a layer's window edges, an output of the tapped program."""
+    return f"edges_{layer}"
+
+
 def front_end_program(
     front_end: FrontEnd, shortest: int, longest: int, *, deployment_target: str, half: bool
 ) -> Program:
@@ -96,17 +126,30 @@ def front_end_program(
 
 def encoder_program(parts: Parts, bucket: Bucket, *, deployment_target: str, half: bool) -> Program:
     """`projected` (1, D, 1, T) and `mask` (1, 1, 1, T) -> `logits` (1, V, 1, T)."""
-    width = parts.projection.out_features
     return convert(
         Encoder(parts, bucket.frames),
-        [
-            Input("projected", torch.zeros(1, width, 1, bucket.frames)),
-            Input("mask", torch.ones(1, 1, 1, bucket.frames)),
-        ],
+        _encoder_inputs(parts, bucket),
         _encoder_outputs(parts),
         deployment_target=deployment_target,
         half=half,
     )
+
+
+def tapped_program(parts: Parts, bucket: Bucket, *, deployment_target: str, half: bool) -> Program:
+    """The same with the edges of its windows, and all of it to stay outputs."""
+    return convert(
+        TappedEncoder(parts, bucket.frames),
+        _encoder_inputs(parts, bucket),
+        tapped_outputs(parts),
+        deployment_target=deployment_target,
+        half=half,
+    )
+
+
+def tapped_outputs(parts: Parts) -> list[str]:
+    """The outputs of `tapped_program`, in its order."""
+    moving = (n for n, layer in enumerate(parts.layers) if layer.lpa and layer.lpa.config.aperiodic)
+    return [*_encoder_outputs(parts), *map(edges_tensor, moving)]
 
 
 def whole_program(parts: Parts, bucket: Bucket, *, deployment_target: str, half: bool) -> Program:
@@ -124,6 +167,13 @@ def whole_program(parts: Parts, bucket: Bucket, *, deployment_target: str, half:
         deployment_target=deployment_target,
         half=half,
     )
+
+
+def _encoder_inputs(parts: Parts, bucket: Bucket) -> list[Input]:
+    return [
+        Input("projected", torch.zeros(1, parts.projection.out_features, 1, bucket.frames)),
+        Input("mask", torch.ones(1, 1, 1, bucket.frames)),
+    ]
 
 
 def _encoder_outputs(parts: Parts) -> list[str]:

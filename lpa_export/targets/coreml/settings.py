@@ -15,7 +15,9 @@ class CoremlSettings:
 
     ``buckets``: seconds of audio that the fixed-shape encoders take, ascending. ``layout``:
     ``split`` is a front end of any length and an encoder per bucket, ``whole`` one program per
-    bucket. ``quantize``: int8 per channel, or palettes per group of channels.
+    bucket. ``quantize``: int8 per channel, or palettes per group of channels. ``taps``: "outputs"
+    adds a program like the shortest bucket's that puts out every tap and the edges of its windows,
+    so that an app can compare and show them on the device; the others stay as fast as they are.
     """
 
     deployment_target: Literal["iOS17", "iOS18"] = "iOS18"
@@ -23,11 +25,21 @@ class CoremlSettings:
     quantize: str = field(default="none", metadata={"choices": ("none", "int8", *PALETTES)})
     buckets: tuple[float, ...] = buckets_field()
     layout: Literal["split", "whole"] = "split"
+    taps: Literal["hidden", "outputs"] = field(
+        default="hidden",
+        metadata={
+            "flag": "coreml: 'outputs' adds a program that tells an app all taps and windows"
+        },
+    )
 
     def __post_init__(self) -> None:
         require_ascending(self.buckets)
         if self.quantize != "none" and self.precision != "fp16":
             raise ValueError(f"quantize {self.quantize} computes in fp16, found {self.precision}")
+        if self.taps not in ("hidden", "outputs"):
+            raise ValueError(f"taps are hidden or outputs, found {self.taps}")
+        if self.taps == "outputs" and self.layout != "split":
+            raise ValueError(f"taps are outputs in layout split only, found {self.layout}")
 
     @property
     def scheme(self) -> str:

@@ -15,12 +15,22 @@ from lpa_export.hosts import parts_of
 from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic
 from lpa_export.targets import Job, Written
 from lpa_export.targets.coreml.buckets import make_buckets
-from lpa_export.targets.coreml.describe import FRONT_END, MAIN, describe, package_of
+from lpa_export.targets.coreml.describe import (
+    FRONT_END,
+    MAIN,
+    TAPS,
+    describe,
+    package_of,
+    taps_place,
+)
 from lpa_export.targets.coreml.packing import Packing
 from lpa_export.targets.coreml.programs import (
     FrontEnd,
     encoder_program,
     front_end_program,
+    tap_tensor,
+    tapped_outputs,
+    tapped_program,
     whole_program,
 )
 from lpa_export.targets.describe import metadata, require_exportable
@@ -71,15 +81,22 @@ class CoremlTarget:
             shortest, longest = parts.front_end.receptive_field, buckets[-1].samples
             program = packing.convert(front_end_program, front_end, shortest, longest)
             packing.add(FRONT_END, MAIN, program)
-            packing.finish(FRONT_END, ("projected",))
+            taps = ("projected", tap_tensor("features", "split"))
+            packing.finish(FRONT_END, taps if settings.taps == "outputs" else taps[:1])
         make = encoder_program if settings.layout == "split" else whole_program
         for bucket in buckets:
             job.announce(f"converting the program of {bucket.frames} frames")
             place = package_of(bucket, settings)
             packing.add(*place, packing.convert(make, parts, bucket))
+        tapped = taps_place(settings)
+        if tapped is not None:
+            job.announce("converting the program whose taps are outputs")
+            packing.add(*tapped, packing.convert(tapped_program, parts, buckets[0]))
         job.announce("writing the packages")
         for package in packing.open_packages:
-            packing.finish(package, ("logits",))
+            own = (package, MAIN) == tapped
+            outputs = tapped_outputs(parts) if own else ("logits",)
+            packing.finish(package, outputs, whole=(TAPS,))
         text = json.dumps(packing.scopes, indent=1, sort_keys=True)
         (folder / SCOPES).write_text(text + "\n", "utf-8", newline="\n")
         written = describe(checkpoint, parts, buckets, settings, job.scheme)
