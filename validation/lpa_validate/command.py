@@ -78,6 +78,13 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="coreml: when parity fails, put the operation to blame there with its inputs, as .npz",
     )
+    parser.add_argument(
+        "--merge",
+        type=Path,
+        metavar="FILE",
+        help="a report of the demo app on a device: judged by this bundle's gates and put beside "
+        "the figures here",
+    )
     parser.add_argument("--limit", type=count, metavar="N", help="only the first N utterances")
     parser.add_argument(
         "--allow-unjudged",
@@ -109,6 +116,8 @@ def _run(arguments: argparse.Namespace) -> int:
         report, beside = _report(arguments, arguments.target, arguments.bundle)
         _put_out(arguments.output, render(report, arguments.format, beside))
         return report.exit_code
+    if arguments.merge is not None:
+        raise LpaError("--merge goes with the one target that ran on the device; name it")
     found, codes = [], []
     for target in targets:
         bundle = None if arguments.bundle is None else arguments.bundle / target
@@ -147,6 +156,7 @@ def _report(
         checkpoint=arguments.checkpoint,
         checks=checks,
         limit=arguments.limit,
+        merge=arguments.merge,
         allow_unjudged=arguments.allow_unjudged,
         case_folder=arguments.write_case,
         placement=placement and Placement(placement, write=arguments.placement is None),

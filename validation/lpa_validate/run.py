@@ -21,6 +21,7 @@ from lpa_export.formats.text import Vocabulary, normalise_text
 from lpa_export.runtimes import ArtifactError, Runner
 from lpa_export.targets import target_named
 from lpa_validate.checks import CheckSpec, checks_of, known_checks
+from lpa_validate.device import check_device, device_name, read_device_report
 from lpa_validate.evaluation import Placement, Validation
 from lpa_validate.reference import ReferenceModel, open_reference
 from lpa_validate.report import Check, Data, Reference, Report, not_run
@@ -44,13 +45,15 @@ def validate(
     placement: Placement | None = None,
     case_folder: str | Path | None = None,
     allow_unjudged: bool = False,
+    merge: str | Path | None = None,
 ) -> Report:
     """Run ``checks`` (None: all) on a bundle of ``target`` and report.
 
     ``bundle`` None: the only one under ``build/``; ``data`` None: the demo speech; ``limit``:
     the first so many utterances; ``placement``: what the ops check compares with;
     ``case_folder``: where the operation that makes parity fail is written with its inputs;
-    ``allow_unjudged``: too little speech to judge by is no fault. Raises LpaError for anything
+    ``allow_unjudged``: too little speech to judge by is no fault; ``merge``: what the demo app
+    measured on a device with this very bundle. Raises LpaError for anything
     that keeps it from running; a damaged artifact is a failed check, not an error.
     """
     started = time.monotonic()
@@ -58,6 +61,7 @@ def validate(
     opened = open_bundle(bundle or default_bundle(target))
     _require_target(opened, target)
     names = _names(target, checks)
+    device = None if merge is None else read_device_report(Path(merge), opened)
     utterances: list[Utterance] = []
     reference: ReferenceModel | None = None
     problem = ""
@@ -74,6 +78,12 @@ def validate(
         data=_data_name(data) if utterances else None,
         asked=() if checks is None else names,
     )
+    if device is not None:
+        report = replace(
+            report,
+            checks=(*report.checks, check_device(device, opened, report)),
+            environment={**report.environment, "device": device_name(device)},
+        )
     seconds = time.monotonic() - started
     return replace(report, seconds=seconds, allow_unjudged=allow_unjudged)
 
