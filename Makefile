@@ -4,6 +4,7 @@
 # make slow   the slow ones
 # make fuzz   drawn checkpoints, damaged files, kills: hours, goes on where it was stopped
 # make swift  Swift 6 for ios_demo in build/swift, beside the system (Linux; root and debootstrap)
+# make ios    a Core ML bundle into the demo app, and all of ios_demo that runs on this machine
 # make data   synthetic training voices (needs espeak-ng)
 #
 # Each makes its own virtual environment first; .venv is reused when it is there.
@@ -17,7 +18,7 @@ SOURCES := lpa_export validation tests
 FAST := $(addprefix tests/,formats hosts layers measures test_pages.py test_rooms.py targets/test_skeleton.py \
 	targets/test_batched.py validation/test_report.py)
 
-.PHONY: demo check test slow fuzz lint data swift
+.PHONY: demo check test ios slow fuzz lint data swift
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo-installed
@@ -30,6 +31,15 @@ check: lint
 test: lint
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 	@ios_demo/scripts/swift.sh available || test -z "$$CI"
+
+ios: $(VENV)/.test-installed
+	$(BIN)/lpa-export --target onnx --overwrite
+	$(BIN)/lpa-export --target coreml --taps outputs --overwrite
+	$(BIN)/lpa-bundle --target all --bundle build/an4-tiny/coreml --app ios_demo
+	ios_demo/scripts/swift.sh build
+	ios_demo/scripts/swift.sh test --skip-build
+	@if [ "$$(uname -s)" = Darwin ]; then runs=coreml; else runs=onnx; fi; \
+		ios_demo/scripts/swift.sh demo replay --bundle build/an4-tiny/$$runs
 
 swift:
 	ios_demo/scripts/install-swift.sh "$${SWIFT_ROOT:-build/swift}"

@@ -1,34 +1,47 @@
 // swift-tools-version: 6.0
 import PackageDescription
 
-// Linux has no Core ML: there its runner is type-checked against hand-written
+// Linux has neither SwiftUI nor Core ML: there the app is type-checked against hand-written
 // declarations (Stubs/), and ONNX Runtime takes Core ML's place in lpa-demo.
 #if os(Linux)
-  let stubs: [Target] = ["CoreML"].map {
-    .target(name: $0, path: "Stubs/\($0)")
-  }
-  let runtimes: [Target] = [
+  let stubs = ["SwiftUI", "CoreML", "AVFoundation", "UniformTypeIdentifiers"]
+  let onnx: [Target] = [
     .systemLibrary(name: "COnnxRuntime"),
     .target(name: "LPAOnnx", dependencies: ["LPACore", "COnnxRuntime"]),
   ]
-  let runtime: Target.Dependency = "LPAOnnx"
+  let runtime = "LPAOnnx"
 #else
-  let stubs: [Target] = []
-  let runtimes: [Target] = []
-  let runtime: Target.Dependency = "LPACoreML"
+  let stubs: [String] = []
+  let onnx: [Target] = []
+  let runtime = "LPACoreML"
 #endif
-let stubNames: [Target.Dependency] = stubs.map { .target(name: $0.name) }
+
+func dependencies(_ names: [String]) -> [Target.Dependency] { names.map { .byName(name: $0) } }
+
+var targets: [Target] = [
+  .target(name: "LPACore"),
+  .target(name: "LPACoreML", dependencies: dependencies(["LPACore"] + stubs)),
+  .target(name: "LPADemoUI", dependencies: dependencies(["LPACore", "LPACoreML"] + stubs)),
+  .executableTarget(name: "lpa-demo", dependencies: dependencies(["LPACore", runtime])),
+  .executableTarget(
+    name: "LPADemoApp", dependencies: dependencies(["LPADemoUI"] + stubs), path: "App",
+    exclude: ["Resources"]),
+  .testTarget(name: "LPACoreTests", dependencies: ["LPACore"]),
+  .testTarget(name: "LPADemoUITests", dependencies: ["LPADemoUI"]),
+]
+targets += onnx
+for stub in stubs {
+  // SwiftUI's file importer speaks of types.
+  let needs = stub == "SwiftUI" ? ["UniformTypeIdentifiers"] : []
+  targets.append(.target(name: stub, dependencies: dependencies(needs), path: "Stubs/\(stub)"))
+}
 
 let package = Package(
   name: "LPADemo",
   platforms: [.iOS(.v17), .macOS(.v14)],
   products: [
     .library(name: "LPACore", targets: ["LPACore"]),
+    .library(name: "LPADemoUI", targets: ["LPADemoUI"]),
   ],
-  targets: stubs + runtimes + [
-    .target(name: "LPACore"),
-    .executableTarget(name: "lpa-demo", dependencies: ["LPACore", runtime]),
-    .target(name: "LPACoreML", dependencies: ["LPACore"] + stubNames),
-    .testTarget(name: "LPACoreTests", dependencies: ["LPACore"]),
-  ]
+  targets: targets
 )

@@ -4,6 +4,7 @@
 #   swift.sh available         exit code 0, or 1 and one line that says why not
 #   swift.sh build             everything that this system can build, tests included
 #   swift.sh test ARG...       the tests; ARG as for `swift test`
+#   swift.sh typecheck FILE... files of a module against what `swift.sh build` left
 #   swift.sh demo ARG...       lpa-demo, as `swift.sh build` left it
 #
 # SWIFT_ROOT names the folder of the toolchain (build/swift), ORT_LIBRARY the shared library of
@@ -73,7 +74,7 @@ swift_of_this_system() {
     inside swift "$@" "${options[@]}" -Xswiftc -use-ld=lld -Xlinker "-L$runtime" -Xlinker "-rpath=$runtime"
 }
 
-command=${1:?available, build, test or demo}
+command=${1:?available, build, test, typecheck or demo}
 shift
 case $command in
     available) available ;;
@@ -84,6 +85,11 @@ case $command in
     test)
         available >&2 || exit 2
         swift_of_this_system test "$@"
+        ;;
+    typecheck)
+        available >&2 || exit 2
+        inside swiftc -typecheck -swift-version 6 -parse-as-library \
+            -I "$package/.build/release/Modules" "$@"
         ;;
     demo)
         program=$package/.build/release/lpa-demo

@@ -10,7 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -335,10 +335,25 @@ def test_unusable_audio_is_refused(demo: Demo, bundle: Path, tmp_path: Path) -> 
     (tmp_path / "empty.wav").write_bytes(b"")
     assert "empty file" in error("empty.wav")
     soundfile.write(tmp_path / "short.wav", np.sin(np.arange(500.0)), 16_000)
-    assert "receptive field" in error("short.wav")
+    assert "short.wav: 500 samples of 16000 Hz audio, the model takes 1360" in error("short.wav")
+    left = np.sin(np.arange(16_000.0))
+    soundfile.write(tmp_path / "phase.wav", np.stack([left, -left], axis=1), 16_000)
+    assert "opposite phase" in error("phase.wav")
     (tmp_path / "text.wav").write_text("hello")
     assert "expected WAV or FLAC" in error("text.wav")
     assert "no such file" in error("missing.wav")
+
+
+def test_a_bad_file_among_others_is_named_and_the_others_are_transcribed(
+    demo: Demo, bundle: Path, tmp_path: Path
+) -> None:
+    clip = DEMO / "demo0008.flac"
+    (tmp_path / "bad.wav").write_text("hello")
+    run = demo("transcribe", "--bundle", bundle, "--json", tmp_path / "bad.wav", clip)
+    good, bad = json.loads(run.stdout)
+    assert run.returncode == 2
+    assert good["text"] == "NINE NINE SIX ONE" and good["file"] == str(clip)
+    assert "expected WAV or FLAC" in bad["error"] and len(run.stderr.splitlines()) == 1
 
 
 def test_eight_channels_at_96_khz_are_transcribed(demo: Demo, bundle: Path, tmp_path: Path) -> None:
@@ -368,6 +383,68 @@ def test_wrong_arguments_are_said_in_one_line(
 ) -> None:
     given = [str(bundle) if word == "BUNDLE" else word for word in arguments]
     assert problem in one_line_error(demo(*given))
+
+
+# The app's files against hand-written declarations of Apple's frameworks.
+
+PLANTED = {
+    "a modifier that SwiftUI does not have": (
+        "LPADemoUI",
+        "Views/BenchmarkView.swift",
+        '.navigationTitle("Benchmark")',
+        '.navigationHeadline("Benchmark")',
+    ),
+    "SwiftUI's progress view with text for a number": (
+        "LPADemoUI",
+        "Views/TranscribeView.swift",
+        "ProgressView(value: share)",
+        'ProgressView(value: "half")',
+    ),
+    "Core ML's prediction under another label": (
+        "LPACoreML",
+        "CoreMLRunner.swift",
+        "model.prediction(from: features)",
+        "model.prediction(of: features)",
+    ),
+    "Core ML's compilation without waiting": (
+        "LPACoreML",
+        "CoreMLRunner.swift",
+        "try await MLModel.compileModel(at: bundle.file(package))",
+        "try MLModel.compileModel(at: bundle.file(package))",
+    ),
+    "a state that a screen forgets": (
+        "LPADemoUI",
+        "Views/ModelView.swift",
+        'case .missing: Text("No model yet").foregroundStyle(.secondary)',
+        "",
+    ),
+}
+
+
+@pytest.fixture
+def planted(built: None) -> Iterator[Path]:
+    """A folder of copies that lies where the toolchain sees it."""
+    folder = REPOSITORY / "ios_demo" / ".build" / f"planted-{os.getpid()}"
+    shutil.copytree(REPOSITORY / "ios_demo" / "Sources", folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def typecheck(folder: Path, module: str) -> subprocess.CompletedProcess[str]:
+    return script("typecheck", *sorted((folder / module).rglob("*.swift")))
+
+
+def test_the_stubs_catch_planted_errors_in_app_files(planted: Path) -> None:
+    for module in ("LPADemoUI", "LPACoreML"):
+        assert typecheck(planted, module).returncode == 0
+    for name, (module, file, right, wrong) in PLANTED.items():
+        place = planted / module / file
+        text = place.read_text("utf-8")
+        assert right in text, name
+        place.write_text(text.replace(right, wrong), "utf-8")
+        run = typecheck(planted, module)
+        assert run.returncode != 0 and f"{Path(file).name}:" in run.stderr + run.stdout, name
+        place.write_text(text, "utf-8")
 
 
 # Without a toolchain.

@@ -61,6 +61,7 @@ def make(folder: Path) -> None:
     write_bundle_sample(folder / "bundle")
     write_json(folder / "coreml.json", coreml_runtime())
     write_json(folder / "halves.json", halves())
+    write_windows(folder)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -610,13 +611,15 @@ def sample_manifest() -> Any:
 
 def coreml_runtime() -> dict[str, Any]:
     """Programs of buckets as the Core ML target describes them, and which holds how many frames."""
+    from lpa_export.formats.checkpoint import load_checkpoint
+    from lpa_export.hosts import parts_of
     from lpa_export.hosts.frames import FrameArithmetic
     from lpa_export.targets.coreml.buckets import make_buckets
     from lpa_export.targets.coreml.describe import runtime
     from lpa_export.targets.coreml.settings import CoremlSettings
 
     arithmetic = FrameArithmetic((400, 3, 3), (160, 2, 1))
-    settings = CoremlSettings(buckets=(2.0, 6.0, 15.0))
+    settings = CoremlSettings(buckets=(2.0, 6.0, 15.0), taps="outputs")
     buckets = make_buckets(settings.buckets, arithmetic, exact=False, half=True)
     cases = []
     for samples in (1360, 40_000, 41_000, 100_000, 200_000, buckets[-1].samples):
@@ -624,7 +627,9 @@ def coreml_runtime() -> dict[str, Any]:
         holds = [bucket.frames for bucket in buckets if bucket.frames >= frames]
         cases.append({"frames": frames, "bucket": min(holds)})
     return {
-        "runtime": msgspec.to_builtins(runtime(buckets, settings)),
+        "runtime": msgspec.to_builtins(
+            runtime(parts_of(load_checkpoint(AN4_TINY)), buckets, settings)
+        ),
         "buckets": [
             {"frames": bucket.frames, "samples": bucket.samples, "seconds": bucket.seconds}
             for bucket in buckets
@@ -632,6 +637,53 @@ def coreml_runtime() -> dict[str, Any]:
         "cases": cases,
         "too_many": buckets[-1].frames + 1,
     }
+
+
+def write_windows(folder: Path) -> None:
+    """The windows of an4-tiny's layers on a clip, as `lpa-train windows` draws them.
+
+    Beside them what an app computes them from: the edges that follow the speech, in the order in
+    which the Core ML program puts them out, and what the manifest says of the others.
+    """
+    import torch
+
+    from lpa_export.formats.checkpoint import load_checkpoint
+    from lpa_export.hosts import lpa_layers, parts_of
+    from lpa_export.targets.coreml.describe import windows
+    from lpa_export.training.window_view import view_windows
+
+    checkpoint = load_checkpoint(AN4_TINY)
+    waveform = load_audio(DEMO / "demo0008.flac")
+    edges: dict[int, np.ndarray] = {}
+
+    def look(index: int) -> Any:
+        def hook(lpa: Any, inputs: tuple[torch.Tensor, ...], _output: Any) -> None:
+            controls = lpa.read(inputs[0], None)[1]
+            # (1, T, H, K) -> (T, K H), pulse by pulse.
+            both = [edge[0].transpose(1, 2).flatten(1) for edge in (controls.lower, controls.upper)]
+            edges[index] = torch.cat(both, dim=1).numpy()
+
+        return hook
+
+    handles = [
+        layer.register_forward_hook(look(n)) for n, layer in lpa_layers(checkpoint.model).items()
+    ]
+    view = view_windows(checkpoint, waveform)
+    for handle in handles:
+        handle.remove()
+    entries = []
+    (folder / "windows").mkdir()
+    for entry, layer in zip(windows(parts_of(checkpoint)), view.layers, strict=True):
+        np.save(folder / "windows" / f"{layer.layer}.npy", edges[layer.layer].astype("<f4"))
+        families = {"aperiodic": layer.moving, "periodic": layer.teeth, "positional": layer.bases}
+        expected = {
+            name: [spans.starts.tolist(), spans.ends.tolist()]
+            for name, spans in families.items()
+            if spans is not None
+        }
+        section = msgspec.to_builtins(entry)
+        entries.append({"section": section, "frames": view.frames, "expected": expected})
+    write_json(folder / "windows.json", entries)
 
 
 def halves() -> list[dict[str, int]]:

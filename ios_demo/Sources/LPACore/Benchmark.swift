@@ -7,6 +7,7 @@ import Foundation
 /// How fast a model is on this machine. Times in seconds.
 public struct BenchmarkResult: Sendable, Equatable {
   public let runtime: String
+  public let units: ComputeUnits?
   /// Length of the audio.
   public let audioSeconds: Double
   /// From nothing to the first logits: opening, specialising, first pass.
@@ -50,7 +51,8 @@ public func benchmark(
   }
   let states = [before, thermalState()].compactMap { $0 }
   return BenchmarkResult(
-    runtime: runner.runtime, audioSeconds: Double(waveform.count) / Double(sampleRate), cold: cold,
+    runtime: runner.runtime, units: runner.units,
+    audioSeconds: Double(waveform.count) / Double(sampleRate), cold: cold,
     warm: warm, passes: times, peakMemoryBytes: peakMemory(), thermalStates: states.count == 2 ? states : nil)
 }
 

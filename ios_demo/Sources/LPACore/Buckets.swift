@@ -17,8 +17,13 @@ public struct CoreMLPrograms: Sendable, Equatable {
   public let frontEnd: Program?
   /// By ascending frames, at least one.
   public let buckets: [Bucket]
+  /// A program like the smallest bucket's whose taps are outputs, where the bundle has one.
+  public let taps: Bucket?
+  public let windows: [WindowSection]
 
-  static let keys: Set = ["deployment_target", "encoders", "frontend", "layout"]
+  static let keys: Set = [
+    "deployment_target", "encoders", "frontend", "layout", "taps", "windows",
+  ]
   static let placeKeys: Set = ["function", "package"]
 
   /// Raises LpaError when the manifest does not say what a runner needs.
@@ -44,6 +49,15 @@ public struct CoreMLPrograms: Sendable, Equatable {
     buckets = zip(encoders, lengths).map {
       Bucket(program: $0, frames: $1.frames, samples: $1.samples)
     }
+    switch fields.members["taps"] {
+    case nil, .null?: taps = nil
+    default:
+      taps = Bucket(
+        program: try program(fields.object("taps", known: Self.placeKeys)),
+        frames: lengths[0].frames, samples: lengths[0].samples)
+    }
+    windows = try fields.members["windows"] == nil
+      ? [] : fields.objects("windows", known: WindowSection.keys).map(WindowSection.init)
   }
 
   public var maxSamples: Int { buckets.last?.samples ?? 0 }

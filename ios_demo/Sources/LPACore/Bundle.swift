@@ -80,7 +80,9 @@ public struct LPABundle: Sendable {
     for (name, entry) in manifest.files.sorted(by: { $0.key < $1.key }) {
       if let problem = damage(name, entry) { lines.append("\(name): \(problem)") }
     }
-    let known = Set(manifest.files.keys).union([Manifest.fileName, "report.json"])
+    let known = Set(manifest.files.keys).union([
+      Manifest.fileName, "report.json", ".report.json.new",
+    ])
     for name in LPABundle.files(below: folder) where !known.contains(name) {
       lines.append("\(name): not listed in the manifest")
     }

@@ -6,15 +6,17 @@ public struct DeviceReport: Sendable {
 
   /// Speech that was transcribed, and how well.
   public struct Recognition: Sendable {
+    public let runtime: String
     public let dataName: String
     public let dataSha256: String
     public let errors: WordErrors
     public let transcripts: [(id: String, text: String, transcript: String)]
 
     public init(
-      dataName: String, dataSha256: String, errors: WordErrors,
+      runtime: String, dataName: String, dataSha256: String, errors: WordErrors,
       transcripts: [(id: String, text: String, transcript: String)]
     ) {
+      self.runtime = runtime
       self.dataName = dataName
       self.dataSha256 = dataSha256
       self.errors = errors
@@ -111,6 +113,7 @@ extension ReplayResult {
   var json: JSONValue {
     .object([
       "runtime": .string(runtime),
+      "units": units.map { .string($0.rawValue) } ?? .null,
       "passed": .bool(passed),
       "failures": .array(failures.map(JSONValue.string)),
       "first_diverging_tap": firstDiverging.map { .string($0.tap) } ?? .null,
@@ -144,7 +147,8 @@ extension TapResult {
 extension BenchmarkResult {
   var json: JSONValue {
     .object([
-      "runtime": .string(runtime), "audio_seconds": .number(audioSeconds), "cold": .number(cold),
+      "runtime": .string(runtime), "units": units.map { .string($0.rawValue) } ?? .null,
+      "audio_seconds": .number(audioSeconds), "cold": .number(cold),
       "warm": .number(warm), "p50": .number(p50), "p95": .number(p95),
       "passes": .integer(passes.count), "real_time_factor": .number(realTimeFactor),
       "peak_memory_bytes": peakMemoryBytes.map(JSONValue.integer) ?? .null,
@@ -156,6 +160,7 @@ extension BenchmarkResult {
 extension DeviceReport.Recognition {
   var json: JSONValue {
     .object([
+      "runtime": .string(runtime),
       "data": .object([
         "name": .string(dataName), "sha256": .string(dataSha256),
         "utterances": .integer(transcripts.count), "words": .integer(errors.words),

@@ -23,8 +23,8 @@ public struct Gates: Sendable, Equatable {
   }
 
   static let keys: Set = [
-    "argmax_agreement", "padding_psnr_db", "psnr_db", "psnr_flag_db", "reference_wer_ceiling",
-    "wer_difference_points",
+    "argmax_agreement", "compressed_share", "padding_psnr_db", "psnr_db", "psnr_flag_db",
+    "reference_wer_ceiling", "wer_difference_points",
   ]
 
   init(_ fields: Fields) throws {

@@ -17,7 +17,7 @@ public struct HeadlessPlan: Sendable, Equatable {
   ///
   ///     --lpa-run replay,wer,bench [--lpa-data FILE] [--lpa-units cpu,neural-engine]
   ///
-  /// The report is `report.json` in `folder`. Raises LpaError for words that are not understood.
+  /// The report is `report.json` in `folder`, where FILE is looked for too. Raises LpaError for words that are not understood.
   public init?(_ words: [String], folder: URL) throws {
     func value(_ option: String) throws -> String? {
       guard let position = words.firstIndex(of: option) else { return nil }
@@ -35,7 +35,9 @@ public struct HeadlessPlan: Sendable, Equatable {
     units = try (value("--lpa-units") ?? "neural-engine").split(separator: ",").map {
       try ComputeUnits(named: String($0))
     }
-    data = try value("--lpa-data").map { URL(fileURLWithPath: $0, relativeTo: folder) }
+    data = try value("--lpa-data").map {
+      $0.hasPrefix("/") ? URL(fileURLWithPath: $0) : folder.appendingPathComponent($0)
+    }
     output = folder.appendingPathComponent("report.json")
     guard !steps.isEmpty, !units.isEmpty else { throw LpaError("--lpa-run: nothing to do") }
     guard !steps.contains(.wer) || data != nil else {

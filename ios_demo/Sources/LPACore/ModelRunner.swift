@@ -16,10 +16,14 @@ public struct Inference: Sendable {
 public protocol ModelRunner: Sendable {
   /// What executes it and on which units, as reports name it: "Core ML, cpuAndNeuralEngine".
   var runtime: String { get }
+  /// Nil where the runtime has none to choose from.
+  var units: ComputeUnits? { get }
   /// Samples of the longest waveform that it takes in one pass; nil: any length.
   var maxSamples: Int? { get }
   /// Taps whose values this runner can give.
   var reachableTaps: Set<String> { get }
+  /// LPA layers whose windows this runner can give; their taps are asked for like others.
+  var windows: [WindowSection] { get }
 
   /// Runs one waveform (samples at the bundle's rate, full scale at -1 and 1).
   ///
@@ -28,6 +32,9 @@ public protocol ModelRunner: Sendable {
 }
 
 extension ModelRunner {
+  public var windows: [WindowSection] { [] }
+  public var units: ComputeUnits? { nil }
+
   public func logits(_ waveform: [Float]) async throws -> Matrix {
     try await run(waveform, taps: []).logits
   }
@@ -37,9 +44,10 @@ extension Manifest {
   /// Raises LpaError when so many samples give no frame, or more than a runner takes.
   public func requireFrames(_ samples: Int, atMost maxSamples: Int?) throws {
     guard samples >= frames.receptiveField else {
+      let seconds = Double(frames.receptiveField) / Double(sampleRate)
       throw LpaError(
-        "\(samples) samples of \(sampleRate) Hz audio are shorter than the model's receptive "
-          + "field of \(frames.receptiveField) samples; give a longer recording")
+        "\(samples) samples of \(sampleRate) Hz audio, the model takes \(frames.receptiveField) "
+          + String(format: "(%.3f s) at least; give a longer recording", seconds))
     }
     guard let maxSamples, samples > maxSamples else { return }
     let (found, most) = (Double(samples) / Double(sampleRate), Double(maxSamples) / Double(sampleRate))

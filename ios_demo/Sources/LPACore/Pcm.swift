@@ -4,10 +4,13 @@ import Foundation
 public struct Pcm: Sendable, Equatable {
   public let sampleRate: Int
   public let channels: [[Float]]
+  /// What the file's header promises and the file does not hold.
+  public let missingSeconds: Double
 
-  public init(sampleRate: Int, channels: [[Float]]) {
+  public init(sampleRate: Int, channels: [[Float]], missingSeconds: Double = 0) {
     self.sampleRate = sampleRate
     self.channels = channels
+    self.missingSeconds = missingSeconds
   }
 
   /// The mean of all channels.
@@ -47,7 +50,8 @@ public struct Pcm: Sendable, Equatable {
 /// Mono speech at a model's sample rate, or an error that says why the recording is no speech.
 ///
 /// Channels are averaged, then the mean is resampled. Raises LpaError, beginning with `name`, for
-/// no samples, a single one, silence (every sample the same) and samples that are not finite.
+/// no samples, a single one, silence (every sample the same), samples that are not finite, and
+/// channels that cancel each other.
 public func waveform(of pcm: Pcm, at sampleRate: Int, name: String) throws -> [Float] {
   let mono = pcm.mono()
   guard let first = mono.first else {
@@ -59,14 +63,34 @@ public func waveform(of pcm: Pcm, at sampleRate: Int, name: String) throws -> [F
   guard mono.allSatisfy(\.isFinite) else {
     throw LpaError("\(name): samples are NaN or infinite; export the recording again")
   }
+  // Of the power of the louder channel, less is left than rounding leaves.
+  let loudest = pcm.channels.map(variance).max() ?? 0
+  guard pcm.channels.count < 2 || loudest == 0 || variance(mono) >= 1e-6 * loudest else {
+    throw LpaError(
+      "\(name): its channels are of opposite phase and cancel each other, their mean is silent; "
+        + "invert one of them, or give one channel alone")
+  }
   guard mono.contains(where: { $0 != first }) else {
     throw LpaError("\(name): silent, every sample is \(first); check the recording")
   }
   return try resample(mono, from: pcm.sampleRate, to: sampleRate)
 }
 
+private func variance(_ samples: [Float]) -> Double {
+  let mean = samples.reduce(0.0) { $0 + Double($1) } / Double(max(samples.count, 1))
+  let squares = samples.reduce(0.0) { $0 + (Double($1) - mean) * (Double($1) - mean) }
+  return squares / Double(max(samples.count, 1))
+}
+
 /// Reads a WAV or FLAC file as ``waveform(of:at:name:)`` gives it.
 public func loadWaveform(_ file: URL, at sampleRate: Int) throws -> [Float] {
+  try loadRecording(file, at: sampleRate).samples
+}
+
+/// The same, with the seconds that the file's header promises and the file does not hold.
+public func loadRecording(
+  _ file: URL, at sampleRate: Int
+) throws -> (samples: [Float], missingSeconds: Double) {
   let name = file.lastPathComponent
   var isFolder: ObjCBool = false
   guard FileManager.default.fileExists(atPath: file.path, isDirectory: &isFolder) else {
@@ -76,7 +100,8 @@ public func loadWaveform(_ file: URL, at sampleRate: Int) throws -> [Float] {
     throw LpaError("\(file.path): expected an audio file, found a folder; check the path")
   }
   do {
-    return try waveform(of: Pcm(parsing: Data(contentsOf: file)), at: sampleRate, name: name)
+    let pcm = try Pcm(parsing: Data(contentsOf: file))
+    return (try waveform(of: pcm, at: sampleRate, name: name), pcm.missingSeconds)
   } catch let error as LpaError where error.description.hasPrefix(name) {
     throw error
   } catch {

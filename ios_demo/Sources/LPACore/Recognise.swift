@@ -22,7 +22,7 @@ public func recognise(
     progress(Double(index + 1) / Double(utterances.count))
   }
   return DeviceReport.Recognition(
-    dataName: dataName, dataSha256: try dataHash(utterances),
+    runtime: runner.runtime, dataName: dataName, dataSha256: try dataHash(utterances),
     errors: try WordErrors(
       texts: transcripts.map(\.text), transcripts: transcripts.map(\.transcript),
       rule: bundle.manifest.textRule),

@@ -28,6 +28,7 @@ public struct ReplayResult: Sendable, Equatable {
   }
 
   public let runtime: String
+  public let units: ComputeUnits?
   public let clips: [Clip]
   /// In the manifest's order, logits last.
   public let taps: [TapResult]
@@ -115,7 +116,7 @@ public func replay(
   let frames = whole.reduce(0) { $0 + $1.expected.rows }
   let agreeing = whole.reduce(0) { $0 + agreeingRows($1.found, $1.expected) }
   return ReplayResult(
-    runtime: runner.runtime, clips: clips,
+    runtime: runner.runtime, units: runner.units, clips: clips,
     taps: try manifest.taps.map { tap in
       try row(tap, pairs[tap.name], gate: manifest.gates.psnrDB)
     },

@@ -55,7 +55,7 @@ public func transcribe(
 
 extension Transcript {
   /// As `lpa-transcribe --json` writes a recording; `seams` only where there are some.
-  public func json(file: String) -> JSONValue {
+  public func json(file: String, missingSeconds: Double = 0) -> JSONValue {
     let words = words.map { word in
       JSONValue.object([
         "text": .string(word.text), "start": .number(milliseconds(word.start)),
@@ -65,6 +65,7 @@ extension Transcript {
     var members: [String: JSONValue] = [
       "file": .string(file), "text": .string(text), "words": .array(words),
       "duration": .number(milliseconds(duration)),
+      "missing_seconds": .number(milliseconds(missingSeconds)),
     ]
     if !seams.isEmpty { members["seams"] = .array(seams.map { .number(milliseconds($0)) }) }
     return .object(members)

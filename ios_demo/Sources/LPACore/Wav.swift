@@ -3,7 +3,7 @@ import Foundation
 /// RIFF WAVE: PCM of 8, 16, 24 and 32 bits, float of 32 and 64, plain or "extensible".
 ///
 /// Raises LpaError for another coding and for chunks that do not fit. A data chunk that is cut off
-/// (a recording that was interrupted) gives the samples that are there.
+/// (a recording that was interrupted) gives the samples that are there, and how many are missing.
 func decodeWav(_ data: Data, maxSeconds: Double) throws -> Pcm {
   let bytes = [UInt8](data)
   guard bytes.count >= 12, bytes[8..<12].elementsEqual("WAVE".utf8) else {
@@ -19,7 +19,8 @@ func decodeWav(_ data: Data, maxSeconds: Double) throws -> Pcm {
     } else if bytes[offset..<offset + 4].elementsEqual("data".utf8) {
       guard let format else { throw LpaError("wav: data before its format") }
       let available = min(size, bytes.count - body)
-      return try format.decode(bytes, at: body, size: available, maxSeconds: maxSeconds)
+      return try format.decode(
+        bytes, at: body, size: available, promised: size, maxSeconds: maxSeconds)
     }
     offset = body + size + size % 2
   }
@@ -50,7 +51,9 @@ private struct WavFormat {
     }
   }
 
-  func decode(_ bytes: [UInt8], at offset: Int, size: Int, maxSeconds: Double) throws -> Pcm {
+  func decode(
+    _ bytes: [UInt8], at offset: Int, size: Int, promised: Int, maxSeconds: Double
+  ) throws -> Pcm {
     let width = bits / 8
     let frame = width * channels
     let count = size / frame
@@ -60,7 +63,16 @@ private struct WavFormat {
         (0..<count).map { sample(bytes, at: offset + $0 * frame + channel * width) }
       }
     }
-    return Pcm(sampleRate: rate, channels: planes)
+    return Pcm(
+      sampleRate: rate, channels: planes,
+      missingSeconds: missing(promised: promised, held: size, frame: frame))
+  }
+
+  private func missing(promised: Int, held: Int, frame: Int) -> Double {
+    // A writer into a pipe cannot know the length, and puts in the largest number that it has.
+    guard promised < 1 << 31 - 1 << 16 else { return 0 }
+    let seconds = Double(promised / frame - held / frame) / Double(rate)
+    return seconds > 0.1 ? seconds : 0
   }
 
   private func sample(_ bytes: UnsafeBufferPointer<UInt8>, at offset: Int) -> Float {

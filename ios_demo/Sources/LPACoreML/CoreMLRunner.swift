@@ -9,15 +9,20 @@ import LPACore
 /// hand-written declarations; run it is on Apple's systems only.
 public actor CoreMLRunner: ModelRunner {
   public nonisolated let runtime: String
+  public nonisolated let units: ComputeUnits?
   public nonisolated let maxSamples: Int?
   public nonisolated let reachableTaps: Set<String>
+  public nonisolated let windows: [WindowSection]
 
   private let bundle: LPABundle
-  private let units: ComputeUnits
+  private let chosen: ComputeUnits
   private let programs: CoreMLPrograms
   private let compiled: [String: URL]
   private let frontEnd: MLModel?
   private var encoders: [Int: MLModel] = [:]
+  private var tapped: MLModel?
+  /// Tap to output, windows' edges among them.
+  private let tensors: [String: String]
 
   /// Compiles what was not compiled before, then opens the front end and the smallest encoder.
   ///
@@ -29,6 +34,7 @@ public actor CoreMLRunner: ModelRunner {
   ) async throws {
     try bundle.require(targets: ["coreml"])
     self.bundle = bundle
+    chosen = units
     self.units = units
     programs = try CoreMLPrograms(bundle.manifest)
     runtime = "Core ML, \(units.title)"
@@ -44,8 +50,18 @@ public actor CoreMLRunner: ModelRunner {
     }
     let encoder = try await Self.load(smallest.program, compiled, units: units, programs)
     encoders = [smallest.frames: encoder]
-    let outputs = Self.outputs(of: encoder).union(frontEnd.map(Self.outputs) ?? [])
-    reachableTaps = Set(bundle.manifest.taps.filter { outputs.contains($0.tensor) }.map(\.name))
+    var tensors = Dictionary(
+      bundle.manifest.taps.map { ($0.name, $0.tensor) }, uniquingKeysWith: { $1 })
+    if programs.taps != nil {
+      windows = programs.windows
+      for section in windows { tensors[section.tap] = section.edges }
+      reachableTaps = Set(bundle.manifest.taps.map(\.name))
+    } else {
+      let outputs = Self.outputs(of: encoder).union(frontEnd.map(Self.outputs) ?? [])
+      windows = []
+      reachableTaps = Set(bundle.manifest.taps.filter { outputs.contains($0.tensor) }.map(\.name))
+    }
+    self.tensors = tensors
     step(.loaded)
   }
 
@@ -53,7 +69,7 @@ public actor CoreMLRunner: ModelRunner {
     let manifest = bundle.manifest
     try manifest.requireFrames(waveform.count, atMost: maxSamples)
     let frames = manifest.frames.frames(waveform.count)
-    let bucket = try programs.bucket(for: frames)
+    let bucket = try bucket(for: frames, tapped: !taps.subtracting(["logits"]).isEmpty)
     let speech = manifest.prepared(waveform)
     var outputs: [String: MLMultiArray] = [:]
     let given: [String: MLMultiArray]
@@ -73,15 +89,31 @@ public actor CoreMLRunner: ModelRunner {
     outputs.merge(try await Self.predict(encoder, given)) { $1 }
     guard let logits = outputs["logits"] else { throw LpaError("the encoder gives no logits") }
     var values: [String: Matrix] = [:]
-    for tap in manifest.taps where taps.contains(tap.name) {
-      if let array = outputs[tap.tensor] { values[tap.name] = try Self.framesFirst(array, frames) }
+    for (tap, tensor) in tensors where taps.contains(tap) {
+      if let array = outputs[tensor] { values[tap] = try Self.framesFirst(array, frames) }
     }
     return Inference(logits: try Self.framesFirst(logits, frames), taps: values)
   }
 
+  /// The smallest that holds the frames; where taps are asked for, the one that has them.
+  private func bucket(for frames: Int, tapped: Bool) throws -> CoreMLPrograms.Bucket {
+    guard tapped, let taps = programs.taps else { return try programs.bucket(for: frames) }
+    guard frames <= taps.frames else {
+      throw LpaError(
+        "\(frames) frames; taps and windows are there for recordings of up to \(taps.frames)")
+    }
+    return taps
+  }
+
   private func encoder(_ bucket: CoreMLPrograms.Bucket) async throws -> MLModel {
+    if bucket == programs.taps {
+      if let tapped { return tapped }
+      let model = try await Self.load(bucket.program, compiled, units: chosen, programs)
+      tapped = model
+      return model
+    }
     if let known = encoders[bucket.frames] { return known }
-    let model = try await Self.load(bucket.program, compiled, units: units, programs)
+    let model = try await Self.load(bucket.program, compiled, units: chosen, programs)
     encoders[bucket.frames] = model
     return model
   }
@@ -131,8 +163,8 @@ public actor CoreMLRunner: ModelRunner {
   }
 
   private static func predict(
-    _ model: MLModel, _ inputs: [String: MLMultiArray]
-  ) async throws -> [String: MLMultiArray] {
+    _ model: MLModel, _ inputs: sending [String: MLMultiArray]
+  ) async throws -> sending [String: MLMultiArray] {
     let features = try MLDictionaryFeatureProvider(
       dictionary: inputs.mapValues { MLFeatureValue(multiArray: $0) })
     do {

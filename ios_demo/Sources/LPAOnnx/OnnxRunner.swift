@@ -8,6 +8,7 @@ public final class OnnxRunner: ModelRunner {
   public let reachableTaps: Set<String>
 
   private let manifest: Manifest
+  private let folder: URL
   private let model: Data
   private let threads: Int
   private let session: OnnxSession
@@ -17,12 +18,13 @@ public final class OnnxRunner: ModelRunner {
   public init(_ bundle: LPABundle, threads: Int = 1) throws {
     try bundle.require(targets: ["onnx"])
     manifest = bundle.manifest
+    folder = bundle.folder
     guard let name = manifest.artifacts.first else {
       throw LpaError("manifest.json: no artifact listed; export the bundle again")
     }
     self.threads = threads
     model = try bundle.data(name)
-    session = try OnnxSession(model, threads: threads)
+    session = try OnnxSession(model, folder: bundle.folder, threads: threads)
     let present = Set(try session.inputNames + session.outputNames)
     guard present.isSuperset(of: ["waveform", "lengths", "logits"]) else {
       throw LpaError("\(name): no input or output of the manifest's names in the graph")
@@ -44,6 +46,7 @@ public final class OnnxRunner: ModelRunner {
 
   /// A session that has the taps as outputs. Made anew each time: a replay asks a few times only.
   private func tapped(_ names: [String]) throws -> OnnxSession {
-    try OnnxSession(withOutputs(model, names.compactMap { tensors[$0] }), threads: threads)
+    try OnnxSession(
+      withOutputs(model, names.compactMap { tensors[$0] }), folder: folder, threads: threads)
   }
 }

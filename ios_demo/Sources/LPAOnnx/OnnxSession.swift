@@ -9,8 +9,10 @@ final class OnnxSession: @unchecked Sendable {
   private var session: OpaquePointer?
   private var memory: OpaquePointer?
 
+  /// `folder`: where weights lie that are too large for the model's own file.
+  ///
   /// Raises LpaError with the runtime's own reason when it refuses the model.
-  init(_ model: Data, threads: Int) throws {
+  init(_ model: Data, folder: URL, threads: Int) throws {
     // Read when an environment is made: else a device id is kept under the home folder.
     setenv("ORT_DISABLE_TELEMETRY", "1", 1)
     guard let base = OrtGetApiBase(), let table = base.pointee.GetApi(UInt32(ORT_API_VERSION)) else {
@@ -23,6 +25,9 @@ final class OnnxSession: @unchecked Sendable {
     defer { api.ReleaseSessionOptions(options) }
     try check(api.SetIntraOpNumThreads(options, Int32(threads)))
     try check(api.SetInterOpNumThreads(options, 1))
+    try check(
+      api.AddSessionConfigEntry(
+        options, "session.model_external_initializers_file_folder_path", folder.path))
     try model.withUnsafeBytes { bytes in
       try check(
         api.CreateSessionFromArray(environment, bytes.baseAddress, bytes.count, options, &session))

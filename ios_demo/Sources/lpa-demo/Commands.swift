@@ -36,30 +36,39 @@ struct Session: Sendable {
   let cut = try session.arguments["--cut"].map { _ in
     try session.arguments.number("--cut", atLeast: 1, default: 1) * manifest.sampleRate
   }
-  // All files are read before the model opens: a wrong path is said at once.
-  let waveforms = try files.map { file in
-    let waveform = try loadWaveform(URL(fileURLWithPath: file), at: manifest.sampleRate)
-    do {
-      try manifest.requireFrames(waveform.count, atMost: nil)
-    } catch {
-      throw LpaError("\(file): \(error.oneLine)")
-    }
-    return waveform
-  }
   let vocabulary = try session.bundle.vocabulary()
   let runner = try await session.open()
   var entries: [JSONValue] = []
-  for (file, waveform) in zip(files, waveforms) {
-    let transcript = try await transcribe(
-      waveform, manifest: manifest, vocabulary: vocabulary, runner: runner, cut: cut)
-    entries.append(transcript.json(file: file))
-    if !session.wantsJSON {
-      print(files.count > 1 ? "\(file): \(transcript.text)" : transcript.text)
-      fflush(nil)  // Through a pipe too, a text is seen when it is there.
+  var refused: [JSONValue] = []
+  for file in files {
+    do {
+      let recording = try loadRecording(URL(fileURLWithPath: file), at: manifest.sampleRate)
+      let transcript = try await transcribe(
+        recording.samples, manifest: manifest, vocabulary: vocabulary, runner: runner, cut: cut)
+      entries.append(transcript.json(file: file, missingSeconds: recording.missingSeconds))
+      if recording.missingSeconds > 0 {
+        note("warning", String(format: "\(file): cut off, %.1f s are missing", recording.missingSeconds))
+      }
+      if !session.wantsJSON {
+        print(files.count > 1 ? "\(file): \(transcript.text)" : transcript.text)
+        fflush(nil)  // Through a pipe too, a text is seen when it is there.
+      }
+    } catch {
+      // One bad file does not keep the others from being read.
+      let name = URL(fileURLWithPath: file).lastPathComponent
+      let said = error.oneLine
+      let line = said.hasPrefix(name) || said.hasPrefix(file) ? said : "\(name): \(said)"
+      note("error", line)
+      refused.append(.object(["file": .string(file), "error": .string(line)]))
     }
   }
-  if session.wantsJSON { print(JSONValue.array(entries).rendered, terminator: "") }
-  return ExitCode.passed
+  if session.wantsJSON { print(JSONValue.array(entries + refused).rendered, terminator: "") }
+  return refused.isEmpty ? ExitCode.passed : ExitCode.couldNotRun
+}
+
+/// One line on stderr.
+func note(_ kind: String, _ line: String) {
+  FileHandle.standardError.write(Data("lpa-demo: \(kind): \(line)\n".utf8))
 }
 
 @Sendable func replayGolden(_ session: Session) async throws -> Int32 {

@@ -47,7 +47,7 @@ func run(_ words: [String]) async -> Int32 {
     }
     return try await command(Session(Array(words.dropFirst())))
   } catch {
-    FileHandle.standardError.write(Data("lpa-demo: error: \(error.oneLine)\n".utf8))
+    note("error", error.oneLine)
     return ExitCode.couldNotRun
   }
 }

@@ -108,6 +108,23 @@ import Testing
     #expect(found?.contains(problem) == true)
   }
 
+  @Test func channelsThatCancelEachOtherAreRefused() {
+    let wave = (0..<100).map { Float(sin(Double($0))) }
+    let pcm = Pcm(sampleRate: 16_000, channels: [wave, wave.map { -$0 }])
+    let found = message { _ = try waveform(of: pcm, at: 16_000, name: "clip") }
+    #expect(found?.contains("opposite phase") == true)
+    let silent = Pcm(sampleRate: 16_000, channels: [[0, 0, 0], [0, 0, 0]])
+    let other = message { _ = try waveform(of: silent, at: 16_000, name: "clip") }
+    #expect(other?.contains("silent, every sample") == true)
+  }
+
+  @Test func aFileThatBreaksOffSaysHowMuchIsMissing() throws {
+    let whole = wavData([Float](repeating: 0.5, count: 16_000), sampleRate: 16_000)
+    #expect(try Pcm(parsing: whole).missingSeconds == 0)
+    let half = try Pcm(parsing: whole.prefix(44 + 16_000))
+    #expect(half.mono().count == 8000 && half.missingSeconds == 0.5)
+  }
+
   @Test func eightChannelsAt96KilohertzBecomeMonoAt16() throws {
     let pcm = try Pcm(parsing: Vectors.data("wav/pcm_24-8.wav"))
     #expect(pcm.channels.count == 8 && pcm.sampleRate == 96_000)

@@ -174,6 +174,8 @@ import Testing
     let runtime = try #require(json["runtime"])
     let found = try programs(runtime, artifacts: ["frontend.mlpackage", "encoder.mlpackage"])
     #expect(found.frontEnd?.package == "frontend.mlpackage")
+    #expect(found.taps?.program.function == "taps" && found.taps?.frames == found.buckets[0].frames)
+    #expect(found.windows.map(\.layer) == [0, 1, 2, 3])
     for entry in json.list("cases") {
       let bucket = try found.bucket(for: entry.integer("frames"))
       #expect(bucket.frames == entry.integer("bucket"))

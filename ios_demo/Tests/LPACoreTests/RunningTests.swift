@@ -4,7 +4,7 @@ import Testing
 @testable import LPACore
 
 /// Gives the golden values of the stored bundle back, changed where a test wants it.
-private struct GoldenRunner: ModelRunner {
+struct GoldenRunner: ModelRunner {
   let runtime = "golden"
   var maxSamples: Int? = nil
   var reachableTaps: Set<String> = ["encoder.embed", "logits"]
