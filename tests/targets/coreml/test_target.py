@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import coremltools
+import msgspec
 import numpy as np
 import pytest
 from coremltools.converters.mil.mil import types
@@ -19,9 +20,11 @@ from lpa_export.formats.schemes import scheme_named
 from lpa_export.measures.arrays import psnr
 from lpa_export.runtimes.coreml import Arithmetic, Evaluator, load_package
 from lpa_export.runtimes.torch import TorchReference
+from lpa_export.targets import target_named
 from lpa_export.targets.coreml.convolutions import MAX_TAPS
 from lpa_export.targets.coreml.settings import CoremlSettings
 from lpa_export.targets.coreml.target import SCOPES, CoremlTarget
+from tests.manifests import stated
 
 Make = Callable[..., Any]
 FP16 = scheme_named("fp16")
@@ -59,10 +62,10 @@ def _run_split(
         arithmetic=arithmetic,
     )
     projected = front_end.run({"waveform": waveform[None]})["projected"]
-    frames = projected.shape[-1]
-    padded = np.zeros((*projected.shape[:3], place["frames"]), projected.dtype)
+    frames, room = projected.shape[-1], made.written.buckets[0].frames
+    padded = np.zeros((*projected.shape[:3], room), projected.dtype)
     padded[..., :frames] = projected
-    mask = np.zeros((1, 1, 1, place["frames"]), projected.dtype)
+    mask = np.zeros((1, 1, 1, room), projected.dtype)
     mask[..., :frames] = 1
     found = encoder.run({"projected": padded, "mask": mask}, taps=taps)
     return {name: values[0, :, 0, :frames].T for name, values in found.items()}
@@ -296,9 +299,11 @@ def test_empty_buckets_are_refused_by_the_quick_check(make_checkpoint: Make) -> 
 
 
 def test_usage_names_packages_and_functions_of_the_bundle(exported: Make) -> None:
-    usage = exported().written.usage
-    assert 'functionName = "frames_64"' in usage and "frontend" in usage
-    assert all(len(line) <= 100 for line in _code(usage))
+    written = exported().written
+    runtime = msgspec.to_builtins(written.runtime)
+    text = target_named("coreml").usage_of(stated(runtime=runtime, buckets=written.buckets))
+    assert 'functionName = "frames_64"' in text and "frontend" in text
+    assert all(len(line) <= 100 for line in _code(text))
 
 
 def _code(markdown: str) -> Iterator[str]:

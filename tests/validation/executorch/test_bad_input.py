@@ -138,4 +138,4 @@ def test_without_executorch_exporting_gives_the_line_to_install_it(
     assert export_main(["--target", "executorch", "--out", str(tmp_path / "bundle")]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert "pip install executorch==1.4.1" in message
+    assert "pip install 'lpa-export[executorch]'" in message
