@@ -11,7 +11,7 @@ import torch
 from lpa_export.runtimes.coreml.call import Call, Handler
 
 MODULES = (
-    "blocks creation elementwise gather padding pooling recurrent reduction resize sampling scan "
+    "activation blocks creation elementwise gather padding pooling recurrent reduction resize sampling scan "
     "scatter select shape slicing"
 ).split()
 
