@@ -76,7 +76,7 @@ def test_a_bucket_hides_what_lies_behind_the_valid_samples(
     for bucket in runner.buckets:
         found = runner.run_in(short, bucket, garbage=7.0)
         np.testing.assert_allclose(found, programs.logits(short), atol=1e-4)
-    with pytest.raises(LpaError, match="this bundle takes .* at most"):
+    with pytest.raises(LpaError, match=r"this bundle takes .* at most"):
         runner.run(*pad([noise(BUCKETS[-1] + 1)]))
 
 

@@ -11,8 +11,8 @@ import torch
 from lpa_export.runtimes.coreml.call import Call, Handler
 
 MODULES = (
-    "activation blocks creation elementwise gather padding pooling recurrent reduction resize sampling scan "
-    "scatter select shape slicing"
+    "activation blocks creation elementwise gather padding pooling recurrent reduction resize "
+    "sampling scan scatter select shape slicing"
 ).split()
 
 Compute = Callable[..., Any]
