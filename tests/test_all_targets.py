@@ -50,7 +50,7 @@ def test_core_ml_passes_every_gate_on_the_demo_set(bundles: Path) -> None:
     assert found.pop("compute-plan") in ("pass", "not_run")
     assert set(found) == {
         *("integrity", "ops", "parity", "wer", "wer-difference", "precision", "range"),
-        *("padding", "determinism"),
+        *("silence", "padding", "determinism"),
     }
     assert set(found.values()) == {"pass"}
     assert code == 0
