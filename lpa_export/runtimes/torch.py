@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -29,6 +28,7 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
 )
 
+from lpa_export.environment import quiet
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.checkpoint import Checkpoint
@@ -76,7 +76,7 @@ class OriginalModel(TorchReference):
 
     def __init__(self, folder: Path, language: str | None = None) -> None:
         try:
-            with _quiet():
+            with quiet():
                 self._config = AutoConfig.from_pretrained(folder, **_LOCAL)
                 self._extract = _extractor(folder)
                 self._tokenizer = _tokenizer(folder, language)
@@ -189,19 +189,3 @@ def _taps(model: Any, seen: dict[str, np.ndarray]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers reports on stderr that the weights of replaced layers are its own no more."""
-    from transformers.utils.logging import disable_progress_bar, enable_progress_bar
-
-    logger = logging.getLogger("transformers")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    disable_progress_bar()
-    try:
-        yield
-    finally:
-        enable_progress_bar()
-        logger.setLevel(before)

@@ -23,7 +23,7 @@ from lpa_export.hosts.parts import (
 )
 from lpa_export.layers import LPA
 from lpa_export.layers.folding import PrefixSumLPA
-from lpa_export.targets.position_bias import gates_of_heads
+from lpa_export.targets.position_bias import BiasByDistance, gates_of_heads
 from lpa_export.targets.skeleton import Kit, Skeleton
 
 __all__ = [
@@ -207,31 +207,18 @@ class Positional(nn.Module):
 
 
 class Preparation(nn.Module):
-    """valid (B, T) -> `Context`.
-
-    A position bias is stored by distance, up to the one from which on it stays the same: no
-    runtime's logarithm can then put a distance into its neighbour's bucket.
-    """
-
-    by_distance: Tensor | None
+    """valid (B, T) -> `Context`."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         bias = parts.position_bias
-        self.reach = 0 if bias is None else bias.max_distance
-        table = None if bias is None else bias.of_offsets(bias.max_distance + 1).detach().T
-        self.register_buffer("by_distance", table)
+        self.by_distance = None if bias is None else BiasByDistance(bias)
 
     def forward(self, hidden: Tensor, valid: Tensor) -> Context:
-        """hidden (B, T, D) gives its dtype only."""
+        """hidden (B, T, D) gives its dtype and length only."""
         bias = (~valid).to(hidden.dtype)[:, None] * MASKED_SCORE
-        if self.by_distance is None:
-            return Context(valid, bias, None)
-        frames = hidden.shape[1]
-        number = torch.arange(frames, device=hidden.device)
-        distance = (number[None, :] - number[:, None]).clamp(-self.reach, self.reach)
-        rows = self.by_distance.index_select(0, (distance + self.reach).flatten())
-        return Context(valid, bias, rows.view(frames, frames, -1).permute(2, 0, 1))
+        by_distance = None if self.by_distance is None else self.by_distance(hidden.shape[1])
+        return Context(valid, bias, by_distance)
 
 
 class KeyMaskedAttention(nn.Module):

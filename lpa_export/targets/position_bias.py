@@ -1,13 +1,35 @@
-"""WavLM's position bias in the words of a target: what queries say of it, for all heads at once."""
+"""WavLM's position bias in the words of a target: at any length, and what queries say of it."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from lpa_export.hosts.parts import Attention
+from lpa_export.hosts.parts import Attention, PositionBias
 
-__all__ = ["gates_of_heads"]
+__all__ = ["BiasByDistance", "gates_of_heads"]
+
+
+class BiasByDistance(nn.Module):
+    """The position bias at any length, stored by distance up to the one from which it stays.
+
+    No runtime's logarithm can then put a distance into its neighbour's bucket.
+    """
+
+    table: Tensor
+
+    def __init__(self, bias: PositionBias) -> None:
+        super().__init__()
+        self.reach = bias.max_distance
+        table = bias.of_offsets(bias.max_distance + 1).detach().T
+        self.register_buffer("table", table.contiguous())
+
+    def forward(self, frames: int) -> Tensor:
+        """(H, T, T) for T frames: rows are queries, columns keys."""
+        number = torch.arange(frames, device=self.table.device)
+        distance = (number[None, :] - number[:, None]).clamp(-self.reach, self.reach)
+        rows = self.table.index_select(0, (distance + self.reach).view(-1))
+        return rows.view(frames, frames, self.table.shape[1]).permute(2, 0, 1)
 
 
 def gates_of_heads(attention: Attention) -> nn.Linear:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from lpa_export.hosts.parts import Parts
@@ -13,6 +12,7 @@ from lpa_export.layers.folding import LocalDenseMaskLPA
 from lpa_export.targets.batched import BATCHED, BatchedModel, Context
 from lpa_export.targets.executorch.kit import exact_kit, group_size
 from lpa_export.targets.executorch.windows import FixedWindows, Utterance
+from lpa_export.targets.position_bias import BiasByDistance
 from lpa_export.targets.skeleton import Skeleton
 
 __all__ = ["BucketModel", "ExactModel", "TappedModel"]
@@ -21,8 +21,6 @@ __all__ = ["BucketModel", "ExactModel", "TappedModel"]
 class ExactModel(Skeleton):
     """waveform (1, samples) float32 -> logits (1, frames, V). Time is dynamic, all else fixed."""
 
-    by_distance: Tensor | None
-
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts, exact_kit(parts))
         self.group = group_size(parts.features[0].conv)
@@ -30,9 +28,7 @@ class ExactModel(Skeleton):
         replaced = [layer.lpa for layer in parts.layers if layer.lpa is not None]
         self.windows = FixedWindows(replaced) if replaced else None
         bias = parts.position_bias
-        self.reach = 0 if bias is None else bias.max_distance
-        table = None if bias is None else bias.of_offsets(bias.max_distance + 1).detach().T
-        self.register_buffer("by_distance", None if table is None else table.contiguous())
+        self.by_distance = None if bias is None else BiasByDistance(bias)
         self.eval().requires_grad_(False)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -48,19 +44,12 @@ class ExactModel(Skeleton):
 
     def _utterance(self, waveform: Tensor) -> Utterance:
         """What depends on the length alone, from the shape: it waits for no convolution."""
-        frames, fixed = None, []
+        frames, fixed, by_distance = None, [], None
         if self.windows is not None:
             frames, fixed = self.windows(self._count(waveform))
-        return Utterance(frames, fixed, self._position_bias(waveform))
-
-    def _position_bias(self, waveform: Tensor) -> Tensor | None:
-        if self.by_distance is None:
-            return None
-        frames = self._count(waveform)
-        number = torch.arange(frames)
-        distance = (number[None, :] - number[:, None]).clamp(-self.reach, self.reach)
-        rows = self.by_distance.index_select(0, (distance + self.reach).view(-1))
-        return rows.view(frames, frames, self.by_distance.shape[1]).permute(2, 0, 1)
+        if self.by_distance is not None:
+            by_distance = self.by_distance(self._count(waveform))
+        return Utterance(frames, fixed, by_distance)
 
     def _count(self, waveform: Tensor) -> int:
         """Frames of the front end."""
