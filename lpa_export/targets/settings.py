@@ -67,18 +67,18 @@ def target_settings(spec: TargetSpec, recipe: Recipe | None, given: Mapping[str,
     section = getattr(_sections(recipe), spec.name)
     changes = {name: value for name, value in given.items() if value is not None}
     known = {field.name: field for field in fields(section)}
-    for name, value in changes.items():
-        flag = f"--{name.replace('_', '-')}"
+    for name in changes:
         if name not in known:
-            raise LpaError(f"{flag}: target {spec.name} has no such setting")
-        for item in value if isinstance(value, tuple) else (value,):
-            problem = out_of_bounds(item, known[name].metadata)
-            if problem:
-                raise LpaError(f"{flag}: must be {problem}, found {item!r}")
+            raise LpaError(f"--{name.replace('_', '-')}: target {spec.name} has no such setting")
     try:
-        return replace(section, **changes)
+        chosen = replace(section, **changes)
     except ValueError as error:
         raise LpaError(f"target {spec.name}: {error}") from error
+    for name, value in changes.items():
+        for item in value if isinstance(value, tuple) else (value,):
+            if problem := out_of_bounds(item, known[name].metadata):
+                raise LpaError(f"--{name.replace('_', '-')}: must be {problem}, found {item!r}")
+    return chosen
 
 
 def chosen_scheme(

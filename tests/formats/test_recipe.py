@@ -220,7 +220,8 @@ def test_every_recipe_of_the_repository_loads() -> None:
 @pytest.mark.parametrize(
     ("target", "flags", "problem"),
     [
-        ("coreml", {"buckets": (5.0, 4000.0)}, "--buckets: must be at most 3600"),
+        ("coreml", {"buckets": (5.0, 4000.0)}, "buckets are seconds, above 0 and at most 3600"),
+        ("coreml", {"quantize": "int3"}, "--quantize: must be one of none, int8"),
         ("executorch", {"backend": "No Such"}, "--backend: must be like"),
         ("onnx", {"backend": "xnnpack"}, "--backend: target onnx has no such setting"),
     ],
