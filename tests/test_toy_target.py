@@ -81,10 +81,10 @@ def test_a_target_from_outside_goes_the_whole_road(
     names = "integrity,ops,parity,wer,padding,determinism"
     flags = ["--checkpoint", checkpoint, "--checks", names, "--limit", "4"]
     validated = command("validate", "--target", "npz", *flags)
-    report = json.loads((bundle / "report.json").read_text())
-    statuses = {check["name"]: check["status"] for check in report["checks"]}
     # Random weights are no recogniser: the ceiling of the reference's WER is what fails.
     assert validated.returncode == 1, validated.stdout + validated.stderr
+    report = json.loads((bundle / "report.json").read_text())
+    statuses = {check["name"]: check["status"] for check in report["checks"]}
     assert statuses.pop("wer") == "fail"
     assert set(statuses.values()) == {"pass"}, validated.stdout
 

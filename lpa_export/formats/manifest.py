@@ -93,10 +93,15 @@ class Frames(_Record, frozen=True, omit_defaults=True):
         if not self.count(self.receptive_field - 1) < self.count(self.receptive_field) == 1:
             raise ValueError("receptive_field must be the fewest samples that give a frame")
 
-    def count(self, samples: int) -> int:
-        """Frames of so many samples; 0 when they are too few."""
+    def count(self, samples: int, *, inside: bool = False) -> int:
+        """Frames of so many samples; 0 when they are too few.
+
+        ``inside``: those that the encoder sees. Only convolutions behind it have a padding.
+        """
         paddings = self.paddings or (0,) * len(self.kernels)
         for kernel, stride, padding in zip(self.kernels, self.strides, paddings, strict=True):
+            if inside and padding:
+                break
             samples = max((samples + 2 * padding - kernel) // stride + 1, 0) if samples else 0
         return samples
 

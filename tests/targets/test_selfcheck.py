@@ -1,5 +1,6 @@
 """The exporter's check of its own work: strict with mistakes, patient with a flipped edge."""
 
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import open_bundle
+from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.formats.schemes import SCHEMES
 from lpa_export.targets import Job, Target, TargetSpec, Written, target_named
 from lpa_export.targets.assemble import BundleRequest, write_bundle
@@ -160,15 +162,16 @@ BROKEN: dict[str, tuple[str, dict[str, Any], Damage]] = {
 @pytest.fixture(scope="module")
 def write(make_checkpoint: Make) -> Callable[[TargetSpec, dict[str, Any], Path], None]:
     """`write(target, settings, folder)`: the bundle of a model of two layers, in fp32."""
-    checkpoint = make_checkpoint("post", (0,), num_hidden_layers=2)
+    return functools.partial(_written, make_checkpoint("post", (0,), num_hidden_layers=2))
 
-    def make(target: TargetSpec, settings: dict[str, Any], folder: Path) -> None:
-        spec = SCHEMES["fp32"]
-        chosen = target.settings_class()(**settings)
-        request = BundleRequest(target, spec.scheme, chosen, checkpoint, False, spec.gates)
-        write_bundle(request, folder, overwrite=False, announce=lambda step: None)
 
-    return make
+def _written(
+    checkpoint: Checkpoint, target: TargetSpec, settings: dict[str, Any], folder: Path
+) -> None:
+    spec = SCHEMES["fp32"]
+    chosen = target.settings_class()(**settings)
+    request = BundleRequest(target, spec.scheme, chosen, checkpoint, False, spec.gates)
+    write_bundle(request, folder, overwrite=False, announce=lambda step: None)
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -225,3 +228,15 @@ class Crashing:
 
     def __init__(self, _bundle: Any) -> None:
         os.abort()
+
+
+@pytest.mark.parametrize("settings", [{"buckets": (4.0,)}, WHOLE], ids=["split", "whole"])
+def test_behind_a_length_adapter_there_are_fewer_frames_than_in_a_bucket(
+    make_checkpoint: Make, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    checkpoint = make_checkpoint("post", (0,), num_hidden_layers=2, add_adapter=True)
+    _written(checkpoint, target_named("coreml"), settings, tmp_path / "bundle")
+    bundle = open_bundle(tmp_path / "bundle")
+    assert min(bundle.manifest.selfcheck.taps.values()) > 80
+    frames = bundle.manifest.frames
+    assert frames.count(64_000, inside=True) > 4 * frames.count(64_000)

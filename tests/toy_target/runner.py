@@ -46,6 +46,7 @@ class NpzRunner:
         if len(self._arrays) != stated.arrays:
             raise ArtifactError(f"{len(self._arrays)} arrays, {stated.arrays} were written")
         self._taps = tuple(tap.name for tap in bundle.manifest.taps)
+        self.min_samples = bundle.manifest.frames.receptive_field
         self._epsilon = bundle.manifest.normalisation.epsilon
         self.metadata: Mapping[str, str] = {name: str(value) for name, value in words.items()}
 

@@ -39,9 +39,10 @@ public struct FrameArithmetic: Sendable, Equatable {
     receptiveField = zip(kernels, strides).reversed().reduce(1) { ($0 - 1) * $1.1 + $1.0 }
   }
 
-  /// Frames of so many samples; 0 when they are too few.
-  public func frames(_ samples: Int) -> Int {
-    kernels.indices.reduce(samples) { count, layer in
+  /// Frames of so many samples; 0 when they are too few. `inside`: those that the encoder sees;
+  /// only convolutions behind it have a padding.
+  public func frames(_ samples: Int, inside: Bool = false) -> Int {
+    kernels.indices.prefix { !inside || paddings[$0] == 0 }.reduce(samples) { count, layer in
       let room = count + 2 * paddings[layer] - kernels[layer]
       return count <= 0 || room < 0 ? 0 : room / strides[layer] + 1
     }

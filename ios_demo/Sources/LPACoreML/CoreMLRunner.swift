@@ -68,7 +68,9 @@ public actor CoreMLRunner: ModelRunner {
   public func run(_ waveform: [Float], taps: Set<String>) async throws -> Inference {
     let manifest = bundle.manifest
     try manifest.requireFrames(waveform.count, atMost: maxSamples)
-    let frames = manifest.frames.frames(waveform.count)
+    let frames = manifest.frames.frames(waveform.count, inside: true)
+    // A length adapter behind the encoder makes fewer frames than there are inside.
+    let heard = manifest.frames.frames(waveform.count)
     let bucket = try bucket(for: frames, tapped: !taps.subtracting(["logits"]).isEmpty)
     let speech = manifest.prepared(waveform)
     var outputs: [String: MLMultiArray] = [:]
@@ -90,9 +92,10 @@ public actor CoreMLRunner: ModelRunner {
     guard let logits = outputs["logits"] else { throw LpaError("the encoder gives no logits") }
     var values: [String: Matrix] = [:]
     for (tap, tensor) in tensors where taps.contains(tap) {
-      if let array = outputs[tensor] { values[tap] = try Self.framesFirst(array, frames) }
+      guard let array = outputs[tensor] else { continue }
+      values[tap] = try Self.framesFirst(array, tap == "logits" ? heard : frames)
     }
-    return Inference(logits: try Self.framesFirst(logits, frames), taps: values)
+    return Inference(logits: try Self.framesFirst(logits, heard), taps: values)
   }
 
   /// The smallest that holds the frames; where taps are asked for, the one that has them.

@@ -236,7 +236,8 @@ class CoremlRunner:
         frames, values = self._run(waveform, taps=taps)
         for name, tensor in wanted.items():
             if tensor in values:
-                found[name] = _frames_first(values[tensor], frames)
+                valid = self._manifest.frames.count(len(waveform)) if name == "logits" else frames
+                found[name] = _frames_first(values[tensor], valid)
         return found
 
     def watch(self, waveform: Array, monitors: Mapping[str, Monitor]) -> None:
@@ -250,7 +251,7 @@ class CoremlRunner:
     def given(self, waveform: Array) -> tuple[tuple[Step, dict[str, Array]], ...]:
         """The functions that one waveform (samples,) goes through, each with its inputs."""
         if self._frontend is None:
-            frames = self._manifest.frames.count(len(waveform))
+            frames = self._manifest.frames.count(len(waveform), inside=True)
             encoder = self._encoder(frames, None)
             return ((encoder, _padded(waveform, encoder.max_samples, 0.0)),)
         first = {"waveform": waveform[None]}
@@ -266,10 +267,11 @@ class CoremlRunner:
         )
 
     def _logits(self, waveform: Array, *, bucket: int | None = None, garbage: float = 0.0) -> Array:
-        frames, values = self._run(waveform, bucket=bucket, garbage=garbage)
+        _, values = self._run(waveform, bucket=bucket, garbage=garbage)
         if "logits" not in values or values["logits"].ndim != 4:
             raise ArtifactError("the encoder gives no logits (1, vocabulary, 1, frames)")
-        return _frames_first(values["logits"], frames)
+        # A length adapter behind the encoder makes fewer frames than there are inside.
+        return _frames_first(values["logits"], self._manifest.frames.count(len(waveform)))
 
     def _run(
         self,
@@ -280,7 +282,7 @@ class CoremlRunner:
         taps: frozenset[str] = frozenset(),
         monitors: Mapping[str, Monitor] | None = None,
     ) -> tuple[int, dict[str, Array]]:
-        """Valid frames, and outputs and taps by name."""
+        """Valid frames inside the encoder, and outputs and taps by name."""
         given: dict[str, Array]
         values: dict[str, Array] = {}
         if self._frontend is not None:
@@ -290,7 +292,7 @@ class CoremlRunner:
             encoder = self._encoder(frames, bucket)
             given = _in_bucket(projected, encoder.frames or 0, garbage)
         else:
-            frames = self._manifest.frames.count(len(waveform))
+            frames = self._manifest.frames.count(len(waveform), inside=True)
             encoder = self._encoder(frames, bucket)
             given = _padded(waveform, encoder.max_samples, garbage)
         return frames, values | self._step(encoder, given, taps, monitors)
