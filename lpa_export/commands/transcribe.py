@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +19,28 @@ if TYPE_CHECKING:
 
     from lpa_export.formats.audio import Waveform
     from lpa_export.formats.bundle import Bundle
+    from lpa_export.formats.manifest import Frames
     from lpa_export.formats.text import Vocabulary, Word
+    from lpa_export.runtimes.pieces import Piece
 
 __all__ = ["Transcript", "main", "transcribe"]
 
 PROG = "lpa-transcribe"
 STANDARD_INPUT = "-"
 
+AUTO_SECONDS = 20.0
+"""A recording that is longer is cut by `--cut auto`, even where it would fit in one pass."""
+
+_LONG_SECONDS = 60.0
+"""From here on a recording has a progress bar of its own."""
+
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard in one file; `duration` and the times of the words are in seconds.
+    """What was heard in one file; all times are in seconds.
 
     `missing_seconds`: what the file's header promises and the file does not hold, 0 mostly.
+    `seams`: where the recording was cut, since it was too long for one pass.
     """
 
     file: Path
@@ -38,20 +48,23 @@ class Transcript:
     words: tuple[Word, ...]
     duration: float
     missing_seconds: float = 0.0
+    seams: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, times in whole milliseconds."""
+        """Plain values, times in whole milliseconds; `seams` only where there are some."""
         words = [
             {"text": word.text, "start": round(word.start, 3), "end": round(word.end, 3)}
             for word in self.words
         ]
-        return {
+        content = {
             "file": str(self.file),
             "text": self.text,
             "words": words,
             "duration": round(self.duration, 3),
             "missing_seconds": round(self.missing_seconds, 3),
         }
+        seams = [round(seam, 3) for seam in self.seams]
+        return content | ({"seams": seams} if seams else {})
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ class _Recogniser:
 
     logits: Callable[[Waveform], np.ndarray]
     vocabulary: Vocabulary
-    hop: int
+    frames: Frames
     min_samples: int
     max_samples: int | None = None
 
@@ -72,20 +85,25 @@ def transcribe(
     bundle: str | Path | None = None,
     checkpoint: str | Path | None = None,
     language: str | None = None,
+    cut: str | float = "auto",
     refused: Callable[[Path, LpaError], None] | None = None,
 ) -> tuple[Transcript, ...]:
-    """Greedy CTC transcripts of sound files of any rate and channel count, in their order.
+    """Greedy CTC transcripts of sound files of any rate, channel count and length, in their order.
 
     A file called "-" is read from standard input. `target` "torch" runs a checkpoint (folder or
     hub id), by default the model that ships with the package, and of several languages the one of
     `language`; any other runs a bundle, by default the one under build/. Core ML programs run in
-    the evaluator that validation runs them in. `refused` is told of each file that cannot be
-    transcribed, and the others are; without it the first such file ends the call.
+    the evaluator that validation runs them in. `cut`: where a long recording is cut at its quietest
+    moments into pieces that overlap: "auto" into pieces of AUTO_SECONDS, "never" (what the artifact
+    does not take in one pass is refused), or a number of seconds; never longer pieces than the
+    artifact takes. `refused` is told of each file that cannot be transcribed, and the others are;
+    without it the first such file ends the call.
 
     Raises LpaError for a bundle, checkpoint or file that cannot be used.
     """
     from tqdm import tqdm
 
+    longest = _longest(cut)
     model = _open(target, bundle, checkpoint, language)
     paths = [Path(file) for file in files]
     if [str(path) for path in paths].count(STANDARD_INPUT) > 1:
@@ -93,7 +111,7 @@ def transcribe(
     found = []
     for path in tqdm(paths, disable=None, leave=False, unit="file", desc=PROG):
         try:
-            found.append(_transcript(path, model))
+            found.append(_transcript(path, model, longest))
         except LpaError as error:
             if refused is None:
                 raise
@@ -135,7 +153,16 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--language", metavar="CODE", help="with --checkpoint: which of its languages (MMS)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with the times of words")
+    parser.add_argument(
+        "--cut",
+        default="auto",
+        metavar="auto|never|SECONDS",
+        help="cut long recordings at their quietest moments, into pieces of so many seconds "
+        f"(auto: {AUTO_SECONDS:g}); times go on across the seams",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, with the times of words and seams"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,6 +183,7 @@ def _run(arguments: argparse.Namespace) -> int:
         bundle=arguments.bundle,
         checkpoint=arguments.checkpoint,
         language=arguments.language,
+        cut=arguments.cut,
         refused=refuse,
     )
     if arguments.json:
@@ -169,9 +197,28 @@ def _run(arguments: argparse.Namespace) -> int:
     return COULD_NOT_RUN if refused else PASSED
 
 
-def _transcript(path: Path, model: _Recogniser) -> Transcript:
+def _longest(cut: str | float) -> int | None:
+    """Samples of the longest piece that `cut` asks for; None: no cutting.
+
+    Raises LpaError for anything else than auto, never or a positive number of seconds.
+    """
+    from lpa_export.formats.audio import SAMPLE_RATE
+
+    if cut == "never":
+        return None
+    try:
+        seconds = AUTO_SECONDS if cut == "auto" else float(cut)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise LpaError(f"--cut must be auto, never or a number of seconds, found {cut!r}")
+    return round(seconds * SAMPLE_RATE)
+
+
+def _transcript(path: Path, model: _Recogniser, longest: int | None) -> Transcript:
     from lpa_export.formats.audio import SAMPLE_RATE, read_audio, require_frames, require_within
     from lpa_export.formats.text import greedy_text, word_times
+    from lpa_export.runtimes.pieces import cut_pieces, logits_in_pieces
 
     if str(path) == STANDARD_INPUT:
         name = "standard input"
@@ -181,18 +228,49 @@ def _transcript(path: Path, model: _Recogniser) -> Transcript:
         recording = read_audio(path)
     waveform = recording.waveform
     require_frames(waveform, model.min_samples, name)
-    if model.max_samples is not None:
+    if longest is None and model.max_samples is not None:
         require_within(waveform, model.max_samples, name)
     seconds = len(waveform) / SAMPLE_RATE
+    whole = len(waveform) if longest is None else longest
+    pieces = cut_pieces(
+        waveform, longest=min(whole, model.max_samples or whole), frames=model.frames
+    )
+    hop = model.frames.hop
     try:
-        logits = model.logits(waveform)
+        logits = logits_in_pieces(
+            waveform, _shown(pieces, seconds, name), hop=hop, logits=model.logits
+        )
     except Exception as error:  # runtimes raise their own types, mostly when memory ends
+        longest_piece = max(end - start for start, end in (piece.samples for piece in pieces))
         raise LpaError(
-            f"{name}: the model broke on {seconds:.1f} s of audio ({error}); split the recording"
+            f"{name}: the model broke on {longest_piece / SAMPLE_RATE:.1f} s of audio ({error}); "
+            "give shorter pieces (--cut SECONDS)"
         ) from error
-    words = word_times(logits, model.vocabulary, hop_seconds=model.hop / SAMPLE_RATE)
-    text = greedy_text(logits, model.vocabulary)
-    return Transcript(path, text, tuple(words), seconds, recording.missing_seconds)
+    return Transcript(
+        path,
+        greedy_text(logits, model.vocabulary),
+        tuple(word_times(logits, model.vocabulary, hop_seconds=hop / SAMPLE_RATE)),
+        seconds,
+        recording.missing_seconds,
+        tuple(piece.frames[0] * hop / SAMPLE_RATE for piece in pieces[1:]),
+    )
+
+
+def _shown(pieces: Sequence[Piece], seconds: float, name: str) -> Iterator[Piece]:
+    """The pieces; those of a long recording move a bar of seconds, with the time that remains."""
+    from tqdm import tqdm
+
+    from lpa_export.formats.audio import SAMPLE_RATE
+
+    # A terminal only, as everywhere (None); a short recording has none in any case.
+    hidden = None if seconds > _LONG_SECONDS and len(pieces) > 1 else True
+    form = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
+    done = 0.0
+    with tqdm(total=seconds, disable=hidden, leave=False, desc=name, bar_format=form) as bar:
+        for piece in pieces:
+            yield piece
+            bar.update(min(piece.samples[1] / SAMPLE_RATE, seconds) - done)
+            done = piece.samples[1] / SAMPLE_RATE
 
 
 def _open(
@@ -232,7 +310,7 @@ def _open_bundle(target: str, folder: Path) -> _Recogniser:
     return _Recogniser(
         logits=lambda waveform: runner.run(*pad([waveform]))[0],
         vocabulary=Vocabulary.read(bundle.file(manifest.vocabulary.file)),
-        hop=manifest.frames.hop,
+        frames=manifest.frames,
         min_samples=runner.min_samples,
         max_samples=runner.max_samples,
     )
@@ -252,14 +330,15 @@ def _require_sound(bundle: Bundle, target: str) -> None:
 
 def _open_torch(source: str | Path | None, language: str | None) -> _Recogniser:
     from lpa_export.formats.checkpoint import load_checkpoint
+    from lpa_export.formats.manifest import Frames
     from lpa_export.hosts.frames import FrameArithmetic
     from lpa_export.runtimes.torch import TorchReference
 
     checkpoint = load_checkpoint(source, language=language)
-    frames = FrameArithmetic.of(checkpoint.model.config)
+    frames = Frames(**FrameArithmetic.of(checkpoint.model.config).to_json())
     return _Recogniser(
         logits=TorchReference(checkpoint).logits,
         vocabulary=checkpoint.vocabulary,
-        hop=frames.hop,
+        frames=frames,
         min_samples=frames.receptive_field,
     )

@@ -17,6 +17,7 @@ import soundfile
 import soxr
 
 from lpa_export.errors import LpaError, LpaWarning
+from lpa_export.formats.mp3 import with_stated_length
 
 __all__ = [
     "SAMPLE_RATE",
@@ -161,7 +162,7 @@ def _require_file(path: Path) -> None:
 def _decode(source: Path | bytes, name: str) -> tuple[npt.NDArray[np.float32], int, float]:
     """(samples, channels), the sample rate in Hz, and the seconds that are promised and missing."""
     try:
-        with soundfile.SoundFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
+        with _opened(source) as file:
             if file.frames > MAX_SECONDS * file.samplerate:
                 raise LpaError(
                     f"{name}: {file.frames / file.samplerate / 3600:.1f} hours of audio; "
@@ -176,6 +177,15 @@ def _decode(source: Path | bytes, name: str) -> tuple[npt.NDArray[np.float32], i
             f"{name}: expected an audio file (WAV, FLAC, Ogg, MP3), found something else or a "
             f"damaged one; convert it to WAV or FLAC ({error})"
         ) from error
+
+
+def _opened(source: Path | bytes) -> soundfile.SoundFile:
+    file = soundfile.SoundFile(BytesIO(source) if isinstance(source, bytes) else source)
+    if file.format != "MP3":
+        return file
+    file.close()
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    return soundfile.SoundFile(BytesIO(with_stated_length(data)))
 
 
 def _promised(file: soundfile.SoundFile) -> int:

@@ -6,15 +6,16 @@ seams to the sample.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import Waveform
-from lpa_export.hosts.frames import FrameArithmetic
+from lpa_export.formats.manifest import Frames
 
-__all__ = ["OVERLAP", "QUIET", "Piece", "cut_pieces"]
+__all__ = ["OVERLAP", "QUIET", "Piece", "cut_pieces", "logits_in_pieces"]
 
 OVERLAP = 25
 """Frames on either side that a piece hears and does not speak for: half a second at 50 a second."""
@@ -38,7 +39,7 @@ def cut_pieces(
     waveform: Waveform,
     *,
     longest: int,
-    frames: FrameArithmetic,
+    frames: Frames,
     overlap: int = OVERLAP,
     quiet: int = QUIET,
 ) -> tuple[Piece, ...]:
@@ -53,12 +54,12 @@ def cut_pieces(
     Raises LpaError for a waveform without a frame, and where ``longest`` leaves no room for the
     overlap.
     """
-    total = frames.frames(len(waveform))
+    total = frames.count(len(waveform))
     if total < 1:
         raise LpaError(f"{len(waveform)} samples give no frame; one takes {frames.receptive_field}")
     if len(waveform) <= longest:
         return (Piece((0, len(waveform)), (0, total)),)
-    most = frames.frames(longest)
+    most = frames.count(longest)
     if most <= 4 * overlap:
         raise LpaError(
             f"pieces of {longest} samples are too short to be cut with an overlap of {overlap} "
@@ -76,9 +77,32 @@ def cut_pieces(
     )
 
 
-def _piece(
-    first: int, end: int, total: int, samples: int, frames: FrameArithmetic, overlap: int
-) -> Piece:
+def logits_in_pieces(
+    waveform: Waveform,
+    pieces: Iterable[Piece],
+    *,
+    hop: int,
+    logits: Callable[[Waveform], np.ndarray],
+) -> np.ndarray:
+    """Logits (frames, vocabulary) of the whole recording, a pass for each piece.
+
+    What a piece hears beyond the frames that it speaks for is left out, so a word that goes across
+    a seam is spelled by both sides, each its part. Raises LpaError when a pass gives fewer frames
+    than the piece has.
+    """
+    found = []
+    for piece in pieces:
+        start, end = piece.samples
+        heard = logits(waveform[start:end])
+        first = piece.frames[0] - start // hop
+        count = piece.frames[1] - piece.frames[0]
+        if len(heard) < first + count:
+            raise LpaError(f"the model gave {len(heard)} frames for {end - start} samples")
+        found.append(heard[first : first + count])
+    return np.concatenate(found)
+
+
+def _piece(first: int, end: int, total: int, samples: int, frames: Frames, overlap: int) -> Piece:
     heard, until = max(first - overlap, 0), min(end + overlap, total)
     last = (until - 1) * frames.hop + frames.receptive_field
     return Piece((heard * frames.hop, min(last, samples)), (first, end))

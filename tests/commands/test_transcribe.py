@@ -23,6 +23,7 @@ from lpa_export.formats.bundle import open_bundle
 from lpa_export.formats.checkpoint import load_checkpoint
 from lpa_export.formats.speech import load_utterances
 from lpa_export.formats.text import greedy_text
+from lpa_export.runtimes.pieces import cut_pieces
 from lpa_export.runtimes.torch import TorchReference
 from tests.manifests import edit_json, restated
 
@@ -315,3 +316,63 @@ def test_a_bundle_runs_without_torch(exported: Any, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip()
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> Path:
+    """Three demo clips one behind the other."""
+    write_flac(tmp_path / "long.flac", np.concatenate([load_audio(path) for path in DEMO]))
+    return tmp_path / "long.flac"
+
+
+def test_a_long_recording_is_cut_and_its_times_go_on(
+    exported: Any, long: Path, capsys: Capture
+) -> None:
+    """Each piece by ONNX Runtime alone, its own frames put together by hand."""
+    waveform = load_audio(long)
+    (found,) = json.loads(spoken(capsys, long, "--cut", "3", "--json", "--bundle", exported.bundle))
+    bundle = open_bundle(exported.bundle)
+    frames = bundle.manifest.frames
+    pieces = cut_pieces(waveform, longest=3 * 16_000, frames=frames)
+    assert found["seams"] == [
+        round(piece.frames[0] * frames.hop / 16_000, 3) for piece in pieces[1:]
+    ]
+    assert len(found["seams"]) >= 2
+    session = onnxruntime.InferenceSession(exported.bundle / "model.onnx")
+    rows = []
+    for piece in pieces:
+        heard = waveform[slice(*piece.samples)]
+        given = {"waveform": heard[None], "lengths": np.array([len(heard)])}
+        logits = np.asarray(session.run(["logits"], given)[0])[0]
+        start = piece.samples[0] // frames.hop
+        rows += list(logits[piece.frames[0] - start : piece.frames[1] - start])
+    assert len(rows) == frames.count(len(waveform))
+    vocabulary = load_checkpoint(exported.checkpoint).vocabulary
+    assert found["text"] == greedy_text(np.array(rows), vocabulary)
+    assert found["words"][-1]["end"] > found["seams"][-1]
+    assert found["duration"] == pytest.approx(len(waveform) / 16_000, abs=1e-3)
+
+
+def test_auto_cuts_what_is_longer_than_twenty_seconds_and_never_does_not(
+    exported: Any, tmp_path: Path
+) -> None:
+    speech = np.concatenate([load_audio(path) for path in DEMO])
+    write_flac(tmp_path / "a.flac", np.resize(speech, 30 * 16_000))
+    bundle = exported.bundle
+    (auto,) = transcribe([tmp_path / "a.flac"], bundle=bundle)
+    (never,) = transcribe([tmp_path / "a.flac"], bundle=bundle, cut="never")
+    assert len(auto.seams) == 1 and 10 < auto.seams[0] <= 20
+    assert never.seams == () and "seams" not in never.to_json()
+
+
+@pytest.mark.parametrize("cut", ["sometimes", "0", "-3", "nan", "inf"])
+def test_a_cut_that_is_none_is_one_line(exported: Any, capsys: Capture, cut: str) -> None:
+    message = refusal(capsys, DEMO[0], "--cut", cut, "--bundle", exported.bundle)
+    assert f"--cut must be auto, never or a number of seconds, found '{cut}'" in message
+
+
+def test_pieces_too_short_to_overlap_are_refused(
+    exported: Any, long: Path, capsys: Capture
+) -> None:
+    message = refusal(capsys, long, "--cut", "1", "--bundle", exported.bundle)
+    assert "too short to be cut" in message

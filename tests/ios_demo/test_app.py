@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import soundfile
 
@@ -146,38 +145,17 @@ def test_benchmark_reports_what_it_measured(demo: Demo, bundle: Path) -> None:
 def test_a_long_recording_is_cut_and_joined_as_in_python(
     demo: Demo, bundle: Path, tmp_path: Path
 ) -> None:
-    """The pieces of `cut_pieces` through ONNX Runtime's Python, their own frames put together."""
-    from lpa_export.formats.checkpoint import load_checkpoint
-    from lpa_export.formats.text import greedy_text, word_times
-    from lpa_export.hosts.frames import FrameArithmetic
-    from lpa_export.runtimes.pieces import cut_pieces
-    from tests.ios_demo.vectors import AN4_TINY, joined
+    from lpa_export.commands.transcribe import transcribe
+    from tests.ios_demo.vectors import joined
 
     waveform = joined([load_audio(DEMO / f"demo{index:04d}.flac") for index in range(10)], 8000)
     soundfile.write(tmp_path / "long.wav", waveform, 16_000, subtype="FLOAT")
     (found,) = as_json(
         demo("transcribe", "--bundle", bundle, "--cut", "8", "--json", tmp_path / "long.wav")
     )
-    session = onnxruntime.InferenceSession(bundle / "model.onnx")
-    arithmetic = FrameArithmetic((400, 3, 3), (160, 2, 1))
-    pieces = cut_pieces(waveform, longest=8 * 16_000, frames=arithmetic)
-    kept = []
-    for piece in pieces:
-        heard = waveform[piece.samples[0] : piece.samples[1]]
-        given = {"waveform": heard[None], "lengths": np.array([len(heard)])}
-        logits = np.asarray(session.run(["logits"], given)[0])[0]
-        first = piece.frames[0] - piece.samples[0] // arithmetic.hop
-        kept.append(logits[first : first + piece.frames[1] - piece.frames[0]])
-    whole = np.concatenate(kept)
-    assert len(whole) == arithmetic.frames(len(waveform))
-    vocabulary = load_checkpoint(AN4_TINY).vocabulary
-    assert found["text"] == greedy_text(whole, vocabulary)
-    words = word_times(whole, vocabulary, hop_seconds=0.02)
-    assert [(w["text"], w["start"]) for w in found["words"]] == [
-        (word.text, pytest.approx(word.start, abs=1e-3)) for word in words
-    ]
-    seams = [piece.frames[0] * 0.02 for piece in pieces[1:]]
-    assert found["seams"] == pytest.approx(seams, abs=1e-3) and len(seams) > 1
+    (expected,) = transcribe([tmp_path / "long.wav"], bundle=bundle, cut=8)
+    assert found == expected.to_json()
+    assert len(found["seams"]) > 1
 
 
 def test_first_text_takes_less_than_half_a_second_of_computing(demo: Demo, bundle: Path) -> None:

@@ -453,10 +453,10 @@ def _value_of(text: str) -> Any:
 
 def long_recordings() -> list[dict[str, Any]]:
     """Seams of demo clips joined with silence between them, as `cut_pieces` finds them."""
-    from lpa_export.hosts.frames import FrameArithmetic
+    from lpa_export.formats.manifest import Frames
     from lpa_export.runtimes.pieces import cut_pieces
 
-    arithmetic = FrameArithmetic((400, 3, 3), (160, 2, 1))
+    arithmetic = Frames((400, 3, 3), (160, 2, 1), hop=320, receptive_field=1360)
     entries = []
     for clips, gap, longest in (
         (range(0, 12), 0, 80_000),

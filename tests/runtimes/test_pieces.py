@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpa_export.errors import LpaError
-from lpa_export.hosts.frames import FrameArithmetic
-from lpa_export.runtimes.pieces import cut_pieces
+from lpa_export.formats.manifest import Frames
+from lpa_export.runtimes.pieces import cut_pieces, logits_in_pieces
 
-FRAMES = FrameArithmetic((400, 3, 3), (160, 2, 1))
+FRAMES = Frames((400, 3, 3), (160, 2, 1), hop=320, receptive_field=1360)
 
 
 def words(rng: np.random.Generator, *, word: int, pause: int, count: int) -> np.ndarray:
@@ -30,7 +30,7 @@ def test_every_frame_belongs_to_one_piece_that_hears_it(
     waveform = np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
     found = cut_pieces(waveform, longest=longest, frames=FRAMES)
     assert found[0].frames[0] == 0
-    assert found[-1].frames[1] == FRAMES.frames(samples)
+    assert found[-1].frames[1] == FRAMES.count(samples)
     for piece, following in itertools.pairwise(found):
         assert piece.frames[1] == following.frames[0]
     for piece in found:
@@ -39,7 +39,7 @@ def test_every_frame_belongs_to_one_piece_that_hears_it(
         assert end - start <= longest
         assert start % FRAMES.hop == 0
         first = start // FRAMES.hop
-        heard = FRAMES.frames(end - start)
+        heard = FRAMES.count(end - start)
         assert first <= piece.frames[0] < piece.frames[1] <= first + heard
 
 
@@ -71,3 +71,23 @@ def test_a_recording_that_fits_stays_whole() -> None:
 def test_what_cannot_be_cut_is_refused(samples: int, longest: int, what: str) -> None:
     with pytest.raises(LpaError, match=what):
         cut_pieces(np.ones(samples, np.float32), longest=longest, frames=FRAMES)
+
+
+def test_frames_of_all_pieces_are_those_of_one_pass_where_a_model_has_no_context() -> None:
+    """A model whose frame is its own first sample: a seam shows nowhere."""
+    waveform = np.random.default_rng(5).normal(0, 0.1, 150_000).astype(np.float32)
+
+    def logits(heard: np.ndarray) -> np.ndarray:
+        return heard[: FRAMES.count(len(heard)) * FRAMES.hop : FRAMES.hop, None]
+
+    pieces = cut_pieces(waveform, longest=40_000, frames=FRAMES)
+    found = logits_in_pieces(waveform, pieces, hop=FRAMES.hop, logits=logits)
+    assert len(pieces) > 3
+    np.testing.assert_array_equal(found, logits(waveform))
+
+
+def test_a_model_that_gives_too_few_frames_is_found_out() -> None:
+    waveform = np.zeros(100_000, np.float32)
+    pieces = cut_pieces(waveform, longest=60_000, frames=FRAMES)
+    with pytest.raises(LpaError, match=r"the model gave 3 frames for \d+ samples"):
+        logits_in_pieces(waveform, pieces, hop=FRAMES.hop, logits=lambda _: np.zeros((3, 2)))

@@ -11,7 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from lpa_validate.command import main
 from lpa_validate.reference import open_reference
 from lpa_validate.renderers import RENDERERS
@@ -19,6 +21,7 @@ from lpa_validate.report import Reference
 from msgspec.structs import replace
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.audio import load_audio
 from lpa_export.formats.bundle import Bundle
 from lpa_export.formats.manifest import Source
 from lpa_export.formats.source import SHIPPED, checkpoint_sha256
@@ -295,3 +298,24 @@ def test_a_checkpoint_that_does_not_load_is_an_error_only_when_it_was_named(
     )
     with pytest.raises(LpaError, match="weights hold NaN"):
         open_reference(bundle, SHIPPED, load=fails)
+
+
+def test_a_recording_that_was_cut_off_stands_in_the_report(
+    make_bundle: Make, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = json.loads(speech.read_text().splitlines()[0])
+    waveform = load_audio(speech.parent / row["audio_filepath"])
+    soundfile.write(tmp_path / "cut.wav", np.concatenate([waveform, np.zeros(8_000)]), 16_000)
+    whole = (tmp_path / "cut.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[:-16_000])
+    (tmp_path / "data.jsonl").write_text(
+        json.dumps({"audio_filepath": "cut.wav", "text": row["text"]}) + "\n"
+    )
+    bundle = make_bundle()
+    flags = ("--bundle", str(bundle.path), "--data", str(tmp_path / "data.jsonl"))
+    main(["--target", "onnx", *flags, "--checks", "wer", "--allow-unjudged"])
+    captured = capsys.readouterr()
+    assert captured.err.startswith("lpa-validate: warning: ")
+    assert "cut off     0.5 s are missing: cut" in captured.out
+    written = json.loads((bundle.path / "report.json").read_text("utf-8"))
+    assert written["data"]["missing_seconds"] == {"cut": pytest.approx(0.5, abs=0.01)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lpa_export.formats.audio import load_audio, require_frames, require_within
+from lpa_export.formats.audio import Recording, read_audio, require_frames, require_within
 from lpa_export.formats.text import Vocabulary, greedy_text
 from lpa_export.runtimes import Array, ArtifactError, Label, Runner, pad
 from lpa_validate.progress import progress
@@ -27,7 +27,7 @@ class Evaluated:
     """One utterance through the artifact and, where there is one, the reference model.
 
     Logits are (frames, vocabulary); ``samples`` counts its 16 kHz samples; ``silent``: they are
-    all the same.
+    all the same; ``missing_seconds``: what the file's header promises and the file does not hold.
     """
 
     utterance: "Utterance"
@@ -37,6 +37,7 @@ class Evaluated:
     reference_logits: Array | None
     reference_transcript: str | None
     silent: bool = False
+    missing_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,18 @@ class Validation:
         Raises LpaError for audio that cannot be read, is shorter or longer than the artifact
         takes.
         """
+        return self._recording(utterance).waveform
+
+    def _recording(self, utterance: "Utterance") -> Recording:
         manifest = self.bundle.manifest
-        waveform = load_audio(utterance.audio, sample_rate=manifest.sample_rate, silence=True)
+        recording = read_audio(utterance.audio, sample_rate=manifest.sample_rate, silence=True)
+        waveform = recording.waveform
         shortest = self.runner.min_samples if self.runner else manifest.frames.receptive_field
         longest = self.runner.max_samples if self.runner else None
         require_frames(waveform, shortest, str(utterance.audio))
         if longest is not None:
             require_within(waveform, longest, str(utterance.audio))
-        return waveform
+        return recording
 
     @cached_property
     def evaluated(self) -> list[Evaluated]:
@@ -115,7 +120,8 @@ class Validation:
         ]
 
     def _evaluate(self, artifact: Runner, utterance: "Utterance") -> Evaluated:
-        waveform = self.waveform(utterance)
+        recording = self._recording(utterance)
+        waveform = recording.waveform
         logits = artifact.run(*pad([waveform]))[0]
         reference = self.reference
         expected = None if reference is None else reference.logits(waveform)
@@ -127,6 +133,7 @@ class Validation:
             expected,
             None if reference is None or expected is None else reference.text(expected),
             silent=bool(waveform.min() == waveform.max()),
+            missing_seconds=recording.missing_seconds,
         )
 
 

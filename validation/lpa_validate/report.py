@@ -188,19 +188,24 @@ def _shortfall(figure: Figure) -> str:
 
 @dataclass(frozen=True)
 class Data:
-    """The speech a report speaks of; ``seconds`` of audio. Other data, other report."""
+    """The speech a report speaks of; ``seconds`` of audio. Other data, other report.
+
+    ``missing_seconds``: of each recording that was cut off, by its id.
+    """
 
     name: str
     sha256: str
     utterances: int
     words: int
     seconds: float | None
+    missing_seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def entry(self) -> DataEntry:
         """As it stands in the file."""
         seconds = None if self.seconds is None else round(self.seconds, 3)
-        return DataEntry(**{**vars(self), "seconds": seconds})
+        missing = {name: round(value, 3) for name, value in self.missing_seconds.items()}
+        return DataEntry(**{**vars(self), "seconds": seconds, "missing_seconds": missing})
 
 
 @dataclass(frozen=True)

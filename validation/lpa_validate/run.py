@@ -253,6 +253,7 @@ def _data(name: str, validation: Validation) -> Data:
         len(utterances),
         sum(len(normalise(utterance.text).split()) for utterance in utterances),
         _seconds(validation),
+        _missing_seconds(validation),
     )
 
 
@@ -263,6 +264,12 @@ def _seconds(validation: Validation) -> float | None:
         return float(samples / validation.bundle.manifest.sample_rate)
     stated = [utterance.duration for utterance in validation.utterances]
     return None if None in stated else sum(filter(None, stated))
+
+
+def _missing_seconds(validation: Validation) -> dict[str, float]:
+    """By id, of what was transcribed."""
+    heard = validation.evaluated if "evaluated" in vars(validation) else []
+    return {item.utterance.id: item.missing_seconds for item in heard if item.missing_seconds}
 
 
 def _environment() -> dict[str, str]:

@@ -60,13 +60,18 @@ class CheckEntry(_Entry, frozen=True):
 
 
 class DataEntry(_Entry, frozen=True):
-    """The speech; ``seconds`` of audio, null where they were not counted."""
+    """The speech; ``seconds`` of audio, null where they were not counted.
+
+    ``missing_seconds``: of each recording that was cut off, by its id, what its header promises
+    beyond what the file holds.
+    """
 
     name: str
     sha256: str
     utterances: int
     words: int
     seconds: float | None
+    missing_seconds: dict[str, float] = {}
 
 
 class ReferenceEntry(_Entry, frozen=True):

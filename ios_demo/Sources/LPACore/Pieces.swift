@@ -1,3 +1,7 @@
+/// Seconds from which a recording is cut where nobody asks for another length; `lpa-transcribe` has
+/// the same.
+public let automaticCutSeconds = 20
+
 /// A piece of a long recording: the samples that a model hears, and the frames that are kept.
 public struct Piece: Sendable, Equatable {
   /// Samples of the recording, end exclusive.

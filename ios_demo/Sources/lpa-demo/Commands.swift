@@ -33,9 +33,10 @@ struct Session: Sendable {
   let files = session.arguments.rest
   guard !files.isEmpty else { throw LpaError("transcribe needs a WAV or FLAC file") }
   let manifest = session.bundle.manifest
-  let cut = try session.arguments["--cut"].map { _ in
-    try session.arguments.number("--cut", atLeast: 1, default: 1) * manifest.sampleRate
-  }
+  let cut = session.arguments["--cut"] == "never"
+    ? nil
+    : try session.arguments.number("--cut", atLeast: 1, default: automaticCutSeconds)
+      * manifest.sampleRate
   let vocabulary = try session.bundle.vocabulary()
   let runner = try await session.open()
   var entries: [JSONValue] = []

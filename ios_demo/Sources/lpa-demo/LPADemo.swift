@@ -19,7 +19,8 @@ let help = """
   --json          print JSON (replay, bench, wer: a report for lpa-validate --merge)
   --threads N     of ONNX Runtime (2)
   --units NAME    of Core ML: neural-engine, gpu, cpu, all
-  --cut SECONDS   transcribe: cut recordings that are longer, at silences
+  --cut SECONDS|never
+                  transcribe: cut recordings that are longer, at silences (default: 20)
   --passes N      bench: timed passes (20)
 
   Exit code: 0 all gates hold, 1 a gate failed, 2 could not run.

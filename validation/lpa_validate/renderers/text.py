@@ -79,6 +79,9 @@ def _header(report: Report) -> Iterator[str]:
             f"  data        {data.name}: {data.utterances} utterances, {data.words} words"
             f"{length}, sha256 {data.sha256[:12]}"
         )
+        if data.missing_seconds:
+            names = ", ".join(data.missing_seconds)
+            yield f"  cut off     {sum(data.missing_seconds.values()):.1f} s are missing: {names}"
         yield f"  normaliser  {report.normaliser.name}/{report.normaliser.version}"
     if report.reference is not None:
         reference = report.reference

@@ -157,7 +157,8 @@ public protocol AudioReading: Sendable {
         }.value
         waveform = samples
         let found = try await LPACore.transcribe(
-          samples, manifest: bundle.manifest, vocabulary: vocabulary, runner: runner
+          samples, manifest: bundle.manifest, vocabulary: vocabulary, runner: runner,
+          cut: automaticCutSeconds * bundle.manifest.sampleRate
         ) { partial, share in
           Task { @MainActor in self.heard(partial, share) }
         }

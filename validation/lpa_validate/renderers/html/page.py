@@ -64,6 +64,9 @@ def _facts(report: Report) -> Element:
         length = "" if data.seconds is None else f", {data.seconds:.1f} s"
         words = f"{data.utterances} utterances, {data.words} words{length}"
         facts["data"] = f"{data.name}: {words}, sha256 {data.sha256[:12]}"
+        if data.missing_seconds:
+            missing = sum(data.missing_seconds.values())
+            facts["cut off"] = f"{missing:.1f} s are missing: {', '.join(data.missing_seconds)}"
         facts["normaliser"] = f"{report.normaliser.name}/{report.normaliser.version}"
     if report.reference is not None:
         known = report.reference
