@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lpa_export.formats.audio import Waveform
-    from lpa_export.formats.bundle import Bundle
     from lpa_export.formats.manifest import Frames
     from lpa_export.formats.text import Vocabulary, Word
     from lpa_export.runtimes.pieces import Piece
@@ -69,13 +68,18 @@ class Transcript:
 
 @dataclass(frozen=True)
 class _Recogniser:
-    """A model, ready to run; all numbers are in samples. `max_samples` None: any length."""
+    """A model, ready to run; all numbers are in samples. `max_samples` None: any length.
+
+    `require_memory`: raises LpaError where so many seconds of a recording of that name are too
+    much for this machine.
+    """
 
     logits: Callable[[Waveform], np.ndarray]
     vocabulary: Vocabulary
     frames: Frames
     min_samples: int
     max_samples: int | None = None
+    require_memory: Callable[[float, str], None] = lambda seconds, name: None
 
 
 def transcribe(
@@ -220,12 +224,14 @@ def _transcript(path: Path, model: _Recogniser, longest: int | None) -> Transcri
     from lpa_export.formats.text import greedy_text, word_times
     from lpa_export.runtimes.pieces import cut_pieces, logits_in_pieces
 
-    if str(path) == STANDARD_INPUT:
-        name = "standard input"
-        recording = read_audio(sys.stdin.buffer.read(), name=name)
-    else:
-        name = str(path)
-        recording = read_audio(path)
+    most = math.inf if longest is None else longest / SAMPLE_RATE
+    piped = str(path) == STANDARD_INPUT
+    name = "standard input" if piped else str(path)
+    recording = read_audio(
+        sys.stdin.buffer.read() if piped else path,
+        name=name,
+        ahead=lambda seconds: model.require_memory(min(seconds, most), name),
+    )
     waveform = recording.waveform
     require_frames(waveform, model.min_samples, name)
     if longest is None and model.max_samples is not None:
@@ -295,13 +301,14 @@ def _open(
 
 def _open_bundle(target: str, folder: Path) -> _Recogniser:
     """A bundle in the runner that validation runs it in."""
-    from lpa_export.formats.bundle import open_bundle
+    from lpa_export.formats.bundle import open_bundle, require_sound
     from lpa_export.formats.text import Vocabulary
     from lpa_export.runtimes import ArtifactError, pad
+    from lpa_export.runtimes.memory import require_memory
     from lpa_export.targets import target_named
 
     bundle = open_bundle(folder)
-    _require_sound(bundle, target)
+    require_sound(bundle, target)
     manifest = bundle.manifest
     try:
         runner = target_named(target).runner_class()(bundle)
@@ -313,19 +320,8 @@ def _open_bundle(target: str, folder: Path) -> _Recogniser:
         frames=manifest.frames,
         min_samples=runner.min_samples,
         max_samples=runner.max_samples,
+        require_memory=lambda seconds, name: require_memory(manifest, seconds, name),
     )
-
-
-def _require_sound(bundle: Bundle, target: str) -> None:
-    """Raise LpaError for a bundle of another target or with files that are not as exported."""
-    from lpa_export.formats.bundle import damaged_files
-
-    found = bundle.manifest.target
-    if found != target:
-        raise LpaError(f"{bundle.path}: a bundle for target {found!r}, expected {target!r}")
-    if damaged := damaged_files(bundle):
-        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-        raise LpaError(f"{bundle.path}: damaged: {damaged[0]}{more}; export the bundle again")
 
 
 def _open_torch(source: str | Path | None, language: str | None) -> _Recogniser:

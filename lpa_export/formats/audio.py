@@ -7,6 +7,7 @@ the speech band.
 
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
     "require_frames",
     "require_within",
     "resample",
+    "stated_seconds",
     "write_flac",
 ]
 
@@ -77,13 +79,15 @@ def read_audio(
     sample_rate: int = SAMPLE_RATE,
     silence: bool = False,
     name: str = "",
+    ahead: Callable[[float], None] = lambda seconds: None,
 ) -> Recording:
     """Read any sound file, or its bytes, as mono float32 at ``sample_rate`` Hz, (samples,).
 
     Channels are averaged, then the mean is resampled with soxr at its HQ setting. ``silence``:
     a recording in which every sample is the same is taken too. ``name`` is what messages call the
     recording, by default its path. A file that holds less than its header promises (a copy that
-    broke off) is read as far as it goes, with an LpaWarning.
+    broke off) is read as far as it goes, with an LpaWarning. ``ahead`` is called with the seconds
+    of audio before any of it is decoded, and may raise.
 
     Raises LpaError for a file that is missing, no audio, empty, one sample, longer than four
     hours, silent, of channels that cancel each other, or not finite.
@@ -92,7 +96,7 @@ def read_audio(
         source = Path(source)
         _require_file(source)
         name = name or str(source)
-    channels, source_rate, missing = _decode(source, name)
+    channels, source_rate, missing = _decode(source, name, ahead)
     mono = channels.mean(axis=1, dtype=np.float32)
     _require_sound(mono, name)
     _require_in_phase(channels, mono, name)
@@ -107,6 +111,15 @@ def read_audio(
             stacklevel=2,
         )
     return Recording(resample(mono, source_rate, sample_rate), missing)
+
+
+def stated_seconds(path: Path) -> float:
+    """Seconds of audio in a file before it is decoded; 0 for what cannot be opened."""
+    try:
+        with _opened(path) as file:
+            return float(file.frames / file.samplerate)
+    except (soundfile.LibsndfileError, OSError, TypeError):
+        return 0.0
 
 
 def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform:
@@ -159,7 +172,9 @@ def _require_file(path: Path) -> None:
         raise LpaError(f"{path}: expected audio, found an empty file; record or copy it again")
 
 
-def _decode(source: Path | bytes, name: str) -> tuple[npt.NDArray[np.float32], int, float]:
+def _decode(
+    source: Path | bytes, name: str, ahead: Callable[[float], None]
+) -> tuple[npt.NDArray[np.float32], int, float]:
     """(samples, channels), the sample rate in Hz, and the seconds that are promised and missing."""
     try:
         with _opened(source) as file:
@@ -168,6 +183,7 @@ def _decode(source: Path | bytes, name: str) -> tuple[npt.NDArray[np.float32], i
                     f"{name}: {file.frames / file.samplerate / 3600:.1f} hours of audio; "
                     f"at most {MAX_SECONDS / 3600:.0f} are taken, split the recording"
                 )
+            ahead(file.frames / file.samplerate)
             channels = file.read(dtype="float32", always_2d=True)
             missing = (_promised(file) - len(channels)) / file.samplerate
             rate = int(file.samplerate)

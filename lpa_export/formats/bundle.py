@@ -35,10 +35,12 @@ __all__ = [
     "Bundle",
     "artifact_digest",
     "artifact_files",
+    "artifacts_size",
     "damaged_files",
     "default_bundle",
     "new_folder",
     "open_bundle",
+    "require_sound",
     "write_manifest",
 ]
 
@@ -186,6 +188,15 @@ def artifact_files(manifest: Manifest, name: str) -> dict[str, FileEntry]:
     }
 
 
+def artifacts_size(manifest: Manifest) -> int:
+    """Bytes of all artifacts together."""
+    return sum(
+        entry.bytes
+        for name in manifest.artifacts
+        for entry in artifact_files(manifest, name).values()
+    )
+
+
 def damaged_files(bundle: Bundle) -> list[str]:
     """One line per missing, altered, truncated or unlisted file; empty for a sound bundle.
 
@@ -197,6 +208,16 @@ def damaged_files(bundle: Bundle) -> list[str]:
     unlisted = present.keys() - listed.keys() - {MANIFEST, REPORT, UNFINISHED_REPORT}
     problems |= dict.fromkeys(unlisted, "not listed in the manifest")
     return [f"{name}: {problem}" for name, problem in sorted(problems.items()) if problem]
+
+
+def require_sound(bundle: Bundle, target: str) -> None:
+    """Raise LpaError for a bundle of another target or with files that are not as exported."""
+    found = bundle.manifest.target
+    if found != target:
+        raise LpaError(f"{bundle.path}: a bundle for target {found!r}, expected {target!r}")
+    if damaged := damaged_files(bundle):
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        raise LpaError(f"{bundle.path}: damaged: {damaged[0]}{more}; export the bundle again")
 
 
 def _damage(bundle: Bundle, name: str, entry: FileEntry) -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "Number",
     "Port",
     "SelfCheck",
+    "Sizes",
     "Source",
     "Tap",
     "VocabularyEntry",
@@ -93,13 +94,15 @@ class Frames(_Record, frozen=True, omit_defaults=True):
         if not self.count(self.receptive_field - 1) < self.count(self.receptive_field) == 1:
             raise ValueError("receptive_field must be the fewest samples that give a frame")
 
-    def count(self, samples: int, *, inside: bool = False) -> int:
+    def count(self, samples: int, *, inside: bool = False, convolutions: int | None = None) -> int:
         """Frames of so many samples; 0 when they are too few.
 
         ``inside``: those that the encoder sees. Only convolutions behind it have a padding.
+        ``convolutions``: behind the first so many, None for all.
         """
         paddings = self.paddings or (0,) * len(self.kernels)
-        for kernel, stride, padding in zip(self.kernels, self.strides, paddings, strict=True):
+        every = list(zip(self.kernels, self.strides, paddings, strict=True))
+        for kernel, stride, padding in every[:convolutions]:
             if inside and padding:
                 break
             samples = max((samples + 2 * padding - kernel) // stride + 1, 0) if samples else 0
@@ -192,6 +195,21 @@ class Source(_Record, frozen=True):
     language: str | None = None
 
 
+class Sizes(_Record, frozen=True):
+    """What memory and time depend on beside the length of the audio; widths are in channels.
+
+    ``front_end`` has the width of each of its convolutions, ``windows`` how many a head has where
+    attention is replaced (0: nowhere). ``position_bias``: one of every pair of frames.
+    """
+
+    front_end: Annotated[tuple[_Positive, ...], Meta(min_length=1)]
+    hidden: _Positive
+    feed_forward: _Positive
+    heads: _Positive
+    windows: _Count
+    position_bias: bool = False
+
+
 class SelfCheck(_Record, frozen=True):
     """The written artifact in its runtime, on the golden clips, at the end of the export.
 
@@ -256,7 +274,8 @@ class Manifest(_Record, frozen=True):
     ``artifacts`` are what an app loads (files, or folders); ``buckets`` ascend, None: any length.
     ``lowering`` says how the families of windows are written. ``runtime`` is what only this
     target's runner needs; it reads it with :func:`as_type`. ``compression`` is there where the
-    scheme keeps weights in fewer bits. ``tools`` maps packages to versions.
+    scheme keeps weights in fewer bits, ``sizes`` unless it was exported before there were any.
+    ``tools`` maps packages to versions.
     ``files`` has every file but the manifest itself.
     """
 
@@ -281,6 +300,7 @@ class Manifest(_Record, frozen=True):
     tools: dict[str, str]
     files: dict[str, FileEntry] = {}
     compression: Compression | None = None
+    sizes: Sizes | None = None
     schema_version: Literal[2] = SCHEMA_VERSION
 
 

@@ -25,11 +25,12 @@ from lpa_export.formats.manifest import (
     as_type,
 )
 from lpa_export.formats.schemes import SCHEMES, Scheme
-from lpa_export.hosts import encoder_layers
+from lpa_export.hosts import encoder_layers, parts_of
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets import Announce, Job, TargetSpec, Written
+from lpa_export.targets.describe import sizes
 from lpa_export.targets.golden import golden_clips
-from lpa_export.targets.model_card import model_card
+from lpa_export.targets.model_card import CARD, model_card
 from lpa_export.targets.selfcheck import self_check
 
 __all__ = ["TOKENS", "BundleFiles", "BundleRequest", "require_writable", "write_bundle"]
@@ -104,7 +105,7 @@ def write_bundle(
             checked = self_check(new, request.target.runner, floor)
             manifest = msgspec.structs.replace(manifest, selfcheck=checked)
         card = model_card(manifest, request.target.usage_of(manifest))
-        (new / "README.md").write_text(card, "utf-8", newline="\n")
+        (new / CARD).write_text(card, "utf-8", newline="\n")
         write_manifest(new, manifest)
     files = (path for path in folder.rglob("*") if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(files)}
@@ -138,6 +139,7 @@ def _manifest(request: BundleRequest, written: Written) -> Manifest:
         checkpoint=_source(checkpoint, shipped=request.shipped),
         gates=request.gates,
         compression=written.compression,
+        sizes=sizes(parts_of(checkpoint)),
         selfcheck=SelfCheck(status="not_run", reason=written.unrunnable or "not run yet"),
         tools=dict(sorted({**written.tools, "lpa-export": __version__}.items())),
     )

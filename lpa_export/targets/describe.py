@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.formats.manifest import METADATA_SCHEMA, Normalisation, Tap
+from lpa_export.formats.manifest import METADATA_SCHEMA, Normalisation, Sizes, Tap
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets.batched import NORMALISATION_EPSILON
 
@@ -23,6 +23,7 @@ __all__ = [
     "normalisation",
     "own_words",
     "require_exportable",
+    "sizes",
     "taps",
     "tools",
 ]
@@ -67,6 +68,20 @@ def families(parts: Parts, *lowerings: str) -> dict[str, str]:
         return {}
     named = lowerings * 3 if len(lowerings) == 1 else lowerings
     return dict(zip(("aperiodic", "periodic", "positional"), named, strict=True))
+
+
+def sizes(parts: Parts) -> Sizes:
+    """The widths of a model, and how many there are of what memory and time grow with."""
+    replaced = [layer.lpa.config for layer in parts.layers if layer.lpa is not None]
+    heads = [layer.attention.heads for layer in parts.layers if layer.attention is not None]
+    return Sizes(
+        front_end=tuple(layer.conv.out_channels for layer in parts.features),
+        hidden=parts.projection.out_features,
+        feed_forward=max(layer.feed_forward.expand.out_features for layer in parts.layers),
+        heads=max([*heads, *(config.num_heads for config in replaced)]),
+        windows=max((config.pulses for config in replaced), default=0),
+        position_bias=parts.position_bias is not None,
+    )
 
 
 def own_words(checkpoint: Checkpoint) -> dict[str, str | int]:

@@ -17,11 +17,16 @@ from lpa_export.formats.manifest import (
     VocabularyEntry,
 )
 
-__all__ = ["model_card"]
+__all__ = ["CARD", "model_card"]
+
+CARD = "README.md"
 
 
-def model_card(manifest: Manifest, usage: str) -> str:
-    """Markdown; `usage`: how to run the artifacts, `files` of the manifest are not looked at."""
+def model_card(manifest: Manifest, usage: str, *, measured: Mapping[str, str] | None = None) -> str:
+    """Markdown; `usage`: how to run the artifacts, `files` of the manifest are not looked at.
+
+    `measured`: time and memory by what they are of, once there is a benchmark of the bundle.
+    """
     checkpoint, frames = manifest.checkpoint, manifest.frames
     facts = {
         "Model": manifest.model,
@@ -46,6 +51,8 @@ def model_card(manifest: Manifest, usage: str) -> str:
     lines += _section(
         "Figures of the checkpoint (WER in percent, PSNR in dB)", _wer(checkpoint.figures)
     )
+    if measured:
+        lines += _section("Time and memory, measured by lpa-bench", _table(("", ""), measured))
     gates = {name: _number(value) for name, value in msgspec.structs.asdict(manifest.gates).items()}
     lines += _section("Gates that validation holds it to", _table(("gate", "value"), gates))
     lines += ["", "## Use", "", usage.strip()]

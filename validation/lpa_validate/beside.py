@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.bundle import artifact_files, open_bundle
+from lpa_export.formats.bundle import artifacts_size, open_bundle
 from lpa_export.formats.manifest import Manifest, as_type, read_json
 from lpa_validate.schema import FigureEntry
 
@@ -45,7 +45,13 @@ def look_beside(bundle: Path, note: str = "") -> Beside:
     found = {path: manifest for path in _folders(bundle.parent) if (manifest := _manifest(path))}
     model = found[bundle].model if bundle in found else None
     siblings = tuple(
-        Sibling(path.name, manifest.target, manifest.scheme.name, _size(manifest), path == bundle)
+        Sibling(
+            path.name,
+            manifest.target,
+            manifest.scheme.name,
+            artifacts_size(manifest),
+            path == bundle,
+        )
         for path, manifest in found.items()
         if manifest.model == model
     )
@@ -62,14 +68,6 @@ def _manifest(folder: Path) -> Manifest | None:
         return open_bundle(folder).manifest
     except LpaError:
         return None
-
-
-def _size(manifest: Manifest) -> int:
-    return sum(
-        entry.bytes
-        for name in manifest.artifacts
-        for entry in artifact_files(manifest, name).values()
-    )
 
 
 def _timings(bundle: Path) -> tuple[tuple[FigureEntry, ...], str]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from platform import machine, python_version, system
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.audio import stated_seconds
 from lpa_export.formats.bundle import (
     Bundle,
     artifact_digest,
-    artifact_files,
+    artifacts_size,
     default_bundle,
     open_bundle,
 )
@@ -19,6 +20,7 @@ from lpa_export.formats.manifest import MANIFEST
 from lpa_export.formats.speech import Utterance, data_hash, load_utterances
 from lpa_export.formats.text import Vocabulary, normalise_text
 from lpa_export.runtimes import ArtifactError, Runner
+from lpa_export.runtimes.memory import require_memory
 from lpa_export.targets import target_named
 from lpa_validate.checks import CheckSpec, checks_of, known_checks
 from lpa_validate.device import check_device, device_name, read_device_report
@@ -68,6 +70,7 @@ def validate(
     known = checks_of(target)
     if any(known[name].needs_speech for name in names):
         utterances = load_utterances(None if data is None else Path(data), limit=limit)
+        _require_memory(opened, utterances)
         reference, problem = open_reference(opened, checkpoint)
     validation = open_validation(opened, utterances, reference, problem, placement, case_folder)
     if "wer" in names and validation.tokens is not None:
@@ -86,6 +89,13 @@ def validate(
         )
     seconds = time.monotonic() - started
     return replace(report, seconds=seconds, allow_unjudged=allow_unjudged)
+
+
+def _require_memory(bundle: Bundle, utterances: Sequence[Utterance]) -> None:
+    """Raise LpaError where the longest recording takes more memory than there is."""
+    seconds = {utterance.audio: stated_seconds(utterance.audio) for utterance in utterances}
+    longest = max(seconds, key=lambda audio: seconds[audio])
+    require_memory(bundle.manifest, seconds[longest], str(longest))
 
 
 def _require_transcribable(utterances: Sequence[Utterance], tokens: Vocabulary) -> None:
@@ -151,11 +161,7 @@ def run_checks(
         model=manifest.model,
         scheme=manifest.scheme,
         artifacts={name: artifact_digest(manifest, name) for name in manifest.artifacts},
-        artifact_bytes=sum(
-            entry.bytes
-            for name in manifest.artifacts
-            for entry in artifact_files(manifest, name).values()
-        ),
+        artifact_bytes=artifacts_size(manifest),
         data=None if data is None else _data(data, validation),
         reference=_identity(validation, names),
         normaliser=manifest.normaliser,

@@ -74,7 +74,7 @@ public struct Manifest: Sendable, Equatable {
   static let keys: Set = [
     "artifacts", "buckets", "checkpoint", "compression", "files", "frames", "gates", "inputs",
     "lowering", "model", "normalisation", "normaliser", "outputs", "runtime", "sample_rate",
-    "schema_version", "scheme", "selfcheck", "taps", "target", "tools", "vocabulary",
+    "schema_version", "scheme", "selfcheck", "sizes", "taps", "target", "tools", "vocabulary",
   ]
   static let schemeKeys: Set = ["activations", "compute", "name", "weights"]
   static let checkpointKeys: Set = [
