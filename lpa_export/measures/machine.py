@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -47,19 +46,19 @@ def peak_memory() -> int:
     Linux's count for a process's own program: getrusage there includes what the process was that
     started it. Elsewhere getrusage's, and psutil's on Windows, of this process alone.
     """
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         import psutil
 
         started = [child.pid for child in psutil.Process().children(recursive=True)]
         return sum(map(_peak_on_linux, [os.getpid(), *started]))
-    if sys.platform == "win32":
+    if platform.system() == "Windows":
         import psutil
 
         return int(psutil.Process().memory_info().peak_wset)
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    return peak if platform.system() == "Darwin" else 1024 * peak
 
 
 def _peak_on_linux(process: int) -> int:
@@ -129,16 +128,16 @@ def _left_in_group(group: Path, limit: str, used: str, cached: str) -> list[int]
 def processor() -> str:
     """The processor's name as its system has it, with its cores: "AMD EPYC, 2 cores, x86_64"."""
     name = platform.processor() or "unknown processor"
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         name = _stated_of_cpu("model name", "Model") or name
-    elif sys.platform == "darwin":
+    elif platform.system() == "Darwin":
         name = _asked_of_darwin("machdep.cpu.brand_string") or name
     return f"{name}, {os.cpu_count()} cores, {platform.machine()}"
 
 
 def instruction_sets() -> tuple[str, ...]:
     """Those of `INSTRUCTIONS` that the processor has, empty where the system does not say."""
-    if sys.platform == "darwin":
+    if platform.system() == "Darwin":
         if platform.machine() == "x86_64":
             keys = ("machdep.cpu.features", "machdep.cpu.leaf7_features")
             said = " ".join(map(_asked_of_darwin, keys)).lower().split()
