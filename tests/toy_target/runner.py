@@ -91,11 +91,13 @@ class NpzRunner:
         hidden = np.einsum("tck,ock->to", windows, weight)
         hidden = hidden + self._arrays.get(f"{place}.conv.bias", 0)
         if layer["norm"]:
-            hidden = self._norm(hidden, f"{place}.norm", axis=0 if layer["norm"] == "group" else 1)
+            over_time = layer["norm"]["kind"] == "group"
+            hidden = self._norm(hidden, f"{place}.norm", axis=0 if over_time else 1)
         return _gelu(hidden)
 
     def _positional(self, hidden: Array) -> Array:
-        weight, groups = self._arrays["positional.weight"], self._model["groups"]
+        weight = self._arrays["positional.0.conv.weight"]
+        (groups,) = (layer["groups"] for layer in self._model["positional"])
         half = weight.shape[2] // 2
         windows = sliding_window_view(np.pad(hidden, ((half, half), (0, 0))), weight.shape[2], 0)
         parts = [
@@ -104,11 +106,11 @@ class NpzRunner:
                 np.split(windows, groups, axis=1), np.split(weight, groups), strict=True
             )
         ]
-        convolved = np.concatenate(parts, axis=1) + self._arrays["positional.bias"]
+        convolved = np.concatenate(parts, axis=1) + self._arrays["positional.0.conv.bias"]
         return _gelu(convolved[: len(hidden)])
 
     def _layer(self, hidden: Array, place: str, layer: Mapping[str, Any]) -> Array:
-        mix = self._lpa if "lpa" in layer else self._attention
+        mix = self._lpa if layer["lpa"] else self._attention
         if self._model["norm_first"]:
             hidden = hidden + mix(self._norm(hidden, f"{place}.norm"), place, layer)
             return hidden + self._feed_forward(self._norm(hidden, f"{place}.final_norm"), place)
@@ -120,17 +122,17 @@ class NpzRunner:
 
     def _attention(self, hidden: Array, place: str, layer: Mapping[str, Any]) -> Array:
         query, key, value = (
-            _heads(self._linear(hidden, f"{place}.{name}"), layer["heads"])
+            _heads(self._linear(hidden, f"{place}.{name}"), layer["attention"]["heads"])
             for name in ("query", "key", "value")
         )
-        scores = layer["scaling"] * np.einsum("thd,shd->hts", query, key)
+        scores = layer["attention"]["scaling"] * np.einsum("thd,shd->hts", query, key)
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         mixed = np.einsum("hts,shd->thd", scores / scores.sum(axis=-1, keepdims=True), value)
         return self._linear(mixed.reshape(len(hidden), -1), f"{place}.output")
 
     def _lpa(self, hidden: Array, place: str, layer: Mapping[str, Any]) -> Array:
         """Hard windows: means over integer ranges of frames, from one prefix sum."""
-        frames, heads, config = len(hidden), layer["heads"], layer["lpa"]
+        frames, heads, config = len(hidden), layer["lpa"]["heads"], layer["lpa"]
         kernel = self._arrays[f"{place}.context.weight"][:, 0]
         half = kernel.shape[1] // 2
         around = sliding_window_view(np.pad(hidden, ((half, half), (0, 0))), kernel.shape[1], 0)
@@ -144,10 +146,8 @@ class NpzRunner:
         frame = np.arange(frames)[:, None, None]
         starts = [np.ceil(frame + offset - width / 2)]
         ends = [np.ceil(frame + offset + width / 2)]
-        if f"{place}.teeth.period" in self._arrays:
-            period, phase, tooth = (
-                self._arrays[f"{place}.teeth.{name}"] for name in ("period", "phase", "width")
-            )
+        if config["teeth"]:
+            period, phase, tooth = map(np.asarray, config["teeth"])
             begin = phase + np.floor((frame + 0.5 - phase) / period) * period
             starts.append(np.ceil(begin - 0.5))
             ends.append(np.ceil(begin + tooth - 0.5))
@@ -156,8 +156,8 @@ class NpzRunner:
         start, end = _clipped(np.concatenate(starts, 2), np.concatenate(ends, 2), frames=frames)
         local = start.shape[2]
         mixed = np.einsum("thk,thkd->thd", amplitude[..., :local], _means(sums, start, end))
-        if f"{place}.shares.lower" in self._arrays:
-            low, high = (self._arrays[f"{place}.shares.{name}"] for name in ("lower", "upper"))
+        if config["shares"]:
+            low, high = map(np.asarray, config["shares"])
             edges = (np.ceil(edge[None] * frames - 0.5) for edge in (low, high))
             start, end = _clipped(*edges, frames=frames)
             inside = (start <= frame) & (frame < end)
@@ -170,7 +170,7 @@ class NpzRunner:
 
     def _norm(self, hidden: Array, place: str, *, axis: int = 1) -> Array:
         centred = hidden - hidden.mean(axis=axis, keepdims=True)
-        scale = np.sqrt(centred.var(axis=axis, keepdims=True) + self._model["epsilon"])
+        scale = np.sqrt(centred.var(axis=axis, keepdims=True) + self._model["norm"]["epsilon"])
         return centred / scale * self._arrays[f"{place}.weight"] + self._arrays[f"{place}.bias"]
 
 
