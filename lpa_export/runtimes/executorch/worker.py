@@ -1,82 +1,18 @@
 """The process that holds an ExecuTorch program: requests on stdin, answers on stdout.
 
-It is run as a file of its own, apart from this package: a damaged program can take its process
-down with it, and must not take ours. Frames are a length, a JSON header, and the raw arrays that
-the header lists; nothing is ever unpickled.
+A damaged program can take its process down with it, and must not take ours.
 """
 
-import json
 import os
-import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from math import prod
-from typing import IO, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-__all__ = ["DTYPES", "FrameEnd", "FrameError", "main", "read_frame", "write_frame"]
+from lpa_export.runtimes.frames import Answer, Arrays, pipes, serve
 
-DTYPES = ("<f4", "<f2", "<f8", "<i8", "<i4", "<i2", "|i1", "|u1", "|b1")
-"""Kinds of arrays that pass."""
-
-_LENGTH = struct.Struct("<I")
-_MAX_HEADER_BYTES = 16 * 1024 * 1024
-_MAX_ARRAY_BYTES = 4 * 1024 * 1024 * 1024
-_MAX_ARRAYS = 4096
-
-Arrays = Sequence["np.ndarray[Any, Any]"]
-Answer = tuple[dict[str, Any], list["np.ndarray[Any, Any]"]]
-
-
-class FrameError(Exception):
-    """The other side sent something that is no frame."""
-
-
-class FrameEnd(FrameError):
-    """The other side ended before a frame was complete."""
-
-
-def write_frame(stream: IO[bytes], header: Mapping[str, Any], arrays: Arrays = ()) -> None:
-    """Send ``header`` (JSON values) and ``arrays`` behind it."""
-    plain = [np.require(array, requirements="C") for array in arrays]
-    stated = [{"dtype": array.dtype.str, "shape": array.shape} for array in plain]
-    text = json.dumps({**header, "arrays": stated}).encode()
-    stream.write(_LENGTH.pack(len(text)) + text)
-    for array in plain:
-        stream.write(array.tobytes())
-    stream.flush()
-
-
-def read_frame(stream: IO[bytes]) -> Answer:
-    """The next header and its arrays. Raises FrameEnd at the end, else FrameError."""
-    length = _LENGTH.unpack(_exactly(stream, _LENGTH.size))[0]
-    if length > _MAX_HEADER_BYTES:
-        raise FrameError("no frame")
-    try:
-        header = json.loads(_exactly(stream, length))
-        stated = [(entry["dtype"], tuple(entry["shape"])) for entry in header["arrays"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FrameError("no frame") from error
-    if len(stated) > _MAX_ARRAYS:
-        raise FrameError("no frame")
-    return header, [_array(stream, dtype, shape) for dtype, shape in stated]
-
-
-def _array(stream: IO[bytes], dtype: Any, shape: tuple[Any, ...]) -> "np.ndarray[Any, Any]":
-    if dtype not in DTYPES or not all(type(size) is int and size >= 0 for size in shape):
-        raise FrameError("no frame")
-    count = prod(shape) * np.dtype(dtype).itemsize
-    if count > _MAX_ARRAY_BYTES:
-        raise FrameError("no frame")
-    return np.frombuffer(_exactly(stream, count), dtype).reshape(shape)
-
-
-def _exactly(stream: IO[bytes], count: int) -> bytes:
-    data = stream.read(count)
-    if len(data) != count:
-        raise FrameEnd("no more frames")
-    return data
+__all__ = ["main"]
 
 
 class _Session:
@@ -159,34 +95,14 @@ def _as_array(output: Any) -> "np.ndarray[Any, Any]":
 
 def main() -> None:
     """Serve requests until stdin ends. What the libraries print goes to stderr, all of it."""
-    requests = os.fdopen(os.dup(0), "rb")
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    try:
-        import resource
-
-        # A crash is expected of a damaged program: no core file for it.
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except ImportError:
-        pass
+    requests, answers = pipes()
     import torch
 
     # The bindings themselves: the public wrapper imports the compiler too, which is slow and loud.
     from executorch.extension.pybindings import _portable_lib as runtime
 
     torch.set_num_threads(1)
-    session = _Session(runtime, torch)
-    write_frame(answers, {"ready": True})
-    while True:
-        try:
-            request, arrays = read_frame(requests)
-        except FrameError:
-            return
-        try:
-            header, found = session.answer(request, arrays)
-        except Exception as error:
-            header, found = {"error": f"{type(error).__name__}: {error}"}, []
-        write_frame(answers, header, found)
+    serve(requests, answers, _Session(runtime, torch).answer)
 
 
 if __name__ == "__main__":

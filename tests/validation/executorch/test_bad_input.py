@@ -134,7 +134,7 @@ def test_an_export_that_cannot_be_is_one_line(
 def test_without_executorch_exporting_gives_the_line_to_install_it(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _without_executorch(monkeypatch, "lpa_export.targets.executorch.target")
+    _without_executorch(monkeypatch, "lpa_export.targets")
     assert export_main(["--target", "executorch", "--out", str(tmp_path / "bundle")]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1

@@ -14,7 +14,7 @@ import pytest
 
 from lpa_export.runtimes import ArtifactError
 from lpa_export.runtimes.executorch.process import WORKER, Worker
-from lpa_export.runtimes.executorch.worker import FrameError, read_frame, write_frame
+from lpa_export.runtimes.frames import FrameError, read_frame, write_frame
 
 READY = """
 import json, os, signal, struct, sys, time
