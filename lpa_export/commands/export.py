@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.cli import COULD_NOT_RUN, PASSED, describe, print_error, run_command
+from lpa_export.cli import COULD_NOT_RUN, PASSED, describe, names, print_error, run_command
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def export(
     from lpa_export.targets.settings import chosen_scheme, target_settings, variants
 
     spec = target_named(target)
+    spec.require()
     read = _recipe(recipe)
     own = target_settings(spec, read, settings)
     wanted = chosen_scheme(spec, own, precision=precision, quantize=quantize)
@@ -87,8 +88,8 @@ def export(
     _require_hard(loaded.lpa, loaded.name, read)
     chosen.check(loaded, own, wanted)
     scheme = [] if wanted == spec.schemes[0] else [wanted.name]
-    names = [target, *variants(own), *scheme]
-    folder = Path(out) if out is not None else _default_folder(loaded.name, names)
+    parts = [target, *variants(own), *scheme]
+    folder = Path(out) if out is not None else _default_folder(loaded.name, parts)
     files = BundleFiles({}, ())
     if dry_run:
         _require_writable(folder, overwrite)
@@ -127,7 +128,14 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         "--target",
         required=True,
         metavar="NAME",
-        help=f"{', '.join(known_targets())} or all of them",
+        help=f"{', '.join(known_targets())} or all of them that are installed",
+    )
+    parser.add_argument(
+        "--require",
+        type=names,
+        default=(),
+        metavar="LIST",
+        help="with all: targets whose packages must be installed, as a,b",
     )
     parser.add_argument(
         "--checkpoint",
@@ -171,11 +179,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from lpa_export.targets import targets_named
+    from lpa_export.targets import ALL, targets_named
 
     given = {name: value for name, value in vars(arguments).items() if name != "debug"}
-    if len(targets_named(given["target"])) > 1:
-        return _run_all(given)
+    targets = targets_named(given["target"], required=given.pop("require"))
+    if given["target"] == ALL:
+        return _run_all(given, targets)
     print(_summary(_shown(given), given["checkpoint"]))
     return PASSED
 
@@ -189,16 +198,16 @@ def _shown(given: Mapping[str, Any]) -> ExportResult:
         progress.clear()
 
 
-def _run_all(given: Mapping[str, Any]) -> int:
+def _run_all(given: Mapping[str, Any], targets: Sequence[str]) -> int:
     """Every target after another; one that cannot be written is said and spoils the exit code.
 
-    A setting that only some targets have is for those.
+    A setting that only some targets have is for those; a target that is not installed is listed.
     """
-    from lpa_export.targets import known_targets
+    from lpa_export.targets import absent_targets
     from lpa_export.targets.settings import flags
 
     code = PASSED
-    for target in known_targets():
+    for target in targets:
         out = None if given["out"] is None else Path(given["out"]) / target
         others = {flag.name: None for flag in flags() if target not in flag.targets}
         try:
@@ -207,6 +216,8 @@ def _run_all(given: Mapping[str, Any]) -> int:
         except LpaError as error:
             print_error(PROG, f"target {target}: {error}")
             code = COULD_NOT_RUN
+    for problem in absent_targets().values():
+        print(f"not run    {problem}")
     return code
 
 

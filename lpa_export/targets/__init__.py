@@ -7,10 +7,11 @@ used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +40,7 @@ __all__ = [
     "Target",
     "TargetSpec",
     "Written",
+    "absent_targets",
     "known_targets",
     "register_target",
     "target_named",
@@ -49,7 +51,7 @@ ENTRY_POINTS = "lpa_export.targets"
 """Group of entry points: each gives a `TargetSpec` of an installed package."""
 
 ALL = "all"
-"""For `--target`: every known target, one after another."""
+"""For `--target`: every known target that can be used here, one after another."""
 
 Announce = Callable[[str], None]
 """Called with a few words before each step that may take seconds."""
@@ -62,7 +64,9 @@ class TargetSpec:
     `exporter`: a `Target` class. `runner`: a class called with an open bundle and `threads`, see
     `lpa_export.runtimes.Runner`. `settings`: a frozen dataclass, its section of a recipe. `usage`:
     a function of the manifest that says in Markdown how to run the artifact, for the model card.
-    The first of the `schemes` is the default.
+    The first of the `schemes` is the default. `needs`: packages that this one does not bring, as
+    they are imported; `extra` is what installs them, `platforms` where they can be installed at
+    all.
     """
 
     name: str
@@ -71,6 +75,25 @@ class TargetSpec:
     settings: str
     usage: str
     schemes: tuple[Scheme, ...]
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+    platforms: str = ""
+
+    def missing(self) -> str:
+        """Why this target cannot be used here, in one line; empty where it can."""
+        absent = [name for name in self.needs if find_spec(name) is None]
+        if not absent:
+            return ""
+        where = f" ({self.platforms})" if self.platforms else ""
+        return (
+            f"target {self.name}: the Python package {absent[0]!r} is missing; "
+            f"pip install 'lpa-export[{self.extra}]'{where}"
+        )
+
+    def require(self) -> None:
+        """Raise LpaError where a package that it needs is missing."""
+        if problem := self.missing():
+            raise LpaError(problem)
 
     def load(self) -> Target:
         """The exporter."""
@@ -79,6 +102,7 @@ class TargetSpec:
 
     def runner_class(self) -> Callable[..., Any]:
         """The runner. Raises LpaError when the runtime it needs is not installed."""
+        self.require()
         try:
             found: Callable[..., Any] = _resolved(self.runner)
         except ImportError as error:
@@ -176,6 +200,8 @@ _TARGETS = {
             settings="lpa_export.targets.executorch.settings:ExecutorchSettings",
             usage="lpa_export.targets.executorch.usage:usage",
             schemes=(scheme_named("fp32"), scheme_named("int8")),
+            needs=("executorch", "torchao"),
+            extra="executorch",
         ),
     )
 }
@@ -202,14 +228,32 @@ def target_named(name: str) -> TargetSpec:
     return rows[name]
 
 
-def targets_named(name: str) -> tuple[str, ...]:
-    """What `--target` means: that target, or "all" of them. Raises LpaError for another name."""
+def targets_named(name: str, *, required: Sequence[str] = ()) -> tuple[str, ...]:
+    """What `--target` means: that target, or "all" of them that can be used here.
+
+    `required`: targets of "all" whose packages must be there. Raises LpaError for another name,
+    and for a required one that is missing.
+    """
     known = known_targets()
-    if name != ALL and name not in known:
-        raise LpaError(
-            f"unknown target {name!r}; known targets: {', '.join(known)}, or {ALL} of them"
-        )
-    return known if name == ALL else (name,)
+    for wanted in (name, *required):
+        if wanted not in (*known, ALL):
+            raise LpaError(
+                f"unknown target {wanted!r}; known targets: {', '.join(known)}, or {ALL} of them"
+            )
+    if name != ALL:
+        if required:
+            raise LpaError(f"--require goes with --target {ALL}; {name} alone is required anyway")
+        return (name,)
+    for wanted in required:
+        target_named(wanted).require()
+    absent = absent_targets()
+    return tuple(target for target in known if target not in absent)
+
+
+def absent_targets() -> dict[str, str]:
+    """Known targets that cannot be used here, each with the reason in one line."""
+    problems = {name: spec.missing() for name, spec in _rows().items()}
+    return {name: problem for name, problem in problems.items() if problem}
 
 
 def _rows() -> Mapping[str, TargetSpec]:

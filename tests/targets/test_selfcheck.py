@@ -125,7 +125,7 @@ def _order_swapped(_folder: Path, _checkpoint: Any, written: Written) -> Written
     return replace(written, taps=tuple(taps))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Damaged(TargetSpec):
     """A target that goes wrong between conversion and check."""
 

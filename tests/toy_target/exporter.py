@@ -56,4 +56,3 @@ class NpzTarget:
             tools=tools("numpy", "torch", "transformers"),
             runtime=NpzRuntime(arrays=len(arrays)),
         )
-

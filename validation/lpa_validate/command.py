@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpa_export.cli import COULD_NOT_RUN, GATE_FAILED, count, describe, print_error, run_command
+from lpa_export.cli import (
+    COULD_NOT_RUN,
+    GATE_FAILED,
+    count,
+    describe,
+    names,
+    print_error,
+    run_command,
+)
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
@@ -37,7 +45,14 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         "--target",
         required=True,
         metavar="NAME",
-        help=f"the kind of bundle: {', '.join(known_targets())}, or all of them",
+        help=f"the kind of bundle: {', '.join(known_targets())}, or all of them that are installed",
+    )
+    parser.add_argument(
+        "--require",
+        type=names,
+        default=(),
+        metavar="LIST",
+        help="with all: targets whose packages must be installed, as a,b",
     )
     parser.add_argument(
         "--bundle",
@@ -108,11 +123,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from lpa_export.targets import targets_named
+    from lpa_export.targets import ALL, absent_targets, targets_named
     from lpa_validate.renderers import render, render_all
 
-    targets = targets_named(arguments.target)
-    if len(targets) == 1:
+    targets = targets_named(arguments.target, required=arguments.require)
+    if arguments.target != ALL:
         report, beside = _report(arguments, arguments.target, arguments.bundle)
         _put_out(arguments.output, render(report, arguments.format, beside))
         return report.exit_code
@@ -128,6 +143,8 @@ def _run(arguments: argparse.Namespace) -> int:
             print_error(PROG, f"target {target}: {error}")
             codes.append(COULD_NOT_RUN)
     _put_out(arguments.output, render_all(found, arguments.format))
+    for problem in absent_targets().values():
+        print(f"{PROG}: not run: {problem}", file=sys.stderr)
     # A failed gate is news about the model; it outweighs a target that could not run.
     return GATE_FAILED if GATE_FAILED in codes else max(codes)
 

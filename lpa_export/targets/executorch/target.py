@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["BUNDLED", "DELEGATION", "PROGRAM", "ExecutorchTarget"]
 
 PROGRAM, BUNDLED, DELEGATION = "model.pte", "model.bpte", "delegation.json"
-_NEEDED = ("executorch", "torchao")
 _LOWERINGS = {"prefix_sum": "prefix_sum_gather", "local_dense_mask": "local_dense_mask"}
 
 
@@ -43,14 +41,8 @@ class ExecutorchTarget:
     """`model.pte` for one utterance at a time: any length, or a method per bucket."""
 
     def check(self, checkpoint: Checkpoint, settings: ExecutorchSettings, scheme: Scheme) -> None:
-        """Raise LpaError for a missing package, and for what does not go together."""
+        """Raise LpaError for what does not go together."""
         require_exportable(checkpoint)
-        for module in _NEEDED:
-            if find_spec(module) is None:
-                raise LpaError(
-                    f"target executorch: the Python package {module!r} is missing; "
-                    "pip install 'lpa-export[executorch]'"
-                )
         backend = load_backend(settings.backend)
         backend.require()
         _require_scheme(lowering(settings, backend), backend, scheme)
