@@ -13,6 +13,8 @@ from lpa_export.formats.gates import COMPRESSED_SHARE, Gates, overridden
 
 __all__ = ["PALETTES", "SCHEMES", "Scheme", "SchemeSpec", "resolve_gates", "scheme_named"]
 
+_FLOATS = ("fp32", "fp16", "bf16")
+
 
 class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How numbers are kept: ``compute`` is what sums and products are made in.
@@ -28,7 +30,7 @@ class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @property
     def compresses(self) -> bool:
         """Whether weights are kept in fewer bits than a float."""
-        return not self.weights.startswith("fp")
+        return self.weights not in _FLOATS
 
 
 class SchemeSpec(msgspec.Struct, frozen=True):
@@ -54,8 +56,11 @@ def _row(name: str, kept: tuple[str, str, str], gates: Gates, tap_floor_db: floa
 _ROWS = (
     _row("fp32", ("fp32", "fp32", "fp32"), Gates(90.0, None, 0.999, 0.0, 60.0), 80.0),
     _row("fp16", ("fp16", "fp16", "fp16"), Gates(40.0, 50.0, 0.995, 0.1, None), 40.0),
+    # Eight bits of a fraction are three fewer than eleven: 18 dB below fp16.
+    _row("bf16", ("bf16", "bf16", "bf16"), Gates(22.0, 32.0, 0.98, 0.3, None), 22.0),
     _row("int8", ("int8", "int8", "int8"), Gates(None, 50.0, None, 0.3, None), 20.0),
     _row("palette6", ("fp16", "palette6", "fp16"), Gates(None, 35.0, None, 0.5, None), 20.0),
+    _row("int4", ("fp16", "int4", "fp16"), Gates(None, 35.0, None, 0.5, None), 10.0),
     _row("palette4", ("fp16", "palette4", "fp16"), Gates(None, 35.0, None, 0.5, None), 10.0),
 )
 
