@@ -203,6 +203,23 @@ _TARGETS = {
             needs=("executorch", "torchao"),
             extra="executorch",
         ),
+        TargetSpec(
+            name="mlx",
+            exporter="lpa_export.targets.mlx.target:MlxTarget",
+            runner="lpa_export.runtimes.mlx.runner:MlxRunner",
+            settings="lpa_export.targets.mlx.settings:MlxSettings",
+            usage="lpa_export.targets.mlx.usage:usage",
+            schemes=(
+                scheme_named("fp32"),
+                scheme_named("fp16"),
+                scheme_named("bf16"),
+                scheme_named("int8", compute="fp16", activations="fp16"),
+                scheme_named("int4"),
+            ),
+            needs=("mlx",),
+            extra="mlx",
+            platforms="Linux on x86-64 with glibc 2.35 or newer, or macOS on Apple silicon",
+        ),
     )
 }
 _installed: list[str] = []

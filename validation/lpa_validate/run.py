@@ -31,7 +31,7 @@ from lpa_validate.report import Check, Data, Reference, Report, not_run
 __all__ = ["parse_checks", "run_checks", "validate"]
 
 _TOOLS = (
-    *("coremltools", "executorch", "jiwer", "numpy", "onnx", "onnxruntime", "torch"),
+    *("coremltools", "executorch", "jiwer", "mlx", "numpy", "onnx", "onnxruntime", "torch"),
     "transformers",
 )
 

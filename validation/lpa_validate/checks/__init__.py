@@ -44,13 +44,14 @@ class CheckSpec:
 
 
 _HERE = "lpa_validate.checks"
-_COREML, _EXECUTORCH, _ONNX = ("coreml",), ("executorch",), ("onnx",)
+_COREML, _EXECUTORCH, _MLX, _ONNX = ("coreml",), ("executorch",), ("mlx",), ("onnx",)
 
 _CHECKS = [
     CheckSpec("integrity", f"{_HERE}.integrity:check_integrity", opens_itself=True),
     CheckSpec("ops", f"{_HERE}.onnx_ops:check_ops", _ONNX, opens_itself=True),
     CheckSpec("ops", f"{_HERE}.coreml_ops:check_ops", _COREML, opens_itself=True),
     CheckSpec("ops", f"{_HERE}.executorch_ops:check_ops", _EXECUTORCH, opens_itself=True),
+    CheckSpec("ops", f"{_HERE}.mlx_ops:check_ops", _MLX, opens_itself=True),
     CheckSpec("parity", f"{_HERE}.parity:check_parity", needs_speech=True),
     CheckSpec("wer", f"{_HERE}.wer:check_wer", needs_speech=True),
     CheckSpec("silence", f"{_HERE}.silence:check_silence", needs_speech=True),

@@ -1,0 +1,1 @@
+"""MLX programs: the file itself, and what runs it in a process of its own."""

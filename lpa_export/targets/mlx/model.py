@@ -1,0 +1,277 @@
+"""The whole model in mlx and numpy: any length, from `model.safetensors` and `config.json` alone.
+
+    from lpa_export.targets.mlx.model import load
+
+    model = load("build/an4-tiny/mlx")
+    logits = model(waveform)  # (B, samples) float32 at the bundle's rate -> (B, frames, V) float32
+
+Without torch. The order of a speech encoder is that of `lpa_export.targets.skeleton`; the parts are
+those of the plain description (`lpa_export.targets.plain`), which `config.json` holds under
+`model`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from lpa_export.targets.mlx.lpa import Frames, mix
+from lpa_export.targets.mlx.operators import ACTIVATIONS, Weights, silenced
+
+__all__ = ["CONFIG", "WEIGHTS", "Model", "load"]
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+_EPSILON = 1e-7
+"""Added to the variance of a waveform."""
+
+_MASKED_SCORE = -1e4
+"""Added to the score of a key behind the end. Not -inf: a row of nothing else would be NaN."""
+
+_TYPES = {"fp32": mx.float32, "fp16": mx.float16, "bf16": mx.bfloat16}
+
+
+def load(folder: str | Path, *, fused: bool = True) -> Model:
+    """The model of a bundle, or of any folder with those two files.
+
+    `fused`: kept attention by `mx.fast.scaled_dot_product_attention`, else by two products and a
+    softmax, to compare with. Raises OSError, ValueError or KeyError for files that are not those.
+    """
+    folder = Path(folder)
+    config = json.loads((folder / CONFIG).read_text("utf-8"))
+    return Model(config, mx.load(str(folder / WEIGHTS)), fused=fused)
+
+
+class Model:
+    """See `load`. Called it is compiled, once for each shape."""
+
+    def __init__(
+        self, config: Mapping[str, Any], arrays: Mapping[str, mx.array], *, fused: bool = True
+    ) -> None:
+        self.structure: Mapping[str, Any] = config["model"]
+        self._type = _TYPES[config["compute"]]
+        self._sums: str = config["sums"]
+        self._fused = fused
+        quantised = config["quantised"] or {"bits": None, "group_size": None}
+        self._weights = Weights(arrays, **quantised)
+        self._whole: Callable[[mx.array], mx.array] = mx.compile(self.logits)
+        self._padded: Callable[[mx.array, mx.array], mx.array] = mx.compile(self.logits)
+
+    def __call__(self, waveform: mx.array, lengths: mx.array | None = None) -> mx.array:
+        """Logits (B, frames, V) float32 of waveforms (B, samples) float32.
+
+        lengths: (B,) int32, valid samples of each, None: all of them. Frames behind those of the
+        speech mean nothing.
+        """
+        return self._whole(waveform) if lengths is None else self._padded(waveform, lengths)
+
+    def logits(self, waveform: mx.array, lengths: mx.array | None = None) -> mx.array:
+        """The same, not compiled."""
+        return self.taps(waveform, lengths)["logits"]
+
+    def taps(self, waveform: mx.array, lengths: mx.array | None = None) -> dict[str, mx.array]:
+        """Every point at which the model is compared with its reference, (B, frames, width)."""
+        structure, weights = self.structure, self._weights
+        hidden, frames = self._front(waveform, lengths)
+        found = {"features": hidden}
+        norm = structure["feature_norm"]
+        if norm is not None:
+            hidden = weights.norm(hidden, "feature_norm", norm["epsilon"])
+        hidden = found["projection"] = weights.linear(hidden, "projection")
+        # Convolutions look past the end: there must be nothing.
+        hidden = silenced(hidden, frames.valid)
+        hidden = hidden + self._positional(hidden, frames)
+        if not structure["norm_first"]:
+            hidden = self._norm(hidden)
+        found["encoder.embed"] = hidden
+        bias = self._position_bias(frames)
+        for index, layer in enumerate(structure["layers"]):
+            hidden = self._layer(hidden, f"layers.{index}", layer, frames, bias)
+            found[f"encoder.layers.{index}"] = hidden
+        if structure["norm_first"]:
+            hidden = self._norm(hidden)
+        if structure["length_adapter"] is not None:
+            hidden = self._shortened(hidden, structure["length_adapter"], frames)
+        found["logits"] = weights.linear(hidden, "head")
+        return found
+
+    def _norm(self, hidden: mx.array) -> mx.array:
+        return self._weights.norm(hidden, "norm", self.structure["norm"]["epsilon"])
+
+    def _front(self, waveform: mx.array, lengths: mx.array | None) -> tuple[mx.array, Frames]:
+        """Features, and the frames that they are of."""
+        frames = _frames(waveform.shape[1], lengths)
+        if self.structure["do_normalize"]:
+            waveform = _normalised(waveform, frames)
+        waveform = silenced(waveform[..., None], frames.valid)
+        hidden = waveform.astype(self._type)
+        for index, layer in enumerate(self.structure["features"]):
+            place, norm = f"features.{index}", layer["norm"]
+            kernel = self._weights[f"{place}.conv.weight"].shape[1]
+            hidden = self._weights.convolution(hidden, f"{place}.conv", stride=layer["stride"])
+            frames = _behind(frames, hidden.shape[1], kernel, layer["stride"], 0)
+            if norm is not None and norm["kind"] == "group":
+                hidden = self._weights.norm_over_time(
+                    hidden, f"{place}.norm", norm["epsilon"], frames.valid
+                )
+            elif norm is not None:
+                hidden = self._weights.norm(hidden, f"{place}.norm", norm["epsilon"])
+            hidden = ACTIVATIONS[layer["activation"]](hidden)
+        return hidden, frames
+
+    def _positional(self, hidden: mx.array, frames: Frames) -> mx.array:
+        """What is added to hidden (B, T, D), zero at padding."""
+        weights = self._weights
+        for index, layer in enumerate(self.structure["positional"]):
+            place = f"positional.{index}"
+            if layer["affine"]:
+                hidden = hidden * weights[f"{place}.affine.scale"]
+                hidden = hidden + weights[f"{place}.affine.shift"]
+            hidden = weights.convolution(
+                silenced(hidden, frames.valid),
+                f"{place}.conv",
+                padding=layer["padding"],
+                groups=layer["groups"],
+            )[:, : frames.count]
+            if layer["norm"] is not None:
+                hidden = weights.norm(hidden, f"{place}.norm", layer["norm"]["epsilon"])
+            hidden = ACTIVATIONS[layer["activation"]](hidden)
+        return hidden
+
+    def _layer(
+        self,
+        hidden: mx.array,
+        place: str,
+        layer: Mapping[str, Any],
+        frames: Frames,
+        bias: mx.array | None,
+    ) -> mx.array:
+        weights = self._weights
+
+        def mixed(values: mx.array) -> mx.array:
+            if layer["lpa"] is not None:
+                made = mix(values, place, layer["lpa"], weights, frames, self._sums)
+            else:
+                made = self._attention(values, place, layer["attention"], frames, bias)
+            return made.astype(self._type)
+
+        def fed_forward(values: mx.array) -> mx.array:
+            values = ACTIVATIONS[layer["activation"]](weights.linear(values, f"{place}.expand"))
+            return weights.linear(values, f"{place}.contract")
+
+        def norm(values: mx.array, name: str) -> mx.array:
+            return weights.norm(values, f"{place}.{name}", layer[name]["epsilon"])
+
+        if self.structure["norm_first"]:
+            hidden = hidden + mixed(norm(hidden, "norm"))
+            hidden = hidden + fed_forward(norm(hidden, "final_norm"))
+        else:
+            hidden = norm(hidden + mixed(hidden), "norm")
+            hidden = norm(hidden + fed_forward(hidden), "final_norm")
+        adapter = layer["adapter"]
+        if adapter is None:
+            return hidden
+        added = weights.norm(hidden, f"{place}.adapter.norm", adapter["norm"]["epsilon"])
+        added = ACTIVATIONS[adapter["activation"]](weights.linear(added, f"{place}.adapter.down"))
+        return hidden + weights.linear(added, f"{place}.adapter.up")
+
+    def _attention(
+        self,
+        hidden: mx.array,
+        place: str,
+        layer: Mapping[str, Any],
+        frames: Frames,
+        bias: mx.array | None,
+    ) -> mx.array:
+        heads, weights = layer["heads"], self._weights
+        query, key, value = (
+            _heads(weights.linear(hidden, f"{place}.{name}"), heads)
+            for name in ("query", "key", "value")
+        )
+        mask = None
+        if frames.valid is not None:
+            mask = mx.where(frames.valid, 0.0, _MASKED_SCORE)[:, None, None]
+        if layer["gate"] and bias is not None:
+            first, second = mx.split(
+                mx.sigmoid(weights.linear(hidden, f"{place}.gate")), 2, axis=-1
+            )
+            gate = first * (second * weights[f"{place}.gate.constant"] - 1.0) + 2.0
+            gated = gate.transpose(0, 2, 1)[..., None] * bias
+            mask = gated if mask is None else gated + mask
+        if mask is not None:
+            mask = mask.astype(query.dtype)
+        if self._fused:
+            mixed = mx.fast.scaled_dot_product_attention(
+                query, key, value, scale=layer["scaling"], mask=mask
+            )
+        else:
+            scores = (query * layer["scaling"]) @ key.swapaxes(-1, -2)
+            scores = scores if mask is None else scores + mask
+            mixed = mx.softmax(scores, axis=-1, precise=True) @ value
+        mixed = mixed.transpose(0, 2, 1, 3).reshape(hidden.shape)
+        return weights.linear(mixed, f"{place}.output")
+
+    def _position_bias(self, frames: Frames) -> mx.array | None:
+        """(H, T, T) of query t (rows) and key s, from the table by clipped distance s - t."""
+        stated = self.structure["position_bias"]
+        if stated is None:
+            return None
+        number = mx.arange(frames.count)
+        distance = mx.clip(number[None] - number[:, None], -stated["reach"], stated["reach"])
+        return self._weights["position_bias.table"][distance + stated["reach"]].transpose(2, 0, 1)
+
+    def _shortened(self, hidden: mx.array, adapter: Mapping[str, Any], frames: Frames) -> mx.array:
+        """Strided convolutions with gated linear units: fewer frames."""
+        weights = self._weights
+        if adapter["projection"]:
+            hidden = weights.linear(hidden, "length_adapter.projection")
+        if adapter["norm"] is not None:
+            hidden = weights.norm(hidden, "length_adapter.norm", adapter["norm"]["epsilon"])
+        for index, layer in enumerate(adapter["convolutions"]):
+            place = f"length_adapter.convolutions.{index}"
+            stride, padding = layer["stride"], layer["padding"]
+            kernel = weights[f"{place}.weight"].shape[1]
+            hidden = weights.convolution(
+                silenced(hidden, frames.valid), place, stride=stride, padding=padding
+            )
+            frames = _behind(frames, hidden.shape[1], kernel, stride, padding)
+            value, gate = mx.split(hidden, 2, axis=-1)
+            hidden = value * mx.sigmoid(gate)
+        return hidden
+
+
+def _heads(hidden: mx.array, heads: int) -> mx.array:
+    """(B, T, D) -> (B, H, T, d)."""
+    return hidden.reshape(*hidden.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+
+def _frames(count: int, lengths: mx.array | None) -> Frames:
+    if lengths is None:
+        return Frames(count, None, None)
+    return Frames(count, lengths, mx.arange(count) < lengths[:, None])
+
+
+def _behind(frames: Frames, count: int, kernel: int, stride: int, padding: int) -> Frames:
+    """The frames behind a convolution: floor((n + 2 padding - kernel) / stride) + 1 of n."""
+    lengths = frames.lengths
+    if lengths is not None:
+        lengths = mx.maximum(lengths + (2 * padding - kernel + stride), 0) // stride
+    return _frames(count, lengths)
+
+
+def _normalised(waveform: mx.array, samples: Frames) -> mx.array:
+    """Zero mean and unit variance over each utterance's own samples."""
+    if samples.valid is None or samples.lengths is None:
+        centred = waveform - waveform.mean(axis=1, keepdims=True)
+        variance = mx.square(centred).mean(axis=1, keepdims=True)
+    else:
+        count = mx.maximum(samples.lengths, 1).astype(mx.float32)[:, None]
+        speech = mx.where(samples.valid, waveform, 0.0)
+        mean = speech.sum(axis=1, keepdims=True) / count
+        centred = mx.where(samples.valid, speech - mean, 0.0)
+        variance = mx.square(centred).sum(axis=1, keepdims=True) / count
+    return centred * mx.rsqrt(variance + _EPSILON)

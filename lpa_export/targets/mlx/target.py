@@ -1,0 +1,123 @@
+"""The MLX target: weights, configuration, and a trace per bucket."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lpa_export.errors import LpaError
+from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.manifest import Bucket, Port
+from lpa_export.hosts import parts_of
+from lpa_export.runtimes.mlx.section import MlxRuntime
+from lpa_export.targets import Job, Written
+from lpa_export.targets.describe import (
+    families,
+    metadata,
+    normalisation,
+    require_exportable,
+    taps,
+    tools,
+)
+from lpa_export.targets.plain import plain_model
+
+if TYPE_CHECKING:
+    from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.schemes import Scheme
+    from lpa_export.hosts.parts import Parts
+    from lpa_export.targets.mlx.settings import MlxSettings
+
+__all__ = ["PROGRAM", "MlxTarget", "config_of"]
+
+PROGRAM = "model.mlxfn"
+
+_LOWERINGS = {"blocks": "prefix_sums_in_blocks", "cumsum": "prefix_sums"}
+
+
+class MlxTarget:
+    """`model.mlxfn`, with `model.safetensors` and `config.json` for any length."""
+
+    def check(self, checkpoint: Checkpoint, settings: MlxSettings, scheme: Scheme) -> None:
+        """Raise LpaError for what cannot be written: an activation, a bucket without a frame."""
+        require_exportable(checkpoint)
+        parts = parts_of(checkpoint)
+        plain_model(parts)
+        _buckets(parts, settings)
+
+    def write(self, job: Job, folder: Path) -> Written:
+        """Write the three files."""
+        import mlx.core as mx
+
+        from lpa_export.targets.mlx.model import CONFIG, WEIGHTS, load
+        from lpa_export.targets.mlx.trace import trace
+        from lpa_export.targets.mlx.weights import kept
+
+        settings: MlxSettings = job.settings
+        parts = parts_of(job.checkpoint)
+        plain = plain_model(parts)
+        words = metadata(job.checkpoint, job.scheme.name)
+        job.announce("writing the weights")
+        weights = kept(plain.arrays, job.scheme, settings.group_size)
+        mx.save_safetensors(str(folder / WEIGHTS), weights.arrays, metadata=words)
+        config = config_of(plain.structure, job.scheme, settings)
+        text = json.dumps(config, indent=1, sort_keys=True)
+        (folder / CONFIG).write_text(text + "\n", "utf-8", newline="\n")
+        job.announce("tracing the model")
+        buckets = _buckets(parts, settings)
+        found = taps(parts, lambda tap: tap)
+        names = [tap.name for tap in found]
+        # From the files: what is traced is what they hold.
+        counted = trace(load(folder), buckets, names, words, settings.device, folder / PROGRAM)
+        vocabulary = len(job.checkpoint.vocabulary)
+        return Written(
+            artifacts=(PROGRAM, WEIGHTS, CONFIG),
+            lowering=families(parts, _LOWERINGS[settings.sums]),
+            normalisation=normalisation(parts.do_normalize),
+            inputs=(
+                Port(name="waveform", dtype="float32", shape=(1, "samples")),
+                Port(name="lengths", dtype="int32", shape=(1,)),
+            ),
+            outputs=(Port(name="logits", dtype="float32", shape=(1, "frames", vocabulary)),),
+            taps=found,
+            buckets=buckets,
+            tools=tools("mlx", "numpy", "torch", "transformers"),
+            runtime=MlxRuntime(
+                program=PROGRAM,
+                weights=WEIGHTS,
+                config=CONFIG,
+                device=settings.device,
+                primitives=counted,
+            ),
+            compression=weights.compression,
+        )
+
+
+def config_of(structure: dict[str, Any], scheme: Scheme, settings: MlxSettings) -> dict[str, Any]:
+    """What `config.json` says: the plain description, and how its numbers are kept."""
+    from lpa_export.targets.mlx.weights import BITS
+
+    bits = BITS.get(scheme.weights)
+    quantised = None if bits is None else {"bits": bits, "group_size": settings.group_size}
+    return {
+        "compute": scheme.compute,
+        "quantised": quantised,
+        "sums": settings.sums,
+        "model": structure,
+    }
+
+
+def _buckets(parts: Parts, settings: MlxSettings) -> tuple[Bucket, ...]:
+    """A bucket of each length. Raises LpaError for one that is shorter than a frame."""
+    arithmetic = parts.front_end
+    found = []
+    for seconds in settings.buckets:
+        samples = round(seconds * SAMPLE_RATE)
+        frames = arithmetic.frames(samples)
+        if frames < 1:
+            raise LpaError(
+                f"bucket of {seconds:g} s: shorter than one frame "
+                f"({arithmetic.receptive_field} samples); take a longer one"
+            )
+        found.append(Bucket.of(frames, samples, SAMPLE_RATE))
+    return tuple(found)

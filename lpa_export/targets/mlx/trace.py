@@ -1,0 +1,48 @@
+"""The program: a function per bucket, and one more of each that gives all taps; weights once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from lpa_export.formats.manifest import Bucket
+from lpa_export.runtimes.mlx.file import CPU, GPU, placed, primitives
+from lpa_export.targets.mlx.model import Model
+
+__all__ = ["TAPS", "trace"]
+
+TAPS = "taps"
+"""The scalar that asks for all taps."""
+
+_DEVICES = {"cpu": CPU, "gpu": GPU}
+
+
+def trace(
+    model: Model,
+    buckets: Sequence[Bucket],
+    taps: Sequence[str],
+    words: Mapping[str, str],
+    device: str,
+    place: Path,
+) -> dict[str, int]:
+    """Write the program into `place`; how often each primitive stands in it.
+
+    taps: names of what a function gives when it is asked for all; words: metadata.
+    """
+
+    def function(waveform: mx.array, lengths: mx.array, **asked: mx.array) -> list[mx.array]:
+        found = model.taps(waveform, lengths)
+        return [found[name] for name in taps] if asked else [found["logits"]]
+
+    with mx.exporter(str(place), function, metadata=json.dumps(words, sort_keys=True)) as exporter:
+        for bucket in buckets:
+            given: tuple[Any, ...] = (mx.zeros((1, bucket.samples)), mx.array([bucket.samples]))
+            exporter(*given)
+            exporter(*given, **{TAPS: mx.array(1)})
+    data = placed(place.read_bytes(), _DEVICES[device])
+    place.write_bytes(data)
+    return dict(sorted(primitives(data).items()))

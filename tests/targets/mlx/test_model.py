@@ -1,0 +1,176 @@
+"""The model in mlx against transformers itself, the layer itself, and without torch."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import torch
+
+from lpa_export.formats.schemes import scheme_named
+from lpa_export.hosts import host_of, lpa_layers, replace_layers
+from lpa_export.layers import LPA, LPAConfig
+from lpa_export.layers.windows import periodic_windows as torch_periodic
+from lpa_export.layers.windows import positional_windows as torch_positional
+from lpa_export.measures.arrays import psnr
+from lpa_export.targets.mlx.lpa import Frames, mix
+from lpa_export.targets.mlx.model import Model, load
+from lpa_export.targets.mlx.operators import Weights
+from lpa_export.targets.mlx.weights import kept
+from lpa_export.targets.mlx.windows import periodic_windows, positional_windows
+from lpa_export.targets.plain import plain_model
+
+FP32 = scheme_named("fp32")
+SAMPLES = (9000, 6123)
+
+
+def in_mlx(model: Any, scheme: str = "fp32", *, fused: bool = True, sums: str = "blocks") -> Model:
+    """A model of transformers in that scheme, quantised in groups of 32."""
+    plain = plain_model(host_of(model).parts(model, do_normalize=False))
+    wanted = scheme_named(scheme)
+    quantised = {"int8": 8, "int4": 4}.get(wanted.weights)
+    config = {
+        "model": plain.structure,
+        "compute": "fp16" if quantised else wanted.compute,
+        "sums": sums,
+        "quantised": quantised and {"bits": quantised, "group_size": 32},
+    }
+    made = scheme_named(scheme, compute=config["compute"])
+    return Model(config, kept(plain.arrays, made, 32).arrays, fused=fused)
+
+
+def replaced(model: Any) -> Any:
+    torch.manual_seed(4)
+    replace_layers(model, [0], LPAConfig(32, 2))
+    for lpa in lpa_layers(model).values():
+        lpa.hard = True
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def speech() -> tuple[Any, Any]:
+    """Two waveforms, the second with something loud at its padding; their lengths."""
+    waveforms = np.random.default_rng(2).normal(size=(2, SAMPLES[0])).astype(np.float32)
+    waveforms[1, SAMPLES[1] :] = 10.0
+    return waveforms, np.array(SAMPLES, np.int32)
+
+
+def test_every_host_in_a_padded_batch_is_transformers_alone(
+    tiny_host: Callable[..., Any], host_variant: str, speech: tuple[Any, Any]
+) -> None:
+    waveforms, lengths = speech
+    for model in (tiny_host(host_variant), replaced(tiny_host(host_variant))):
+        ours = in_mlx(model)
+        batch = np.array(ours(mx.array(waveforms), mx.array(lengths)))
+        for row, length in enumerate(SAMPLES):
+            alone = torch.from_numpy(waveforms[row : row + 1, :length])
+            with torch.inference_mode():
+                expected = model(alone).logits[0].numpy()
+            assert psnr(expected, batch[row, : len(expected)]) > 100
+            exact = np.array(ours(mx.array(alone.numpy())))[0]
+            assert exact.shape == expected.shape
+            assert psnr(expected, exact) > 100
+
+
+def test_attention_in_two_products_is_fused_attention(
+    tiny_host: Callable[..., Any], speech: tuple[Any, Any]
+) -> None:
+    model = tiny_host("wavlm")
+    given = tuple(map(mx.array, speech))
+    fused, plain = (np.array(in_mlx(model, fused=fused)(*given)) for fused in (True, False))
+    assert psnr(fused, plain) > 100
+
+
+@pytest.mark.parametrize(("sums", "level"), [("blocks", 120.0), ("cumsum", 105.0)])
+def test_a_layer_of_two_minutes_is_the_layer_in_float64(sums: str, level: float) -> None:
+    """6,000 frames: float32 sums must not lose what a window holds; blocks lose less."""
+    torch.manual_seed(1)
+    lpa = LPA(LPAConfig(32, 2, aperiodic=2, periodic=2, positional=2)).eval()
+    lpa.hard = True
+    hidden = torch.randn(1, 6000, 32)
+    structure = {
+        **{name: getattr(lpa.config, name) for name in ("max_offset", "min_width", "max_width")},
+        "heads": 2,
+        "aperiodic": 2,
+        "teeth": [part.detach().tolist() for part in lpa.fixed_windows()[0] or ()],
+        "shares": [part.detach().tolist() for part in lpa.fixed_windows()[1] or ()],
+    }
+    arrays = {f"lpa.{name}": value.detach().numpy() for name, value in lpa.named_parameters()}
+    weights = Weights(kept(arrays, FP32, 32).arrays, bits=None, group_size=None)
+    with torch.inference_mode():
+        expected = lpa.double()(hidden.double())[0].numpy()
+    lengths, frames = mx.array([6000]), 6000
+    for given in (Frames(frames, None, None), Frames(frames, lengths, mx.ones((1, frames)) > 0)):
+        found = np.array(mix(mx.array(hidden.numpy()), "lpa", structure, weights, given, sums))[0]
+        errors = np.square(found - expected).sum(axis=1)
+        moved = errors > 1e-6  # an edge that float64 rounds to the other side
+        assert moved.mean() < 0.005
+        assert psnr(expected[~moved], found[~moved]) > level
+
+
+def test_tables_of_windows_are_the_layers(tiny_host: Callable[..., Any]) -> None:
+    lpa = LPA(LPAConfig(32, 2, periodic=3, positional=3))
+    teeth, shares = lpa.fixed_windows()
+    assert teeth is not None and shares is not None
+    plain = [[part.detach().tolist() for part in windows] for windows in (teeth, shares)]
+    for found, expected in zip(
+        (*periodic_windows(plain[0], 700), *positional_windows(plain[1], 700)),
+        (*torch_periodic(*teeth, 700), *torch_positional(*shares, torch.arange(1, 701))),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    ("scheme", "level"), [("fp16", 45.0), ("bf16", 25.0), ("int8", 30.0), ("int4", 8.0)]
+)
+def test_a_scheme_loses_what_its_bits_lose(
+    tiny_host: Callable[..., Any], speech: tuple[Any, Any], scheme: str, level: float
+) -> None:
+    model = tiny_host("wav2vec2")
+    given = tuple(map(mx.array, speech))
+    exact, found = (np.array(in_mlx(model, name)(*given)) for name in ("fp32", scheme))
+    assert found.dtype == np.float32
+    assert level < psnr(exact[0], found[0]) < level + 40
+
+
+def test_what_is_quantised_is_counted(tiny_host: Callable[..., Any]) -> None:
+    model = replaced(tiny_host("wav2vec2"))
+    plain = plain_model(host_of(model).parts(model, do_normalize=False))
+    made = kept(plain.arrays, scheme_named("int4"), 32)
+    names = {name.removesuffix(".scales") for name in made.arrays if name.endswith(".scales")}
+    # 48 and 24 channels are no multiples of 32; the head and what leads to edges stay as they are.
+    assert names == {
+        *(f"layers.0.{name}" for name in ("value", "output", "expand")),
+        *(f"layers.1.{name}" for name in ("query", "key", "value", "output", "expand")),
+    }
+    assert made.compression is not None
+    assert made.compression.compressed == 4 * (6 * 32 * 32 + 2 * 48 * 32)
+    assert made.compression.eligible == made.compression.compressed + 4 * (2 * 48 * 32 + 32 * 24)
+    assert kept(plain.arrays, scheme_named("fp16"), 32).compression is None
+
+
+def test_any_length_without_torch(mlx_bundle: Path, tmp_path: Path) -> None:
+    """From two files, in a process that has no torch, longer than any bucket."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'safetensors')))\n"
+        "import numpy as np, mlx.core as mx\n"
+        "from lpa_export.targets.mlx.model import load\n"
+        "noise = np.random.default_rng(0).normal(size=(1, 90_000)).astype(np.float32)\n"
+        f"logits = load({str(mlx_bundle)!r})(mx.array(noise))\n"
+        f"np.save({str(tmp_path / 'logits.npy')!r}, np.array(logits))"
+    )
+    paths = os.pathsep.join(filter(None, sys.path))
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": paths}
+    )
+    found = np.load(tmp_path / "logits.npy")
+    noise = np.random.default_rng(0).normal(size=(1, 90_000)).astype(np.float32)
+    expected = np.array(load(mlx_bundle, fused=False).logits(mx.array(noise)))
+    assert found.shape[1] > 250
+    assert psnr(expected, found) > 100

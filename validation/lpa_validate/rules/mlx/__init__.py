@@ -1,0 +1,1 @@
+"""What MLX has no GPU kernel for, by its own source."""
