@@ -24,9 +24,9 @@ BLOCK = 64
 
 
 class Frames(NamedTuple):
-    """Frames of a batch: `count` with padding; `lengths` (B,) int32 and `valid` (B, T), or None."""
+    """Frames of a batch: `number` with padding; `lengths` (B,) int32 and `valid` (B, T), or None."""
 
-    count: int
+    number: int
     lengths: mx.array | None
     valid: mx.array | None
 
@@ -100,11 +100,11 @@ SUMS = {"blocks": prefix_sums, "cumsum": _cumulative}
 
 def _pulses(edges: mx.array, layer: Mapping[str, Any], frames: Frames) -> Iterator[_Pulse]:
     """Every pulse of the layer, aperiodic, periodic, positional."""
-    total = frames.count if frames.lengths is None else frames.lengths[:, None, None]
-    frame = mx.arange(frames.count)[None, :, None]
+    total = frames.number if frames.lengths is None else frames.lengths[:, None, None]
+    frame = mx.arange(frames.number)[None, :, None]
     yield from _aperiodic(edges, layer, frame, total)
     if layer["teeth"] is not None:
-        starts, ends = periodic_windows(layer["teeth"], frames.count)
+        starts, ends = periodic_windows(layer["teeth"], frames.number)
         for k in range(starts.shape[2]):
             yield _Pulse(
                 *_clipped(mx.array(starts[None, ..., k]), mx.array(ends[None, ..., k]), total), None
@@ -142,7 +142,7 @@ def _clipped(starts: mx.array, ends: mx.array, total: Any) -> tuple[mx.array, mx
 
 def _shared(shares: Any, frames: Frames) -> Iterator[list[mx.array]]:
     """Starts, then ends, one (B or 1, 1, H) for each pulse."""
-    for table in positional_windows(shares, frames.count):
+    for table in positional_windows(shares, frames.number):
         if frames.lengths is None:
             edges = mx.array(table[-1:])
         else:

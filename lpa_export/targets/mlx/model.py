@@ -43,7 +43,9 @@ def load(folder: str | Path, *, fused: bool = True) -> Model:
     """
     folder = Path(folder)
     config = json.loads((folder / CONFIG).read_text("utf-8"))
-    return Model(config, mx.load(str(folder / WEIGHTS)), fused=fused)
+    arrays = mx.load(str(folder / WEIGHTS))
+    assert isinstance(arrays, dict)
+    return Model(config, arrays, fused=fused)
 
 
 class Model:
@@ -136,7 +138,7 @@ class Model:
                 f"{place}.conv",
                 padding=layer["padding"],
                 groups=layer["groups"],
-            )[:, : frames.count]
+            )[:, : frames.number]
             if layer["norm"] is not None:
                 hidden = weights.norm(hidden, f"{place}.norm", layer["norm"]["epsilon"])
             hidden = ACTIVATIONS[layer["activation"]](hidden)
@@ -220,7 +222,7 @@ class Model:
         stated = self.structure["position_bias"]
         if stated is None:
             return None
-        number = mx.arange(frames.count)
+        number = mx.arange(frames.number)
         distance = mx.clip(number[None] - number[:, None], -stated["reach"], stated["reach"])
         return self._weights["position_bias.table"][distance + stated["reach"]].transpose(2, 0, 1)
 

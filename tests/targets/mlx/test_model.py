@@ -34,13 +34,14 @@ def in_mlx(model: Any, scheme: str = "fp32", *, fused: bool = True, sums: str = 
     plain = plain_model(host_of(model).parts(model, do_normalize=False))
     wanted = scheme_named(scheme)
     quantised = {"int8": 8, "int4": 4}.get(wanted.weights)
+    compute = "fp16" if quantised else wanted.compute
     config = {
         "model": plain.structure,
-        "compute": "fp16" if quantised else wanted.compute,
+        "compute": compute,
         "sums": sums,
         "quantised": quantised and {"bits": quantised, "group_size": 32},
     }
-    made = scheme_named(scheme, compute=config["compute"])
+    made = scheme_named(scheme, compute=compute)
     return Model(config, kept(plain.arrays, made, 32).arrays, fused=fused)
 
 

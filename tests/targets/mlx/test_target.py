@@ -62,7 +62,8 @@ def test_primitives_in_the_file_are_those_that_mlx_exports(mlx_bundle: Path) -> 
     """Found by their form in the bytes; MLX itself tells a callback of each."""
     import mlx.core as mx
 
-    model, seen = load(mlx_bundle), []
+    model = load(mlx_bundle)
+    seen: list[dict[str, Any]] = []
     manifest = open_bundle(mlx_bundle).manifest
     names = [tap.name for tap in manifest.taps]
 
