@@ -24,7 +24,7 @@ BLOCK = 64
 
 
 class Frames(NamedTuple):
-    """Frames of a batch: `number` with padding; `lengths` (B,) int32 and `valid` (B, T), or None."""
+    """Frames of a batch: `number` with padding; `lengths` (B,) int32, `valid` (B, T), or None."""
 
     number: int
     lengths: mx.array | None
