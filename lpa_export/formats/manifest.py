@@ -56,6 +56,9 @@ _MAX_BYTES = 16 * 1024 * 1024
 _SHA256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 _Count = Annotated[int, Meta(ge=0)]
 _Positive = Annotated[int, Meta(ge=1)]
+FrontEnd = Literal["whole", "pieces"]
+"""How the convolutions over the waveform run: all of it at once, or a few seconds at a time."""
+
 _NON_FINITE = ("inf", "-inf", "nan")
 
 if TYPE_CHECKING:
@@ -274,9 +277,9 @@ class Manifest(_Record, frozen=True):
     ``artifacts`` are what an app loads (files, or folders); ``buckets`` ascend, None: any length.
     ``lowering`` says how the families of windows are written. ``runtime`` is what only this
     target's runner needs; it reads it with :func:`as_type`. ``compression`` is there where the
-    scheme keeps weights in fewer bits, ``sizes`` unless it was exported before there were any.
-    ``tools`` maps packages to versions.
-    ``files`` has every file but the manifest itself.
+    scheme keeps weights in fewer bits, ``sizes`` unless it was exported before there were any. A
+    ``front_end`` in pieces is a loop in the artifact, whose memory does not grow with the audio.
+    ``tools`` maps packages to versions. ``files`` has every file but the manifest itself.
     """
 
     target: str
@@ -299,6 +302,7 @@ class Manifest(_Record, frozen=True):
     selfcheck: SelfCheck
     tools: dict[str, str]
     files: dict[str, FileEntry] = {}
+    front_end: FrontEnd = "whole"
     compression: Compression | None = None
     sizes: Sizes | None = None
     schema_version: Literal[2] = SCHEMA_VERSION

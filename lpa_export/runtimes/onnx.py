@@ -1,6 +1,6 @@
 """ONNX Runtime on the CPU, as an app would run the bundle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from lpa_export.formats.bundle import Bundle
 
-__all__ = ["OnnxRunner", "artifact_bytes", "open_session", "parsed", "whole_model", "with_outputs"]
+__all__ = [
+    "OnnxRunner",
+    "artifact_bytes",
+    "every_graph",
+    "every_node",
+    "open_session",
+    "parsed",
+    "whole_model",
+    "with_outputs",
+]
 
 # Fatal only: what goes wrong reaches the user as an exception of one line, not as a log.
 _QUIET = 4
@@ -176,6 +185,22 @@ def parsed(model: bytes) -> "onnx.ModelProto":
     if not read.graph.node:
         raise ArtifactError("not an ONNX model: no node in it")
     return read
+
+
+def every_graph(graph: "onnx.GraphProto") -> "Iterator[onnx.GraphProto]":
+    """A graph and, behind it, the bodies of its loops and branches, theirs too."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                if body.node:
+                    yield from every_graph(body)
+
+
+def every_node(graph: "onnx.GraphProto") -> "Iterator[onnx.NodeProto]":
+    """The nodes of `every_graph`."""
+    for part in every_graph(graph):
+        yield from part.node
 
 
 def open_session(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lpa_export.formats.manifest import (
         Bucket,
         Compression,
+        FrontEnd,
         Manifest,
         Normalisation,
         Port,
@@ -155,6 +156,8 @@ class Written:
     """What only this target's runner needs, as the struct it reads."""
     compression: Compression | None = None
     """Counted in what was written, where the scheme keeps weights in fewer bits."""
+    front_end: FrontEnd = "whole"
+    """Whether the front end runs at once or a few seconds at a time."""
     unrunnable: str = ""
     """Why nothing here can run it, empty where something can: then the self-check is not run."""
 

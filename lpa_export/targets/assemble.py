@@ -140,6 +140,7 @@ def _manifest(request: BundleRequest, written: Written) -> Manifest:
         gates=request.gates,
         compression=written.compression,
         sizes=sizes(parts_of(checkpoint)),
+        front_end=written.front_end,
         selfcheck=SelfCheck(status="not_run", reason=written.unrunnable or "not run yet"),
         tools=dict(sorted({**written.tools, "lpa-export": __version__}.items())),
     )

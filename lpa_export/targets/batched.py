@@ -32,9 +32,11 @@ __all__ = [
     "NORMALISATION_EPSILON",
     "BatchedModel",
     "Context",
+    "Convolution",
     "carried",
     "example_inputs",
     "normalise_waveform",
+    "require_one_channel_a_group",
     "valid_positions",
 ]
 
@@ -116,6 +118,12 @@ class Normalisation(nn.Module):
         return waveform[:, None], lengths
 
 
+def require_one_channel_a_group(norm: nn.GroupNorm) -> None:
+    """Raise ValueError for a norm over several channels."""
+    if norm.num_groups != norm.num_channels:
+        raise ValueError(f"expected one channel a group, found {norm.num_groups} groups")
+
+
 class MaskedGroupNorm(nn.Module):
     """GroupNorm with one channel a group (wav2vec2-base's first layer) over valid frames only.
 
@@ -124,8 +132,7 @@ class MaskedGroupNorm(nn.Module):
 
     def __init__(self, norm: nn.GroupNorm) -> None:
         super().__init__()
-        if norm.num_groups != norm.num_channels:
-            raise ValueError(f"expected one channel a group, found {norm.num_groups} groups")
+        require_one_channel_a_group(norm)
         self.epsilon = norm.eps
         self.weight = nn.Parameter(norm.weight.detach().clone()[:, None])
         self.bias = nn.Parameter(norm.bias.detach().clone()[:, None])

@@ -70,6 +70,9 @@ class Kit:
     shorten: Callable[[nn.Conv1d], nn.Module]
     """A convolution of a length adapter and its gated linear unit:
     (hidden, mask) -> (hidden, mask), silent at padding."""
+    features: Callable[[Parts], nn.Module] | None = None
+    """The whole front end, where it is another than `normalise`, each `convolution` and `frames`
+    behind one another: (waveform, state) -> features in the layout of the encoder, mask, state."""
 
 
 class Skeleton(nn.Module):
@@ -85,7 +88,7 @@ class Skeleton(nn.Module):
         super().__init__()
         self.norm_first = parts.norm_first
         if front_end:
-            self.features = Features(parts, kit)
+            self.features = Features(parts, kit) if kit.features is None else kit.features(parts)
             self.projection = Projection(parts, kit)
         if encoder:
             self.silence = kit.silence()

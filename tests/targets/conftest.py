@@ -15,9 +15,10 @@ from lpa_export.formats.checkpoint import Checkpoint, LPASection
 from lpa_export.formats.text import Vocabulary
 from lpa_export.hosts import lpa_layers, parts_of, replace_layers
 from lpa_export.layers import LPAConfig, Pulses
-from lpa_export.targets.batched import BatchedModel
+from lpa_export.targets.batched import BATCHED, BatchedModel
 from lpa_export.targets.onnx.lower import lower
 from lpa_export.targets.onnx.optimise import optimise
+from lpa_export.targets.skeleton import Kit
 
 Make = Callable[..., Checkpoint]
 
@@ -85,19 +86,19 @@ def checkpoints(make_checkpoint: Make) -> Mapping[str, Checkpoint]:
 def lowered(
     make_checkpoint: Make, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Lowered]:
-    """`lowered(norm, layers)`: the graphs of such a checkpoint, made at the first call."""
+    """`lowered(norm, layers, kit)`: the graphs of such a checkpoint, made at the first call."""
 
     @functools.cache
-    def made(norm: str, layers: tuple[int, ...]) -> Lowered:
+    def made(norm: str, layers: tuple[int, ...], kit: Kit) -> Lowered:
         checkpoint = make_checkpoint(norm, layers)
         parts = parts_of(checkpoint)
-        model = BatchedModel(parts)
+        model = BatchedModel(parts, kit)
         traced = lower(model, tuple(parts.taps), checkpoint.receptive_field)
         optimised = optimise(traced, tmp_path_factory.mktemp("scratch"))
         return Lowered(checkpoint, model, traced, optimised)
 
-    def make(norm: str = "pre", layers: tuple[int, ...] = (0, 2)) -> Lowered:
-        return made(norm, layers)
+    def make(norm: str = "pre", layers: tuple[int, ...] = (0, 2), kit: Kit = BATCHED) -> Lowered:
+        return made(norm, layers, kit)
 
     return make
 

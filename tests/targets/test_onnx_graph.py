@@ -6,23 +6,41 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 
+from lpa_export.hosts import parts_of
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.measures.arrays import psnr
-from lpa_export.runtimes.onnx import with_outputs
+from lpa_export.runtimes.onnx import every_graph, every_node, with_outputs
 from lpa_export.runtimes.torch import TorchReference
+from lpa_export.targets.batched import BATCHED
+from lpa_export.targets.front_in_pieces import IN_PIECES
 from lpa_export.targets.onnx.lower import tap_tensor
+from lpa_export.targets.skeleton import Features, Kit
 
 Make = Callable[..., Any]
-STYLES = [("pre", (0, 2)), ("post", (0, 2)), ("pre", (0, 1, 2)), ("post", ())]
+Style = tuple[str, tuple[int, ...], Kit]
+STYLES = [
+    ("pre", (0, 2), BATCHED),
+    ("post", (0, 2), BATCHED),
+    ("pre", (0, 1, 2), BATCHED),
+    ("post", (), BATCHED),
+    ("pre", (0, 2), IN_PIECES),
+    ("post", (0, 2), IN_PIECES),
+]
 RECEPTIVE_FIELD, HOP = 720, 320
 
 
-@pytest.mark.parametrize(("norm", "layers"), STYLES)
+def _words(style: Style) -> str:
+    norm, layers, kit = style
+    return f"{norm}, {len(layers)} replaced, {'pieces' if kit.features else 'whole'}"
+
+
+@pytest.mark.parametrize("style", STYLES, ids=_words)
 def test_any_length_and_batch_gives_what_the_reference_gives(
-    lowered: Make, speech: Make, run_graph: Make, norm: str, layers: tuple[int, ...]
+    lowered: Make, speech: Make, run_graph: Make, style: Style
 ) -> None:
-    made = lowered(norm, layers)
+    made = lowered(*style)
     reference = TorchReference(made.checkpoint)
     frames = FrameArithmetic.of(made.checkpoint.model.config)
     generator = np.random.default_rng(5)
@@ -54,12 +72,12 @@ def test_each_tap_is_there_under_its_name(
         assert psnr(values, found[tap_tensor(tap)][0, : len(values)]) > 80, tap
 
 
-@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("style", [STYLES[0], STYLES[1], STYLES[4], STYLES[5]], ids=_words)
 @pytest.mark.parametrize("garbage", [0.0, 1e4, float("nan")])
 def test_padding_changes_nothing(
-    lowered: Make, speech: Make, run_graph: Make, norm: str, garbage: float
+    lowered: Make, speech: Make, run_graph: Make, style: Style, garbage: float
 ) -> None:
-    model, waveform = lowered(norm).optimised, speech(20_000)
+    model, waveform = lowered(*style).optimised, speech(20_000)
     alone = run_graph(model, [waveform], ["logits"])["logits"][0]
     batch = [waveform, speech(50_000, 1), speech(800, 2)]
     padded = run_graph(model, batch, ["logits"], garbage=garbage, extra=9_000)["logits"][0]
@@ -67,11 +85,11 @@ def test_padding_changes_nothing(
     assert (alone.argmax(1) == padded[: len(alone)].argmax(1)).all()
 
 
-@pytest.mark.parametrize(("norm", "layers"), STYLES)
+@pytest.mark.parametrize("style", STYLES, ids=_words)
 def test_optimisation_changes_no_value(
-    lowered: Make, speech: Make, run_graph: Make, norm: str, layers: tuple[int, ...]
+    lowered: Make, speech: Make, run_graph: Make, style: Style
 ) -> None:
-    made = lowered(norm, layers)
+    made = lowered(*style)
     waveforms = [speech(16_000), speech(9_000, 1)]
     before = run_graph(made.traced, waveforms, optimise_more=False)
     after = run_graph(made.optimised, waveforms, optimise_more=False)
@@ -81,17 +99,39 @@ def test_optimisation_changes_no_value(
     assert len(made.optimised.graph.node) <= len(made.traced.graph.node)
 
 
-@pytest.mark.parametrize(("norm", "layers"), STYLES)
-def test_only_standard_operators_are_used(
-    lowered: Make, norm: str, layers: tuple[int, ...]
-) -> None:
-    model = lowered(norm, layers).optimised
+@pytest.mark.parametrize("style", STYLES, ids=_words)
+def test_only_standard_operators_are_used(lowered: Make, style: Style) -> None:
+    model = lowered(*style).optimised
     onnx.checker.check_model(model, full_check=True)
-    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    assert {node.domain for node in every_node(model.graph)} <= {"", "ai.onnx"}
     assert not model.functions
     assert {opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")} == {
         20
     }
+
+
+def test_a_front_end_in_pieces_is_exact_to_float32(
+    lowered: Make, speech: Make, run_graph: Make
+) -> None:
+    """Two utterances, one with an offset of many deviations, against the whole one in float64."""
+    made = lowered("post", (0, 2), IN_PIECES)
+    whole = Features(parts_of(made.checkpoint), BATCHED).double()
+    waveforms = [speech(90_000), speech(70_001, 1) + np.float32(0.5)]
+    found = run_graph(made.optimised, waveforms, ["stage.features"], garbage=float("nan"))
+    for row, waveform in zip(found["stage.features"], waveforms, strict=True):
+        samples = torch.tensor(waveform)[None].double()
+        expected = whole(samples, torch.tensor([len(waveform)]))[0][0]
+        assert psnr(expected.detach().numpy(), row[: len(expected)]) > 110
+
+
+def test_bodies_of_loops_say_nothing_of_the_machine(lowered: Make) -> None:
+    model = lowered("post", (0, 2), IN_PIECES).optimised
+    graphs = list(every_graph(model.graph))
+    assert len(graphs) == 4
+    for graph in graphs:
+        for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+            assert not part.doc_string
+            assert not part.metadata_props
 
 
 # Growth with the square of the frames: twice the frames give four times the elements.

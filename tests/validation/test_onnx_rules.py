@@ -241,6 +241,58 @@ def test_partitions_are_as_many_as_the_runtimes_own_checker_counts(
     assert sorted(map(len, found)) == sorted(map(len, expected.supported_groups))
 
 
+def _scan(body: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """x (1, 8) added to itself, then three turns of `body`: y -> z, reading `sum` around it."""
+    places = ("first", TensorProto.INT64, [])
+    graph = helper.make_graph(
+        body,
+        "turn",
+        [helper.make_tensor_value_info(*places)],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.ones((8, 5), np.float32), "inner")],
+    )
+    whole = helper.make_graph(
+        [
+            helper.make_node("Add", ["x", "x"], ["sum"]),
+            helper.make_node("Scan", ["starts"], ["all"], "scan", body=graph, num_scan_inputs=1),
+            helper.make_node("MatMul", ["x", "outer"], ["y"]),
+        ],
+        "whole",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8])],
+        [
+            helper.make_tensor_value_info("all", TensorProto.FLOAT, None),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+        ],
+        [
+            numpy_helper.from_array(np.arange(3), "starts"),
+            numpy_helper.from_array(np.ones((8, 2), np.float32), "outer"),
+        ],
+    )
+    return helper.make_model(whole, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def test_the_work_of_a_loop_is_that_of_all_its_turns() -> None:
+    model = _scan(
+        [
+            helper.make_node("MatMul", ["sum", "inner"], ["wide"]),
+            helper.make_node("MatMul", ["sum", "outer"], ["narrow"]),
+            helper.make_node("Concat", ["wide", "narrow"], ["z"], axis=1),
+        ]
+    )
+    graph = concrete_graph(model, {"x": np.ones((1, 8), np.float32)})
+    (loop,) = (node for node in graph.nodes if node.body)
+    assert (loop.op, loop.turns, loop.output_shapes) == ("ai.onnx:Scan", 3, ((3, 1, 7),))
+    assert [node.op for node in loop.body] == ["ai.onnx:MatMul", "ai.onnx:MatMul", "ai.onnx:Concat"]
+    assert loop.body[0].constant == {1}
+    assert macs(loop) == 3 * (8 * 5 + 8 * 2)
+    assert sum(map(macs, graph.nodes)) == macs(loop) + 8 * 2
+
+
+def test_what_is_in_a_loop_needs_kernels_too() -> None:
+    model = _scan([helper.make_node("Wobble", ["sum"], ["z"])])
+    assert kernels_missing(model) == ["no CPU kernel for ai.onnx:Wobble at opset 20 (1 nodes)"]
+
+
 def test_constants_and_functions_need_no_kernel_of_their_own() -> None:
     graph = helper.make_graph(
         [

@@ -72,9 +72,10 @@ public struct Manifest: Sendable, Equatable {
 
   // The members of each object, for the reader and for the test against the schema.
   static let keys: Set = [
-    "artifacts", "buckets", "checkpoint", "compression", "files", "frames", "gates", "inputs",
-    "lowering", "model", "normalisation", "normaliser", "outputs", "runtime", "sample_rate",
-    "schema_version", "scheme", "selfcheck", "sizes", "taps", "target", "tools", "vocabulary",
+    "artifacts", "buckets", "checkpoint", "compression", "files", "frames", "front_end", "gates",
+    "inputs", "lowering", "model", "normalisation", "normaliser", "outputs", "runtime",
+    "sample_rate", "schema_version", "scheme", "selfcheck", "sizes", "taps", "target", "tools",
+    "vocabulary",
   ]
   static let schemeKeys: Set = ["activations", "compute", "name", "weights"]
   static let checkpointKeys: Set = [

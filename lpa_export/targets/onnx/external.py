@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lpa_export.runtimes.onnx import every_graph
+
 if TYPE_CHECKING:
     import onnx
 
@@ -25,7 +27,8 @@ def weight_bytes(graph: onnx.ModelProto) -> int:
 
     return sum(
         math.prod(tensor.dims) * tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        for tensor in graph.graph.initializer
+        for part in every_graph(graph.graph)
+        for tensor in part.initializer
     )
 
 

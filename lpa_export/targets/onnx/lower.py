@@ -9,6 +9,7 @@ import torch
 from torch.export import Dim
 
 from lpa_export.environment import quiet
+from lpa_export.runtimes.onnx import every_graph
 from lpa_export.targets.batched import BatchedModel, example_inputs
 
 if TYPE_CHECKING:
@@ -59,13 +60,15 @@ def anonymise(model: onnx.ModelProto) -> onnx.ModelProto:
 
     That is stack traces with file paths, documentation strings, inferred shapes.
     """
-    graph = model.graph
-    model.doc_string = graph.doc_string = ""
-    del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
-    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
-        part.doc_string = ""
-        del part.metadata_props[:]
-    for output in graph.output:
+    model.doc_string = ""
+    del model.metadata_props[:]
+    for graph in every_graph(model.graph):
+        graph.doc_string = ""
+        del graph.metadata_props[:], graph.value_info[:]
+        for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+            part.doc_string = ""
+            del part.metadata_props[:]
+    for output in model.graph.output:
         dimensions = output.type.tensor_type.shape.dim
         if len(dimensions) == 3:
             # The exporter writes a formula of the samples there.

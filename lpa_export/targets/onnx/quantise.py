@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from lpa_export.formats.manifest import Compression
+from lpa_export.runtimes.onnx import every_graph, every_node
 from lpa_export.targets.onnx.lower import anonymise
 from lpa_export.targets.skeleton import keeps_float
 
@@ -69,9 +70,13 @@ def counted(graph: onnx.ModelProto, kept: int) -> Compression:
     Looked up in the quantised graph. `kept`: bytes of products that stay in float by design, as
     all convolutions do.
     """
-    sizes = {tensor.name: 4 * math.prod(tensor.dims) for tensor in graph.graph.initializer}
+    sizes = {
+        tensor.name: 4 * math.prod(tensor.dims)
+        for part in every_graph(graph.graph)
+        for tensor in part.initializer
+    }
     found = dict.fromkeys(("MatMulInteger", *_QUANTISED, "Conv"), 0)
-    for node in graph.graph.node:
+    for node in every_node(graph.graph):
         if node.op_type in found:
             found[node.op_type] += sizes.get(node.input[1], 0)
     compressed = found["MatMulInteger"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.manifest import Port
+from lpa_export.formats.manifest import FrontEnd, Port
 from lpa_export.hosts import parts_of
 from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic
 from lpa_export.targets import Job, Written
-from lpa_export.targets.batched import BatchedModel
+from lpa_export.targets.batched import BATCHED, BatchedModel
 from lpa_export.targets.describe import (
     families,
     metadata,
@@ -19,10 +20,12 @@ from lpa_export.targets.describe import (
     taps,
     tools,
 )
+from lpa_export.targets.front_in_pieces import IN_PIECES
 from lpa_export.targets.onnx.external import save, weight_bytes
 from lpa_export.targets.onnx.lower import OUTPUTS, lower, tap_tensor
 from lpa_export.targets.onnx.optimise import optimise
 from lpa_export.targets.onnx.quantise import counted, kept_weights, quantise
+from lpa_export.targets.skeleton import Kit
 
 if TYPE_CHECKING:
     import onnx
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["ARTIFACT", "OnnxTarget"]
 
 ARTIFACT = "model.onnx"
+
+_KITS: Mapping[FrontEnd, Kit] = {"whole": BATCHED, "pieces": IN_PIECES}
 
 
 class OnnxTarget:
@@ -53,7 +58,7 @@ class OnnxTarget:
         """Write `model.onnx`. Raises LpaError for another frame arithmetic than was stated."""
         checkpoint = job.checkpoint
         parts = parts_of(checkpoint)
-        model = BatchedModel(parts)
+        model = BatchedModel(parts, _KITS[job.settings.front_end])
         frames = FrameArithmetic.of(checkpoint.model.config)
         check_frame_arithmetic(model, frames)
         job.announce("tracing the model")
@@ -87,6 +92,7 @@ class OnnxTarget:
             buckets=None,
             tools=tools("torch", "transformers", "onnx", "onnxscript", "onnxruntime"),
             compression=compression,
+            front_end=job.settings.front_end,
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lpa_export.runtimes import ArtifactError
-from lpa_export.runtimes.onnx import open_session, whole_model
+from lpa_export.runtimes.onnx import every_node, open_session, whole_model
 from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, judged, not_run
 from lpa_validate.rules.onnx.coverage import Coverage, coverage
@@ -49,7 +49,7 @@ def check_ops(validation: Validation) -> list[Check]:
     covered = [coverage(graph.nodes, provider) for provider in providers]
     dynamic = _dynamic_inputs(model)
     figures = [
-        Figure("nodes", len(model.graph.node)),
+        Figure("nodes", sum(1 for _ in every_node(model.graph))),
         Figure("ops without a CPU kernel", len(missing), gate=0, comparison="=="),
         Figure("nodes not on the CPU provider", len(elsewhere), gate=0, comparison="=="),
         Figure(f"GMAC for {SECONDS:g} s", sum(map(macs, graph.nodes)) / 1e9),
@@ -57,12 +57,15 @@ def check_ops(validation: Validation) -> list[Check]:
     for found in covered:
         figures += _coverage_figures(found)
     details: dict[str, Any] = {
-        "ops": dict(Counter(op_name(node) for node in model.graph.node).most_common()),
+        "ops": dict(Counter(map(op_name, every_node(model.graph))).most_common()),
         "missing_kernels": missing,
         "counted_on": f"one clip of {SECONDS:g} s: shapes fixed, constants folded, "
         f"{len(graph.nodes)} nodes; input types checked only where a list speaks of them",
         "dynamic_inputs": dynamic,
-        "findings": _findings(dynamic, providers),
+        "findings": [
+            *_findings(dynamic, providers),
+            *_loops(validation.bundle.manifest.front_end, graph),
+        ],
         "providers": [found.to_json() for found in covered],
     }
     reason = "; ".join([*missing, *elsewhere])
@@ -72,7 +75,7 @@ def check_ops(validation: Validation) -> list[Check]:
 def _refused(model: "onnx.ModelProto", missing: list[str], problem: str) -> Check:
     """The verdict on a model that the runtime does not take: which ops, in its own words."""
     figures = [
-        Figure("nodes", len(model.graph.node)),
+        Figure("nodes", sum(1 for _ in every_node(model.graph))),
         Figure("ops without a CPU kernel", len(missing), gate=0, comparison="=="),
         Figure("session opens", 0, gate=1, comparison="=="),
     ]
@@ -81,7 +84,7 @@ def _refused(model: "onnx.ModelProto", missing: list[str], problem: str) -> Chec
 
 
 def kernels_missing(model: "onnx.ModelProto") -> list[str]:
-    """Ops of the main graph that the CPU provider has no kernel for at the model's opset.
+    """Ops that the CPU provider has no kernel for at the model's opset, in bodies of loops too.
 
     An op that ONNX defines as a function is not missing: the runtime expands it.
     """
@@ -94,7 +97,7 @@ def kernels_missing(model: "onnx.ModelProto") -> list[str]:
         name = f"{kernel.domain or 'ai.onnx'}:{kernel.op_name}"
         ranges.setdefault(name, []).append(kernel.version_range)
     missing = []
-    used = Counter(map(op_name, model.graph.node))
+    used = Counter(map(op_name, every_node(model.graph)))
     # Constants become weights when the runtime loads the model: no kernel runs them.
     used.pop("ai.onnx:Constant", None)
     for name, count in used.items():
@@ -183,6 +186,18 @@ def _dynamic_inputs(model: "onnx.ModelProto") -> list[str]:
         value.name
         for value in model.graph.input
         if not all(dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim)
+    ]
+
+
+def _loops(front_end: str, graph: ConcreteGraph) -> list[str]:
+    """What a front end in pieces means for providers that have no loops."""
+    if front_end == "whole":
+        return []
+    inside = sum(macs(node) for node in graph.nodes if node.body)
+    share = 100 * inside / max(1, sum(map(macs, graph.nodes)))
+    return [
+        f"the front end runs in pieces: a Scan, which is in no provider's list, keeps {share:.0f} % "
+        "of the MACs on the CPU; for such a provider export with --front-end whole"
     ]
 
 

@@ -5,7 +5,7 @@ Shapes come from running the model, not from inferring them: what shape inferenc
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 from lpa_export.runtimes import ArtifactError
-from lpa_export.runtimes.onnx import open_session, with_outputs
+from lpa_export.runtimes.onnx import every_node, open_session, with_outputs
 
 if TYPE_CHECKING:
     import onnx
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["ConcreteGraph", "Node", "concrete_graph", "fixed_shapes", "op_name"]
 
 Shape = tuple[int, ...]
+Array = np.ndarray[Any, Any]
 
 # What holds no computation: the runtime turns it into weights when it loads the model.
 _NOT_COUNTED = frozenset({"ai.onnx:Constant"})
+
+_SCAN = "ai.onnx:Scan"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Node:
     """One operation. ``op`` is "domain:type"; an absent optional input has the name "".
 
     ``constant`` are the input positions that hold weights; ``from_ops`` the op that makes each
-    input ("" for weights and graph inputs).
+    input ("" for weights and graph inputs). A Scan has the nodes of its ``body``, as one of its
+    ``turns`` runs them.
     """
 
     name: str
@@ -45,11 +49,16 @@ class Node:
     constant: frozenset[int] = frozenset()
     from_ops: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    body: tuple["Node", ...] = ()
+    turns: int = 1
 
 
 @dataclass(frozen=True)
 class ConcreteGraph:
-    """Nodes in topological order. Bodies of If, Loop and Scan count as the one node."""
+    """Nodes in topological order. Bodies of If, Loop and Scan count as the one node.
+
+    That of a Scan is in it, as `Node.body`.
+    """
 
     nodes: tuple[Node, ...]
 
@@ -99,11 +108,10 @@ def _optimised(model: "onnx.ModelProto") -> "onnx.ModelProto":
             raise ArtifactError(" ".join(str(error).split())) from error
 
 
-def concrete_graph(
-    model: "onnx.ModelProto", inputs: Mapping[str, np.ndarray[Any, Any]]
-) -> ConcreteGraph:
+def concrete_graph(model: "onnx.ModelProto", inputs: Mapping[str, Array]) -> ConcreteGraph:
     """Run ``model`` once on ``inputs`` and note the shape and type of every tensor.
 
+    The body of a Scan is run by itself for its first turn: all its turns have the same shapes.
     Raises ArtifactError when it does not run.
     """
     import onnx
@@ -113,7 +121,10 @@ def concrete_graph(
         name: (tuple(tensor.dims), _dtype(tensor.data_type)) for name, tensor in weights.items()
     }
     known |= {name: (array.shape, str(array.dtype)) for name, array in inputs.items()}
-    known |= _computed(model, inputs)
+    scans = [node for node in model.graph.node if op_name(node) == _SCAN]
+    computed, arrays = _computed(model, inputs, _read_by(scans))
+    known |= computed
+    arrays |= inputs
     makers = {name: node for node in model.graph.node for name in node.output if name}
     constants = set(weights) | {
         name for name, node in makers.items() if op_name(node) in _NOT_COUNTED
@@ -123,6 +134,10 @@ def concrete_graph(
         if op_name(node) in _NOT_COUNTED:
             continue
         read = [known.get(name, ((), "")) for name in node.input]
+        turns, body = 1, ConcreteGraph(())
+        if op_name(node) == _SCAN:
+            turns, turn, given = _first_turn(model, node, arrays)
+            body = concrete_graph(turn, given)
         nodes.append(
             Node(
                 node.name or (node.output[0] if node.output else ""),
@@ -138,18 +153,73 @@ def concrete_graph(
                     for name in node.input
                 ),
                 {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute},
+                body.nodes,
+                turns,
             )
         )
     return ConcreteGraph(tuple(nodes))
 
 
+def _read_by(scans: Iterable["onnx.NodeProto"]) -> set[str]:
+    """Names of all that scans read, their bodies too."""
+    names: set[str] = set()
+    for scan in scans:
+        (body,) = (item.g for item in scan.attribute if item.name == "body")
+        names.update(scan.input, *(node.input for node in every_node(body)))
+    return names
+
+
+def _first_turn(
+    model: "onnx.ModelProto", scan: "onnx.NodeProto", arrays: Mapping[str, Array]
+) -> tuple[int, "onnx.ModelProto", dict[str, Array]]:
+    """How many turns a scan takes, its body as a model, and what that is given in the first one.
+
+    Raises ArtifactError for a scan along another axis than the first.
+    """
+    import onnx
+
+    attributes = {item.name: item for item in scan.attribute}
+    if "scan_input_axes" in attributes and any(attributes["scan_input_axes"].ints):
+        raise ArtifactError(f"{scan.name}: a Scan along another axis than the first")
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    def value(name: str) -> Array:
+        return onnx.numpy_helper.to_array(weights[name]) if name in weights else arrays[name]
+
+    body = attributes["body"].g
+    states = len(scan.input) - attributes["num_scan_inputs"].i
+    given = {name: arrays[name] for name in _read_by([scan]) if name in arrays}
+    given |= {
+        formal.name: value(name) if index < states else value(name)[0]
+        for index, (formal, name) in enumerate(zip(body.input, scan.input, strict=True))
+    }
+    graph = onnx.helper.make_graph(
+        body.node,
+        body.name or "body",
+        [
+            onnx.helper.make_tensor_value_info(
+                name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+            )
+            for name, array in given.items()
+        ],
+        body.output,
+        [*body.initializer, *(weights[name] for name in _read_by([scan]) if name in weights)],
+    )
+    made = onnx.helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version
+    )
+    return len(value(scan.input[states])), made, given
+
+
 def _computed(
-    model: "onnx.ModelProto", inputs: Mapping[str, np.ndarray[Any, Any]]
-) -> dict[str, tuple[Shape, str]]:
+    model: "onnx.ModelProto", inputs: Mapping[str, Array], kept: Container[str]
+) -> tuple[dict[str, tuple[Shape, str]], dict[str, Array]]:
+    """Shape and type of every value that the model computes, and those that are ``kept``."""
     names = [name for node in model.graph.node for name in node.output if name]
     session = open_session(with_outputs(model, names).SerializeToString(), level="none")
     wanted = {value.name for value in session.get_inputs()}
     found: dict[str, tuple[Shape, str]] = {}
+    arrays: dict[str, Array] = {}
     for group in _groups(names):
         try:
             values = session.run(group, {k: v for k, v in inputs.items() if k in wanted})
@@ -158,7 +228,9 @@ def _computed(
         for name, value in zip(group, values, strict=True):
             if isinstance(value, np.ndarray):
                 found[name] = (value.shape, str(value.dtype))
-    return found
+                if name in kept:
+                    arrays[name] = value
+    return found, arrays
 
 
 def _groups(names: Sequence[str], size: int = 400) -> list[list[str]]:

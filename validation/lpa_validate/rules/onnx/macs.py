@@ -13,7 +13,9 @@ __all__ = ["MACS", "macs"]
 
 
 def macs(node: Node) -> int:
-    """Multiply-accumulates of one run of ``node``."""
+    """Multiply-accumulates of one run of ``node``: of a Scan, those of all its turns."""
+    if node.body:
+        return node.turns * sum(map(macs, node.body))
     count = MACS.get(node.op)
     return 0 if count is None else count(node)
 

@@ -1,0 +1,56 @@
+"""Work along a long axis in pieces, so that what lies in between is never there as a whole.
+
+Written once for eager torch, where it is a loop, and for torch's exporter, which makes a Scan of
+it. A Scan writes what each turn gives to its place in the result; a Loop would collect the turns
+first and join them then, twice the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["joined", "over_pieces", "split"]
+
+
+def split(total: int, most: int) -> tuple[int, int]:
+    """Pieces of one size that cover `total` places: how many, at least two, and their size.
+
+    The size is at most `most` and the last piece ends less than a place a piece behind `total`.
+    Two at least: for torch's exporter a loop of one turn is another program.
+    """
+    count = torch.sym_max((total + most - 1) // most, 2)
+    return count, (total + count - 1) // count
+
+
+def over_pieces(
+    body: Callable[[Tensor], tuple[Tensor, ...]], count: int, size: int
+) -> tuple[Tensor, ...]:
+    """What `body` gives of each piece, stacked in a new first axis.
+
+    body: the first place of a piece, an int64 tensor () on the CPU -> tensors whose shapes are the
+    same for every piece; it may read any tensor around it.
+    """
+    starts = torch.arange(count) * size
+    if torch.compiler.is_exporting():
+        from torch._higher_order_ops.scan import scan
+
+        def turn(carried: Tensor, start: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+            return carried.clone(), body(start)
+
+        # A scan has to carry something.
+        _, stacked = scan(turn, torch.zeros(1), starts)
+        return tuple(stacked)
+    first = body(starts[0])
+    made = tuple(part.new_empty((count, *part.shape)) for part in first)
+    for index, start in enumerate(starts):
+        for whole, part in zip(made, body(start) if index else first, strict=True):
+            whole[index] = part
+    return made
+
+
+def joined(pieces: Tensor, total: int) -> Tensor:
+    """(pieces, B, size, C) -> (B, total, C), without the places behind the end."""
+    return pieces.transpose(0, 1).flatten(1, 2)[:, :total]
