@@ -243,7 +243,7 @@ def test_partitions_are_as_many_as_the_runtimes_own_checker_counts(
 
 def _scan(body: list[onnx.NodeProto]) -> onnx.ModelProto:
     """x (1, 8) added to itself, then three turns of `body`: y -> z, reading `sum` around it."""
-    places = ("first", TensorProto.INT64, [])
+    places: Any = ("first", TensorProto.INT64, [])
     graph = helper.make_graph(
         body,
         "turn",

@@ -196,8 +196,8 @@ def _loops(front_end: str, graph: ConcreteGraph) -> list[str]:
     inside = sum(macs(node) for node in graph.nodes if node.body)
     share = 100 * inside / max(1, sum(map(macs, graph.nodes)))
     return [
-        f"the front end runs in pieces: a Scan, which is in no provider's list, keeps {share:.0f} % "
-        "of the MACs on the CPU; for such a provider export with --front-end whole"
+        f"the front end runs in pieces: {share:.0f} % of the MACs are in a Scan, which is in no "
+        "provider's list; for such a provider export with --front-end whole"
     ]
 
 

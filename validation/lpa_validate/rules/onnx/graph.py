@@ -190,7 +190,7 @@ def _first_turn(
     states = len(scan.input) - attributes["num_scan_inputs"].i
     given = {name: arrays[name] for name in _read_by([scan]) if name in arrays}
     given |= {
-        formal.name: value(name) if index < states else value(name)[0]
+        formal.name: value(name) if index < states else np.asarray(value(name)[0])
         for index, (formal, name) in enumerate(zip(body.input, scan.input, strict=True))
     }
     graph = onnx.helper.make_graph(
