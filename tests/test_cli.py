@@ -21,6 +21,7 @@ from lpa_export.formats.bundle import new_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMMANDS = {
+    "lpa-bench": "lpa_export.commands.bench",
     "lpa-bundle": "lpa_export.commands.bundle",
     "lpa-export": "lpa_export.commands.export",
     "lpa-train": "lpa_export.commands.train",
@@ -128,6 +129,7 @@ def test_a_full_disk_is_called_that(capsys: pytest.CaptureFixture[str], code: in
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
+        ("lpa-bench", ["--target", "onnx"], "nothing was kept"),
         ("lpa-bundle", ["--target", "coreml", "--app", "x"], "the app's bundle is as it was"),
         ("lpa-export", ["--target", "onnx"], "the bundle in work was not written"),
         ("lpa-transcribe", ["a.wav"], "files that were not transcribed yet have no text"),

@@ -24,8 +24,9 @@ MAY_KNOW = {
     "formats": {"errors", "measures", "layers", "hosts"},
     "runtimes": BELOW,
     "targets": BELOW | {"runtimes"},
+    "benchmark": BELOW | {"runtimes", "targets"},
     "training": BELOW | {"runtimes", "cli"},
-    "commands": BELOW | {"runtimes", "cli", "targets", "training"},
+    "commands": BELOW | {"runtimes", "cli", "targets", "benchmark", "training"},
 }
 """Room of lpa_export -> the rooms it may import from. lpa_validate may know all but training."""
 

@@ -1,9 +1,10 @@
-"""Paired bootstrap: how far could a WER, or the difference of two, be chance?
+"""Bootstrap: how far could a WER, the difference of two, or a ratio of times be chance?
 
 Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation"
 (ICASSP 2004): utterances are drawn with replacement, both systems are scored on the same draw,
 and the percentiles of the difference are its interval. With counts per speaker in place of
-utterances (`by_group`) whole speakers are drawn, whose utterances err alike.
+utterances (`by_group`) whole speakers are drawn, whose utterances err alike. Of times, whole
+processes are drawn, whose runs are alike, and then runs within them.
 """
 
 from collections.abc import Hashable, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Interval", "by_group", "paired_difference"]
+__all__ = ["Interval", "by_group", "paired_difference", "ratio_of_medians"]
 
 RESAMPLES = 2000
 SEED = 20260
@@ -21,7 +22,7 @@ _BLOCK = 2_000_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval in points of WER, and how it was drawn."""
+    """A 95 % interval in the unit of what was drawn (points of WER), and how it was drawn."""
 
     low: float
     high: float
@@ -71,3 +72,32 @@ def paired_difference(
         left -= rows
     low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
     return Interval(float(low), float(high), resamples, seed)
+
+
+def ratio_of_medians(
+    times: Sequence[Sequence[float]],
+    reference_times: Sequence[Sequence[float]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Interval:
+    """95 % interval of median(times) / median(reference_times), by which the times differ.
+
+    Both are groups of times, (processes) of (runs): groups are drawn with replacement, then runs
+    in each. Raises ValueError where a side has no time.
+    """
+    if not all(times) or not all(reference_times) or not times or not reference_times:
+        raise ValueError("a ratio of times needs times on both sides")
+    generator = np.random.default_rng(seed)
+    ratios = [
+        _drawn_median(times, generator) / _drawn_median(reference_times, generator)
+        for _ in range(resamples)
+    ]
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return Interval(float(low), float(high), resamples, seed)
+
+
+def _drawn_median(groups: Sequence[Sequence[float]], generator: np.random.Generator) -> float:
+    picks = generator.integers(0, len(groups), len(groups))
+    runs = [generator.choice(groups[pick], len(groups[pick])) for pick in picks]
+    return float(np.median(np.concatenate(runs)))

@@ -54,8 +54,8 @@ class OnnxRunner:
         self._manifest = bundle.manifest
         self._threads = threads
         self._folder = bundle.path
-        self._bytes = artifact_bytes(bundle)
-        self._session = open_session(self._bytes, threads=threads, folder=bundle.path)
+        self._bundle = bundle
+        self._session = open_session(_artifact(bundle), threads=threads)
         self._require_signature(self._manifest.artifacts[0])
 
     label: Label = "measured"
@@ -83,8 +83,8 @@ class OnnxRunner:
 
     @cached_property
     def model(self) -> "onnx.ModelProto":
-        """The model as a protobuf (read from the same bytes the session runs)."""
-        return parsed(self._bytes)
+        """The model as a protobuf, read again: a session keeps no copy, nor does its runner."""
+        return parsed(artifact_bytes(self._bundle))
 
     def run(self, padded: Array, lengths: Sequence[int]) -> list[Array]:
         """Logits (valid frames, vocabulary) of each row of ``padded`` (batch, samples)."""
@@ -152,10 +152,18 @@ class OnnxRunner:
 
 def artifact_bytes(bundle: "Bundle") -> bytes:
     """The bundle's ONNX file. Raises ArtifactError when it is missing or cannot be read."""
+    path = _artifact(bundle)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path.name} cannot be read ({error})") from error
+
+
+def _artifact(bundle: "Bundle") -> Path:
     name = bundle.manifest.artifacts[0]
     try:
-        return bundle.file(name).read_bytes()
-    except (OSError, LpaError) as error:
+        return bundle.file(name)
+    except LpaError as error:
         raise ArtifactError(f"{name} cannot be read ({error})") from error
 
 
@@ -204,7 +212,7 @@ def every_node(graph: "onnx.GraphProto") -> "Iterator[onnx.NodeProto]":
 
 
 def open_session(
-    model: bytes,
+    model: bytes | Path,
     *,
     threads: int = THREADS,
     level: Level = "all",
@@ -214,7 +222,8 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """A quiet CPU session that runs the same way each time.
 
-    ``folder``: where weights lie that the model keeps in a file beside it.
+    ``model``: a file, or its bytes, which the session then keeps beside its own copy.
+    ``folder``: where weights lie that bytes keep in a file beside them.
 
     ``level``: which rewrites the runtime makes first; the basic ones are all to standard operators
     and the same on every machine. The rewritten graph is written to ``optimised``.

@@ -21,6 +21,7 @@ from lpa_export.formats.schemes import PALETTES, Scheme, scheme_named
 if TYPE_CHECKING:
     import msgspec
 
+    from lpa_export.formats.bundle import Bundle
     from lpa_export.formats.checkpoint import Checkpoint
     from lpa_export.formats.golden import GoldenClip
     from lpa_export.formats.manifest import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         Port,
         Tap,
     )
+    from lpa_export.runtimes.timing import Timed
 
 __all__ = [
     "ALL",
@@ -67,7 +69,8 @@ class TargetSpec:
     a function of the manifest that says in Markdown how to run the artifact, for the model card.
     The first of the `schemes` is the default. `needs`: packages that this one does not bring, as
     they are imported; `extra` is what installs them, `platforms` where they can be installed at
-    all.
+    all. `timing`: what a benchmark times, called with an open bundle and `threads`, see
+    `lpa_export.runtimes.timing`; empty: the runner, by the clock.
     """
 
     name: str
@@ -79,6 +82,7 @@ class TargetSpec:
     needs: tuple[str, ...] = ()
     extra: str = ""
     platforms: str = ""
+    timing: str = ""
 
     def missing(self) -> str:
         """Why this target cannot be used here, in one line; empty where it can."""
@@ -111,6 +115,15 @@ class TargetSpec:
                 f"the runtime of target {self.name} cannot be imported ({error}); install it"
             ) from error
         return found
+
+    def timed(self, bundle: Bundle, *, threads: int) -> Timed:
+        """A bundle as a benchmark times it. Raises LpaError where only an emulator runs it here."""
+        if self.timing:
+            found: Timed = _resolved(self.timing)(bundle, threads=threads)
+            return found
+        from lpa_export.runtimes.timing import TimedRunner
+
+        return TimedRunner(self.runner_class()(bundle, threads=threads))
 
     def settings_class(self) -> type[Any]:
         """The dataclass of its settings."""
@@ -195,6 +208,7 @@ _TARGETS = {
                 scheme_named("int8", compute="fp16", activations="fp16"),
                 *map(scheme_named, PALETTES),
             ),
+            timing="lpa_export.runtimes.timing:untimed",
         ),
         TargetSpec(
             name="executorch",

@@ -1,9 +1,9 @@
-"""The paired bootstrap against a loop that draws one utterance at a time."""
+"""The bootstrap: paired, against a loop that draws one utterance at a time, and of times."""
 
 import numpy as np
 import pytest
 
-from lpa_export.measures.bootstrap import paired_difference
+from lpa_export.measures.bootstrap import paired_difference, ratio_of_medians
 
 ERRORS = [3, 0, 2, 5, 1, 0, 0, 4]
 REFERENCE = [2, 0, 2, 4, 1, 1, 0, 4]
@@ -60,3 +60,27 @@ def test_large_test_sets_are_drawn_in_blocks_of_the_same_size(
 def test_no_words_or_other_shapes_are_refused(words: list[int]) -> None:
     with pytest.raises(ValueError, match=r"word|shapes"):
         paired_difference(ERRORS, REFERENCE, words)
+
+
+def test_a_ratio_of_steady_times_has_no_width_and_one_of_unsteady_times_has() -> None:
+    steady = ratio_of_medians([[3.0, 3.0], [3.0]], [[2.0], [2.0, 2.0]])
+    assert (steady.low, steady.high) == (1.5, 1.5)
+    generator = np.random.default_rng(1)
+    theirs, ours = (mean + 0.1 * generator.standard_normal((5, 9)) for mean in (4.0, 2.0))
+    wide = ratio_of_medians(theirs.tolist(), ours.tolist())
+    assert 1.8 < wide.low < float(np.median(theirs) / np.median(ours)) < wide.high < 2.2
+
+
+def test_processes_that_differ_widen_the_ratio_more_than_runs_that_do() -> None:
+    """The same times, those of a process alike or not: the draw is of three processes."""
+    by_process = [[1.0] * 31, [2.0] * 31, [3.0] * 31]
+    by_run = [np.linspace(1.0, 3.0, 31).tolist()] * 3
+    wide, narrow = (ratio_of_medians(times, [[1.0]]) for times in (by_process, by_run))
+    assert narrow.high - narrow.low < 1.0
+    assert (wide.low, wide.high) == (1.0, 3.0)
+
+
+def test_a_ratio_needs_times_on_both_sides() -> None:
+    for times, reference in (([], [[1.0]]), ([[1.0]], [[]])):
+        with pytest.raises(ValueError, match="both sides"):
+            ratio_of_medians(times, reference)

@@ -7,7 +7,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lpa_export.measures.machine import available_memory, left_in_groups
+from lpa_export.measures.machine import (
+    INSTRUCTIONS,
+    ForeignLoad,
+    available_memory,
+    instruction_sets,
+    left_in_groups,
+    processor,
+)
 
 MB = 1 << 20
 TAKES = """
@@ -68,3 +75,33 @@ def test_limits_of_version_1_count_too(tmp_path: Path) -> None:
 
 def test_without_control_groups_the_machine_counts(tmp_path: Path) -> None:
     assert left_in_groups(tmp_path, tmp_path / "nowhere") == []
+
+
+BUSY = "import time; end = time.process_time() + {}\nwhile time.process_time() < end: pass"
+
+
+def test_what_others_do_is_foreign_and_what_was_waited_for_is_not() -> None:
+    other = subprocess.Popen([sys.executable, "-c", BUSY.format(60)])
+    try:
+        with ForeignLoad() as busy:
+            own = subprocess.run([sys.executable, "-c", BUSY.format(0.4)])
+    finally:
+        other.kill()
+        other.wait()
+    assert own.returncode == 0
+    assert busy.cores > 0.3
+    load = ForeignLoad()
+    counts = iter([(0.0, 0.0, 0.0), (2.0, 3.0, 2.5)])  # two seconds, three of cores, 2.5 ours
+    load._counts = lambda: next(counts)  # type: ignore[method-assign]
+    with load:
+        pass
+    assert load.cores == 0.25
+
+
+def test_the_processor_is_named_as_the_system_names_it() -> None:
+    assert "cores" in processor()
+    found = instruction_sets()
+    assert set(found) <= set(INSTRUCTIONS)
+    flags = Path("/proc/cpuinfo")
+    if flags.exists() and "avx2" in flags.read_text():
+        assert "avx2" in found

@@ -3,7 +3,6 @@
 The browser is Chromium, run without a window; ``LPA_BROWSER`` names another place than the path.
 """
 
-import json
 import os
 import re
 import shutil
@@ -15,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lpa_validate.beside import BENCH, Beside, look_beside
+from lpa_validate.beside import Beside, look_beside
 from lpa_validate.command import main
 from lpa_validate.renderers import render, render_all
 from lpa_validate.renderers.html.words import aligned
 from lpa_validate.report import Check, Data, Figure, Reference, Report, judged, not_run
+from msgspec.structs import replace as replaced
 
-from lpa_export.formats.bundle import Bundle
+from lpa_export.benchmark.result import RESULTS, write_result
+from lpa_export.formats.bundle import Bundle, artifact_digest
 from lpa_export.formats.manifest import Normaliser
 from lpa_export.formats.schemes import SCHEMES
+from tests.benchmark.results import result
 from tests.manifests import restated
 
 EVIL = "<script>console.error('heard')</script>"
@@ -187,16 +189,18 @@ def test_sizes_are_those_of_the_bundles_beside_it(make_bundle: Callable[..., Bun
 
 def test_time_is_that_of_the_benchmark_beside_it(make_bundle: Callable[..., Bundle]) -> None:
     bundle = make_bundle()
-    place = bundle.path.parent / BENCH
     assert look_beside(bundle.path).unmeasured == "not measured"
-    figure = Figure("60 s of audio", 1.25, "s").entry
-    entry = {name: getattr(figure, name) for name in figure.__struct_fields__}
-    place.write_text(json.dumps({"onnx": [entry]}))
-    assert look_beside(bundle.path).timings == (figure,)
-    assert "1.25 s" in Page(render(report(), "html", look_beside(bundle.path))).text
-    place.write_text(json.dumps({"coreml": [entry]}))
+    digest = artifact_digest(bundle.manifest, "model.onnx")
+    own = replaced(result().ours, artifacts={"model.onnx": digest})
+    write_result(bundle.path, result(ours=own))
+    text = Page(render(report(), "html", look_beside(bundle.path))).text
+    assert "60 s of audio" in text and "1.25 s ± 1.0 %" in text
+    write_result(bundle.path, result())
+    assert look_beside(bundle.path).unmeasured.endswith("is of another artifact")
+    (bundle.path.parent / RESULTS).unlink()
+    write_result(bundle.path.with_name("other"), result())
     assert look_beside(bundle.path).unmeasured.endswith("says nothing of onnx")
-    place.write_text("{")
+    (bundle.path.parent / RESULTS).write_text("{")
     assert look_beside(bundle.path).unmeasured.startswith("not measured: ")
 
 

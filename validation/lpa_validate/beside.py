@@ -3,18 +3,17 @@
 Both lie in the folder that holds the bundle. Nothing there is needed, and nothing is trusted.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from lpa_export.benchmark.result import RESULTS, Benchmark, read_results
+from lpa_export.benchmark.text import figures
 from lpa_export.errors import LpaError
-from lpa_export.formats.bundle import artifacts_size, open_bundle
-from lpa_export.formats.manifest import Manifest, as_type, read_json
-from lpa_validate.schema import FigureEntry
+from lpa_export.formats.bundle import artifact_digest, artifacts_size, open_bundle
+from lpa_export.formats.manifest import Manifest
 
-__all__ = ["BENCH", "Beside", "Sibling", "look_beside"]
-
-BENCH = "bench.json"
-"""A benchmark's result: {name of a bundle's folder: its figures, in the form of a report's}."""
+__all__ = ["Beside", "Sibling", "look_beside"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,14 @@ class Sibling:
 
 @dataclass(frozen=True)
 class Beside:
-    """``note``: a line about the printing. ``unmeasured``: why there are no ``timings``."""
+    """``note``: a line about the printing. ``unmeasured``: why there are no ``timings``.
+
+    ``timings``: time and memory in words, by what they are of.
+    """
 
     note: str = ""
     siblings: tuple[Sibling, ...] = ()
-    timings: tuple[FigureEntry, ...] = ()
+    timings: Mapping[str, str] = field(default_factory=dict)
     unmeasured: str = "not measured"
 
 
@@ -55,7 +57,7 @@ def look_beside(bundle: Path, note: str = "") -> Beside:
         for path, manifest in found.items()
         if manifest.model == model
     )
-    timings, unmeasured = _timings(bundle)
+    timings, unmeasured = _timings(bundle, found.get(bundle))
     return Beside(note, siblings, timings, unmeasured)
 
 
@@ -70,15 +72,21 @@ def _manifest(folder: Path) -> Manifest | None:
         return None
 
 
-def _timings(bundle: Path) -> tuple[tuple[FigureEntry, ...], str]:
-    place = bundle.parent / BENCH
-    if not place.is_file():
-        return (), "not measured"
+def _timings(bundle: Path, manifest: Manifest | None) -> tuple[Mapping[str, str], str]:
     try:
-        results = as_type(
-            read_json(place, "benchmark"), dict[str, tuple[FigureEntry, ...]], str(place)
-        )
+        results = read_results(bundle.parent / RESULTS)
     except LpaError as error:
-        return (), f"not measured: {error}"
-    timings = results.get(bundle.name, ())
-    return timings, "" if timings else f"not measured: {BENCH} says nothing of {bundle.name}"
+        return {}, f"not measured: {error}"
+    found = results.get(bundle.name)
+    if found is None:
+        said = f": {RESULTS} says nothing of {bundle.name}" if results else ""
+        return {}, f"not measured{said}"
+    if manifest is not None and not _is_of(found, manifest):
+        return {}, f"not measured: {RESULTS} is of another artifact"
+    return figures(found), ""
+
+
+def _is_of(result: Benchmark, manifest: Manifest) -> bool:
+    return result.ours.artifacts == {
+        name: artifact_digest(manifest, name) for name in manifest.artifacts
+    }

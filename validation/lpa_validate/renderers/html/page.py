@@ -195,10 +195,7 @@ def _time(beside: Beside) -> Iterator[Element]:
     if not beside.timings:
         yield element("p", beside.unmeasured)
         return
-    figures = [
-        Figure(entry.name, entry.value, entry.unit, label=entry.label) for entry in beside.timings
-    ]
-    yield _figures(figures)
+    yield table(("what", "measured by lpa-bench"), beside.timings.items())
 
 
 def _check(check: Check) -> Element:

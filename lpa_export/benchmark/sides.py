@@ -1,0 +1,101 @@
+"""What can be measured: a bundle, a checkpoint in torch, or a user's own export of the original.
+
+A side is a few words, so that a fresh process can open it by itself: `open_side` is all that the
+process needs. A further named baseline is a row of `BASELINES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from lpa_export.runtimes.timing import Timed
+
+__all__ = ["BASELINES", "TORCH", "Baseline", "Side", "open_side", "write_baseline"]
+
+TORCH = "torch"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a user would take instead. `kind`: of its side; `writes`: "module:name" of a function
+    (checkpoint folder, file) that exports it, empty where it runs as it is."""
+
+    kind: str
+    writes: str = ""
+
+
+BASELINES: Mapping[str, Baseline] = {
+    "hub-export": Baseline("export", "lpa_export.benchmark.hub_export:plain"),
+    "hub-export-fused": Baseline("export", "lpa_export.benchmark.hub_export:fused"),
+    "hub-eager": Baseline("eager"),
+    "hub-sdpa": Baseline("sdpa"),
+}
+"""By the name for `--against`, all of the untouched architecture of a checkpoint: its plain export
+to ONNX, the same with each attention as one node of ONNX Runtime's, and the model in torch, its
+attention written out or PyTorch's fused one."""
+
+
+class Side(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One of the two: `kind` names how it is opened, `path` what, `name` what tables call it."""
+
+    name: str
+    kind: str
+    path: str
+    device: str = "cpu"
+
+
+def open_side(side: Side, *, threads: int) -> Timed:
+    """The side, ready to run. Raises LpaError where its runtime is not here."""
+    openers: Mapping[str, Callable[[Side, int], Timed]] = {
+        "bundle": _open_bundle,
+        "export": _open_export,
+        TORCH: _open_torch,
+        "eager": _open_original,
+        "sdpa": _open_original,
+    }
+    return openers[side.kind](side, threads)
+
+
+def write_baseline(row: Baseline, checkpoint: Path, file: Path) -> None:
+    """Export the untouched architecture of a checkpoint folder as the baseline does."""
+    module, _, function = row.writes.partition(":")
+    getattr(import_module(module), function)(checkpoint, file)
+
+
+def _open_bundle(side: Side, threads: int) -> Timed:
+    from lpa_export.formats.bundle import open_bundle
+    from lpa_export.targets import target_named
+
+    bundle = open_bundle(Path(side.path))
+    return target_named(bundle.manifest.target).timed(bundle, threads=threads)
+
+
+def _open_export(side: Side, threads: int) -> Timed:
+    from lpa_export.benchmark.hub_export import TimedExport
+
+    return TimedExport(Path(side.path), threads=threads)
+
+
+def _open_torch(side: Side, threads: int) -> Timed:
+    from lpa_export.benchmark.in_torch import TimedTorch
+    from lpa_export.formats.checkpoint import load_checkpoint
+
+    loaded = load_checkpoint(side.path)
+    return TimedTorch(
+        loaded.model, normalise=loaded.do_normalize, threads=threads, device=side.device
+    )
+
+
+def _open_original(side: Side, threads: int) -> Timed:
+    from lpa_export.benchmark.hub_export import original_model
+    from lpa_export.benchmark.in_torch import TimedTorch
+
+    model = original_model(Path(side.path), attention=side.kind)
+    return TimedTorch(model, normalise=True, threads=threads, device=side.device)

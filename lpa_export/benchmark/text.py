@@ -1,0 +1,89 @@
+"""A benchmark as a table for readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lpa_export.benchmark.result import Benchmark, Point, SideResult
+
+__all__ = ["figures", "render_text", "seconds_text"]
+
+
+def render_text(result: Benchmark) -> str:
+    """What ran, where, a table per side, the ratios, and what is not to be trusted."""
+    return "\n".join(_lines(result)) + "\n"
+
+
+def figures(result: Benchmark) -> dict[str, str]:
+    """The bundle's figures in words, by what they are of: for a model card."""
+    found = {}
+    for point in result.ours.points:
+        doubt = f" (not to be trusted: {point.unusable})" if point.unusable else ""
+        found[f"{point.seconds:g} s of audio"] = (
+            f"{seconds_text(point.time)} ± {50 * point.spread:.1f} %, "
+            f"{_megabytes(point.first_peak)} at most in a first run, "
+            f"{_megabytes(point.third_peak)} after three{doubt}"
+        )
+    if result.ours.exponent is not None:
+        found["time grows with"] = f"the length to the power of {result.ours.exponent:.2f}"
+    for ratio in result.ratios:
+        assert result.theirs is not None
+        doubt = " (not to be trusted)" if ratio.unusable else ""
+        found[f"{result.theirs.name}, {ratio.seconds:g} s"] = (
+            f"{ratio.ratio:.2f} times as long ({ratio.low:.2f} to {ratio.high:.2f}){doubt}"
+        )
+    found["measured on"] = where(result)
+    return found
+
+
+def where(result: Benchmark) -> str:
+    """The machine and its settings in a line."""
+    machine = result.machine
+    sets = " ".join(machine.instructions) or "instruction sets not known"
+    threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
+    return f"{machine.processor} ({sets}), {result.device}, {threads}"
+
+
+def seconds_text(seconds: float) -> str:
+    """Seconds with three digits: "1.23 s", "45.6 ms"."""
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def _lines(result: Benchmark) -> Iterator[str]:
+    tools = ", ".join(f"{name} {number}" for name, number in result.machine.tools.items())
+    yield f"{result.target}: {where(result)}"
+    yield f"{result.machine.system}; {tools}"
+    yield f"each length in {result.rounds} processes a side, by turns; medians, warm-up left out"
+    for side in filter(None, (result.ours, result.theirs)):
+        yield ""
+        yield from _side_lines(side)
+    if result.theirs is not None:
+        yield ""
+        yield f"{result.theirs.name} takes, for each second of {result.ours.name}"
+        for ratio in result.ratios:
+            doubt = "  UNUSABLE" if ratio.unusable else ""
+            yield (
+                f"{ratio.seconds:>8g} s {ratio.ratio:>9.2f}   "
+                f"95 % interval {ratio.low:.2f} to {ratio.high:.2f}{doubt}"
+            )
+
+
+def _side_lines(side: SideResult) -> Iterator[str]:
+    what = ", ".join(filter(None, (side.model, side.scheme)))
+    grows = "" if side.exponent is None else f": time grows with length to the {side.exponent:.2f}"
+    yield f"{side.name} ({what}){grows}"
+    yield f"{'audio':>10} {'time':>9} {'spread':>8} {'peak, first':>12} {'after three':>12}"
+    for point in side.points:
+        yield _point_line(point)
+
+
+def _point_line(point: Point) -> str:
+    doubt = f"  UNUSABLE: {point.unusable}" if point.unusable else ""
+    return (
+        f"{point.seconds:>8g} s {seconds_text(point.time):>9} {100 * point.spread:>6.1f} % "
+        f"{_megabytes(point.first_peak):>12} {_megabytes(point.third_peak):>12}{doubt}"
+    )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.0f} MB"

@@ -1,0 +1,306 @@
+"""lpa-bench: how long a bundle takes and how much memory, beside another or a user's own export."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lpa_export.cli import PASSED, count, describe, run_command
+from lpa_export.errors import LpaError, LpaWarning
+
+if TYPE_CHECKING:
+    from lpa_export.benchmark.result import Benchmark
+    from lpa_export.benchmark.run import Entrant
+    from lpa_export.formats.bundle import Bundle
+
+__all__ = ["bench", "main"]
+
+PROG = "lpa-bench"
+TORCH = "torch"
+SECONDS = (10.0, 30.0, 60.0, 120.0)
+ROUNDS = 3
+LEAST_SECONDS = 1.0
+
+
+def bench(
+    *,
+    target: str,
+    bundle: str | Path | None = None,
+    against: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    seconds: Sequence[float] = SECONDS,
+    threads: int | None = None,
+    rounds: int = ROUNDS,
+    least_seconds: float = LEAST_SECONDS,
+    device: str = "cpu",
+    announce: Callable[[str], None] = lambda step: None,
+) -> Benchmark:
+    """Time a bundle of `target` and count its memory at several lengths of audio.
+
+    `bundle` None: the only one under build/. `against`: another bundle, or the name of a baseline,
+    such as "hub-export": what a user's own export of the untouched model makes. `checkpoint`: whose
+    architecture that is (None: the shipped model, if the bundle was made from it), and with
+    `target` "torch" the model that is timed, `against` another then. `threads` None: those that
+    bundles run with everywhere in this package. `rounds`: processes per side and length; in each
+    the timed runs last `least_seconds` at least. `device`: for torch, "cpu" or "cuda". The result
+    is kept beside the bundle, and its figures in the bundle's model card.
+
+    Raises LpaError for what cannot be run here, does not fit in memory, or cannot be compared.
+    """
+    from lpa_export.benchmark.run import Plan, run_benchmark
+    from lpa_export.runtimes import THREADS
+
+    asked = _Asked(target, bundle, against, checkpoint, device, max(seconds, default=0.0), announce)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        opened = None if target == TORCH else asked.open()
+        plan = Plan(
+            target=target,
+            entrants=asked.entrants(opened, scratch),
+            seconds=tuple(seconds),
+            threads=threads or THREADS,
+            rounds=rounds,
+            least_seconds=least_seconds,
+            device=device,
+        )
+        result = run_benchmark(plan, announce)
+    if opened is not None:
+        _keep(opened, result)
+    return result
+
+
+def configure_parser(parser: argparse.ArgumentParser) -> None:
+    """The flags are the arguments of :func:`bench`, and how to print."""
+    from lpa_export.benchmark.sides import BASELINES
+    from lpa_export.targets import known_targets
+
+    describe(
+        parser,
+        "Time a bundle and count its memory, alone or beside another, each figure from a process "
+        "of its own. Times under foreign load, or that vary by more than 5 %, are marked unusable.",
+        examples=(
+            f"{PROG} --target onnx --against hub-export --seconds 10,60",
+            f"{PROG} --target onnx --bundle build/m/onnx --against build/n/onnx --threads 4 --json",
+        ),
+        interrupted="nothing was kept",
+    )
+    parser.add_argument(
+        "--target",
+        required=True,
+        metavar="NAME",
+        help=f"{', '.join(known_targets())} or {TORCH}",
+    )
+    parser.add_argument(
+        "--bundle", metavar="DIR", help="the bundle to time (default: the one under build/)"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="DIR|NAME",
+        help=f"another bundle (with {TORCH}: a checkpoint), or {', '.join(BASELINES)}: the "
+        "untouched architecture, random weights",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="DIR|HUB_ID",
+        help=f"the model of a baseline, and of --target {TORCH} (default: the shipped one)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_lengths,
+        default=SECONDS,
+        metavar="LIST",
+        help=f"lengths of audio (default: {','.join(f'{s:g}' for s in SECONDS)})",
+    )
+    parser.add_argument("--threads", type=count, metavar="N", help="of each side (default: 2)")
+    parser.add_argument(
+        "--rounds",
+        type=count,
+        default=ROUNDS,
+        metavar="N",
+        help=f"processes per side and length (default: {ROUNDS})",
+    )
+    parser.add_argument(
+        "--device", default="cpu", metavar="NAME", help=f"with {TORCH}: cpu (default) or cuda"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="draw time and memory, as .svg, .png or .pdf"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    return run_command(PROG, configure_parser, _run, argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from lpa_export.benchmark.picture import draw, require_drawing
+    from lpa_export.benchmark.text import render_text
+    from lpa_export.formats.manifest import as_json
+
+    if arguments.picture is not None:
+        require_drawing(arguments.picture)
+    result = bench(
+        target=arguments.target,
+        bundle=arguments.bundle,
+        against=arguments.against,
+        checkpoint=arguments.checkpoint,
+        seconds=arguments.seconds,
+        threads=arguments.threads,
+        rounds=arguments.rounds,
+        device=arguments.device,
+        announce=_announced if sys.stderr.isatty() else lambda step: None,
+    )
+    print(as_json(result) if arguments.json else render_text(result), end="")
+    if arguments.picture is not None:
+        draw(result, arguments.picture)
+    return PASSED
+
+
+def _announced(step: str) -> None:
+    sys.stderr.write(f"\r\x1b[K{PROG}: {step} ...")
+    sys.stderr.flush()
+
+
+def _lengths(text: str) -> tuple[float, ...]:
+    """ "10,30.5" as numbers above 0."""
+    try:
+        found = tuple(sorted({float(part) for part in text.split(",")}))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < number < float("inf") for number in found):
+        raise argparse.ArgumentTypeError(f"expected seconds as 10,30; found {text!r}")
+    return found
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the user named, and what it means."""
+
+    target: str
+    bundle: str | Path | None
+    against: str | Path | None
+    checkpoint: str | Path | None
+    device: str
+    longest: float
+    announce: Callable[[str], None]
+
+    def open(self) -> Bundle:
+        """The bundle. Raises LpaError where it is unsound or too large for the longest audio."""
+        from lpa_export.formats.bundle import default_bundle, open_bundle, require_sound
+        from lpa_export.runtimes.memory import require_memory
+        from lpa_export.targets import target_named
+
+        target_named(self.target)
+        if self.device != "cpu":
+            raise LpaError(f"--device goes with --target {TORCH}; a bundle runs where it was for")
+        bundle = open_bundle(self.bundle or default_bundle(self.target))
+        require_sound(bundle, self.target)
+        require_memory(bundle.manifest, self.longest, str(bundle.path))
+        return bundle
+
+    def entrants(self, opened: Bundle | None, scratch: Path) -> tuple[Entrant, ...]:
+        """One side, or two; what a baseline exports lies in `scratch`."""
+        ours = self._of_torch(self.checkpoint) if opened is None else _of_bundle(opened)
+        return ours if self.against is None else (*ours, *self._other(opened, scratch))
+
+    def _other(self, opened: Bundle | None, scratch: Path) -> tuple[Entrant, ...]:
+        from lpa_export.benchmark.compare import require_comparable
+        from lpa_export.benchmark.sides import BASELINES
+        from lpa_export.formats.bundle import open_bundle, require_sound
+
+        if str(self.against) in BASELINES:
+            return self._baseline(opened, str(self.against), scratch)
+        if opened is None:
+            return self._of_torch(self.against)
+        assert self.against is not None
+        if not Path(self.against).is_dir():
+            raise LpaError(
+                f"--against {self.against}: no such bundle, and no baseline either; known: "
+                f"{', '.join(BASELINES)}"
+            )
+        other = open_bundle(self.against)
+        require_sound(other, other.manifest.target)
+        require_comparable(opened, other)
+        return _of_bundle(other)
+
+    def _baseline(self, opened: Bundle | None, name: str, scratch: Path) -> tuple[Entrant, ...]:
+        from lpa_export.benchmark.compare import require_same_task
+        from lpa_export.benchmark.run import Entrant
+        from lpa_export.benchmark.sides import BASELINES, Side, write_baseline
+        from lpa_export.formats.source import checkpoint_folder
+
+        if self.checkpoint is None and opened and not opened.manifest.checkpoint.shipped:
+            made_from = opened.manifest.checkpoint.name
+            raise LpaError(f"{name} is made of a checkpoint: give that of {made_from!r}")
+        folder = checkpoint_folder(self.checkpoint)
+        if opened is not None:
+            require_same_task(opened, folder)
+        row = BASELINES[name]
+        path = folder
+        if row.writes:
+            path = scratch / f"{name}.onnx"
+            self.announce(f"exporting {name}")
+            write_baseline(row, folder, path)
+        side = Side(name=name, kind=row.kind, path=str(path), device=self.device)
+        return (Entrant(side, f"{folder.name}, untouched, random weights", "fp32"),)
+
+    def _of_torch(self, source: str | Path | None) -> tuple[Entrant, ...]:
+        from lpa_export.benchmark.run import Entrant
+        from lpa_export.benchmark.sides import Side
+        from lpa_export.formats.source import checkpoint_folder, checkpoint_name
+
+        if self.bundle is not None:
+            raise LpaError("--bundle goes with an exported target; torch takes --checkpoint")
+        folder = checkpoint_folder(source)
+        name = checkpoint_name(source, folder)
+        side = Side(name=f"torch {name}", kind=TORCH, path=str(folder), device=self.device)
+        return (Entrant(side, name, "fp32"),)
+
+
+def _of_bundle(bundle: Bundle) -> tuple[Entrant, ...]:
+    from lpa_export.benchmark.run import Entrant
+    from lpa_export.benchmark.sides import Side
+    from lpa_export.formats.bundle import artifact_digest
+
+    manifest = bundle.manifest
+    digests = {name: artifact_digest(manifest, name) for name in manifest.artifacts}
+    side = Side(name=str(bundle.path), kind="bundle", path=str(bundle.path))
+    return (Entrant(side, manifest.model, manifest.scheme.name, digests),)
+
+
+def _keep(bundle: Bundle, result: Benchmark) -> None:
+    """Put the result beside the bundle and its figures into the model card.
+
+    The measurement is not lost where that cannot be written: a warning says so.
+    """
+    from lpa_export.benchmark.result import write_result
+    from lpa_export.benchmark.text import figures
+    from lpa_export.formats.bundle import write_manifest
+    from lpa_export.targets import target_named
+    from lpa_export.targets.model_card import CARD, model_card
+
+    manifest = bundle.manifest
+    try:
+        write_result(bundle.path, result)
+        usage = target_named(manifest.target).usage_of(manifest)
+        card = model_card(manifest, usage, measured=figures(result))
+        (bundle.path / CARD).write_text(card, "utf-8", newline="\n")
+        write_manifest(bundle.path, manifest)
+    except OSError as error:
+        warnings.warn(
+            f"{bundle.path}: the figures are not kept there ({error.strerror})",
+            LpaWarning,
+            stacklevel=2,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
