@@ -146,15 +146,16 @@ def longest_within(manifest: Manifest, memory: int) -> float:
     return low
 
 
-def require_memory(manifest: Manifest, seconds: float, name: str) -> None:
+def require_memory(manifest: Manifest, seconds: float, name: str, *, processes: int = 1) -> None:
     """Raise LpaError, naming the recording and the longest that fits, where memory will not do.
 
-    What this process holds already counts as free: the estimate is of all of it.
+    What this process holds already counts as free: the estimate is of all of it. `processes`:
+    how many of them share the memory.
     """
     needed = estimate_memory(manifest, seconds)
     if needed is None:
         return
-    free = round(_MARGIN * (available_memory() + held_memory()))
+    free = round(_MARGIN * (available_memory() + held_memory()) / processes)
     if needed > free:
         longest = longest_within(manifest, free)
         raise LpaError(

@@ -100,6 +100,20 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         help="a report of the demo app on a device: judged by this bundle's gates and put beside "
         "the figures here",
     )
+    spread = parser.add_mutually_exclusive_group()
+    spread.add_argument(
+        "--jobs",
+        type=count,
+        default=1,
+        metavar="N",
+        help="spread the utterances over N processes (default: 1); the report is the same",
+    )
+    spread.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="spread them over the workers of a Dask scheduler, such as tcp://host:8786; bundle, "
+        "checkpoint and audio must lie at the same paths there",
+    )
     parser.add_argument("--limit", type=count, metavar="N", help="only the first N utterances")
     parser.add_argument(
         "--allow-unjudged",
@@ -157,6 +171,7 @@ def _report(
     from lpa_export.targets import target_named
     from lpa_validate.beside import look_beside
     from lpa_validate.evaluation import Placement
+    from lpa_validate.jobs import Jobs
     from lpa_validate.renderers import render
     from lpa_validate.run import parse_checks, validate
 
@@ -176,6 +191,7 @@ def _report(
         merge=arguments.merge,
         allow_unjudged=arguments.allow_unjudged,
         case_folder=arguments.write_case,
+        jobs=Jobs(None if arguments.cluster else arguments.jobs, arguments.cluster),
         placement=placement and Placement(placement, write=arguments.placement is None),
     )
     unwritten = _write(bundle / REPORT, render(report, "json"))

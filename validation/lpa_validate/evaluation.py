@@ -54,7 +54,7 @@ class Validation:
 
     A bundle whose tokens cannot be read is not opened either: both are None then.
     ``open_runner`` gives a fresh runner with that many threads; what makes parity fail is written
-    into ``case_folder``.
+    into ``case_folder``. ``evaluate_all`` evaluates utterances elsewhere than in this process.
     """
 
     bundle: "Bundle"
@@ -68,6 +68,7 @@ class Validation:
     utterances: Sequence["Utterance"]
     placement: Placement | None = None
     case_folder: Path | None = None
+    evaluate_all: "Callable[[Sequence[Utterance]], list[Evaluated]] | None" = None
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -113,13 +114,14 @@ class Validation:
     @cached_property
     def evaluated(self) -> list[Evaluated]:
         """Every utterance, alone and unpadded. Raises as ``waveform`` and ``artifact`` do."""
-        artifact = self.artifact
-        return [
-            self._evaluate(artifact, utterance)
-            for utterance in progress(self.utterances, "transcribing")
-        ]
+        _ = self.artifact  # one that did not open is no fault of an utterance
+        if self.evaluate_all is not None:
+            return self.evaluate_all(self.utterances)
+        return [self.evaluate(item) for item in progress(self.utterances, "transcribing")]
 
-    def _evaluate(self, artifact: Runner, utterance: "Utterance") -> Evaluated:
+    def evaluate(self, utterance: "Utterance") -> Evaluated:
+        """One utterance, alone and unpadded."""
+        artifact = self.artifact
         recording = self._recording(utterance)
         waveform = recording.waveform
         logits = artifact.run(*pad([waveform]))[0]

@@ -13,7 +13,7 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import Bundle
 from lpa_export.formats.manifest import Source
 from lpa_export.formats.source import checkpoint_folder, checkpoint_sha256
-from lpa_export.runtimes import Array
+from lpa_export.runtimes import THREADS, Array
 from lpa_validate.report import Reference
 
 __all__ = ["ReferenceModel", "TorchModel", "open_reference"]
@@ -42,8 +42,12 @@ class TorchModel:
     """A checkpoint folder as a :class:`ReferenceModel`."""
 
     def __init__(self, folder: Path, made_from: Source) -> None:
+        import torch
+
         from lpa_export.runtimes.torch import OriginalModel
 
+        # As every runner: the same sums on every machine and in every process.
+        torch.set_num_threads(THREADS)
         self.folder = folder
         self._model = OriginalModel(folder, made_from.language)
         self.identity = Reference("torch", made_from.name, made_from.sha256)

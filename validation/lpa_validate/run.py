@@ -1,7 +1,7 @@
 """``lpa-validate`` as a function: a bundle and speech in, a report out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,10 +21,11 @@ from lpa_export.formats.speech import Utterance, data_hash, load_utterances
 from lpa_export.formats.text import Vocabulary, normalise_text
 from lpa_export.runtimes import ArtifactError, Runner
 from lpa_export.runtimes.memory import require_memory
-from lpa_export.targets import target_named
+from lpa_export.targets import TargetSpec, register_target, target_named
 from lpa_validate.checks import CheckSpec, checks_of, known_checks
 from lpa_validate.device import check_device, device_name, read_device_report
-from lpa_validate.evaluation import Placement, Validation
+from lpa_validate.evaluation import Evaluated, Placement, Validation
+from lpa_validate.jobs import Jobs, Work, evaluate_over
 from lpa_validate.reference import ReferenceModel, open_reference
 from lpa_validate.report import Check, Data, Reference, Report, not_run
 
@@ -34,6 +35,9 @@ _TOOLS = (
     *("coremltools", "executorch", "jiwer", "mlx", "numpy", "onnx", "onnxruntime", "torch"),
     "transformers",
 )
+
+ALONE = Jobs()
+"""All utterances in this process."""
 
 
 def validate(
@@ -48,6 +52,7 @@ def validate(
     case_folder: str | Path | None = None,
     allow_unjudged: bool = False,
     merge: str | Path | None = None,
+    jobs: Jobs = ALONE,
 ) -> Report:
     """Run ``checks`` (None: all) on a bundle of ``target`` and report.
 
@@ -55,8 +60,9 @@ def validate(
     the first so many utterances; ``placement``: what the ops check compares with;
     ``case_folder``: where the operation that makes parity fail is written with its inputs;
     ``allow_unjudged``: too little speech to judge by is no fault; ``merge``: what the demo app
-    measured on a device with this very bundle. Raises LpaError for anything
-    that keeps it from running; a damaged artifact is a failed check, not an error.
+    measured on a device with this very bundle; ``jobs``: the processes that utterances are spread
+    over, which changes no digit of the report. Raises LpaError for anything that keeps it from
+    running; a damaged artifact is a failed check, not an error.
     """
     started = time.monotonic()
     target_named(target)  # a name that nobody knows is refused before anything is read
@@ -70,9 +76,11 @@ def validate(
     known = checks_of(target)
     if any(known[name].needs_speech for name in names):
         utterances = load_utterances(None if data is None else Path(data), limit=limit)
-        _require_memory(opened, utterances)
+        _require_memory(opened, utterances, jobs)
         reference, problem = open_reference(opened, checkpoint)
     validation = open_validation(opened, utterances, reference, problem, placement, case_folder)
+    if not jobs.alone:
+        validation = replace(validation, evaluate_all=_elsewhere(jobs, opened, checkpoint))
     if "wer" in names and validation.tokens is not None:
         _require_transcribable(utterances, validation.tokens)
     report = run_checks(
@@ -91,11 +99,41 @@ def validate(
     return replace(report, seconds=seconds, allow_unjudged=allow_unjudged)
 
 
-def _require_memory(bundle: Bundle, utterances: Sequence[Utterance]) -> None:
-    """Raise LpaError where the longest recording takes more memory than there is."""
+def _elsewhere(
+    jobs: Jobs, bundle: Bundle, checkpoint: str | Path | None
+) -> Callable[[Sequence[Utterance]], list[Evaluated]]:
+    """What evaluates utterances over processes; paths are made whole for those on other machines.
+
+    A hub id stays what it is.
+    """
+    row = target_named(bundle.manifest.target)
+    named = Path(checkpoint).resolve() if checkpoint and Path(checkpoint).exists() else checkpoint
+    work = Work(_open_in_process, (row, bundle.path.resolve(), named))
+
+    def evaluate_all(utterances: Sequence[Utterance]) -> list[Evaluated]:
+        if jobs.cluster is not None:
+            utterances = [replace(item, audio=item.audio.resolve()) for item in utterances]
+        return evaluate_over(jobs, work, utterances)
+
+    return evaluate_all
+
+
+def _open_in_process(row: TargetSpec, bundle: Path, checkpoint: str | Path | None) -> Validation:
+    """What a process of ours evaluates with; it may not know of a target that was registered."""
+    register_target(row)
+    opened = open_bundle(bundle)
+    return open_validation(opened, (), *open_reference(opened, checkpoint))
+
+
+def _require_memory(bundle: Bundle, utterances: Sequence[Utterance], jobs: Jobs) -> None:
+    """Raise LpaError where the longest recording takes more memory than there is.
+
+    Once for every process of this machine: the longest may meet in all of them.
+    """
     seconds = {utterance.audio: stated_seconds(utterance.audio) for utterance in utterances}
     longest = max(seconds, key=lambda audio: seconds[audio])
-    require_memory(bundle.manifest, seconds[longest], str(longest))
+    processes = 1 if jobs.cluster else jobs.count or 1
+    require_memory(bundle.manifest, seconds[longest], str(longest), processes=processes)
 
 
 def _require_transcribable(utterances: Sequence[Utterance], tokens: Vocabulary) -> None:
