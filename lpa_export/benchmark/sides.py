@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,10 +25,13 @@ TORCH = "torch"
 @dataclass(frozen=True)
 class Baseline:
     """What a user would take instead. `kind`: of its side; `writes`: "module:name" of a function
-    (checkpoint folder, file) that exports it, empty where it runs as it is."""
+    (checkpoint folder, file) that exports it, empty where it runs as it is; `opens`: of one (path,
+    threads) that gives a `Timed`, where no kind here does; `scheme`: how it keeps its numbers."""
 
     kind: str
     writes: str = ""
+    opens: str = ""
+    scheme: str = "fp32"
 
 
 BASELINES: Mapping[str, Baseline] = {
@@ -60,13 +63,20 @@ def open_side(side: Side, *, threads: int) -> Timed:
         "eager": _open_original,
         "sdpa": _open_original,
     }
-    return openers[side.kind](side, threads)
+    if side.kind in openers:
+        return openers[side.kind](side, threads)
+    found: Timed = _resolved(BASELINES[side.kind].opens)(Path(side.path), threads)
+    return found
 
 
 def write_baseline(row: Baseline, checkpoint: Path, file: Path) -> None:
     """Export the untouched architecture of a checkpoint folder as the baseline does."""
-    module, _, function = row.writes.partition(":")
-    getattr(import_module(module), function)(checkpoint, file)
+    _resolved(row.writes)(checkpoint, file)
+
+
+def _resolved(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
 
 
 def _open_bundle(side: Side, threads: int) -> Timed:

@@ -250,7 +250,7 @@ class _Asked:
             self.announce(f"exporting {name}")
             write_baseline(row, folder, path)
         side = Side(name=name, kind=row.kind, path=str(path), device=self.device)
-        return (Entrant(side, f"{folder.name}, untouched, random weights", "fp32"),)
+        return (Entrant(side, f"{folder.name}, untouched, random weights", row.scheme),)
 
     def _of_torch(self, source: str | Path | None) -> tuple[Entrant, ...]:
         from lpa_export.benchmark.run import Entrant

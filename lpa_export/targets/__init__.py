@@ -118,6 +118,7 @@ class TargetSpec:
 
     def timed(self, bundle: Bundle, *, threads: int) -> Timed:
         """A bundle as a benchmark times it. Raises LpaError where only an emulator runs it here."""
+        self.require()
         if self.timing:
             found: Timed = _resolved(self.timing)(bundle, threads=threads)
             return found
