@@ -24,7 +24,7 @@ MOST_SPREAD = 0.05
 MOST_FOREIGN = 0.1
 """Cores that other processes may keep busy meanwhile: a quiet system's own work is below."""
 
-_TOOLS = ("numpy", "onnxruntime", "executorch", "torch", "transformers")
+_TOOLS = ("mlx", "numpy", "onnxruntime", "executorch", "torch", "transformers")
 
 
 @dataclass(frozen=True)

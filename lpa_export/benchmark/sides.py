@@ -39,10 +39,20 @@ BASELINES: Mapping[str, Baseline] = {
     "hub-export-fused": Baseline("export", "lpa_export.benchmark.hub_export:fused"),
     "hub-eager": Baseline("eager"),
     "hub-sdpa": Baseline("sdpa"),
+    **{
+        name: Baseline(name, opens=f"lpa_export.targets.mlx.timed:{function}", scheme=scheme)
+        for name, function, scheme in (
+            ("mlx-fused", "fused", "fp32"),
+            ("mlx-unfused", "unfused", "fp32"),
+            ("mlx-fused-bf16", "fused_bf16", "bf16"),
+            ("mlx-unfused-bf16", "unfused_bf16", "bf16"),
+        )
+    },
 }
 """By the name for `--against`, all of the untouched architecture of a checkpoint: its plain export
 to ONNX, the same with each attention as one node of ONNX Runtime's, and the model in torch, its
-attention written out or PyTorch's fused one."""
+attention written out or PyTorch's fused one; the model in MLX, its attention
+`mx.fast.scaled_dot_product_attention` or two products and a softmax."""
 
 
 class Side(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

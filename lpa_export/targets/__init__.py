@@ -234,6 +234,7 @@ _TARGETS = {
                 scheme_named("int8", compute="fp16", activations="fp16"),
                 scheme_named("int4"),
             ),
+            timing="lpa_export.targets.mlx.timed:timed",
             needs=("mlx",),
             extra="mlx",
             platforms="Linux on x86-64 with glibc 2.35 or newer, or macOS on Apple silicon",
