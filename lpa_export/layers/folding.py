@@ -6,10 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lpa_export.layers.any_length import AnyLength
 from lpa_export.layers.band import band_mix, band_offsets, inside, relative_windows
 from lpa_export.layers.controls import read_controls
-from lpa_export.layers.fixed_pulses import Shares, Teeth
-from lpa_export.layers.hard import hard_mix
 from lpa_export.layers.lpa import LPA
 from lpa_export.layers.windows import masks_by_pulse, positional_steps
 
@@ -28,7 +27,7 @@ def fold(lpa: LPA, *, form: Form, frames: int | None = None) -> nn.Module:
     if lpa.config.anchor != "frame":
         raise ValueError(f"pulses anchored to the {lpa.config.anchor} have no folded form")
     if form == "prefix_sum" and frames is None:
-        return PrefixSumLPA(lpa)
+        return AnyLength(lpa)
     if form == "local_dense_mask" and frames is not None and frames >= 1:
         return LocalDenseMaskLPA(lpa, frames)
     raise ValueError(
@@ -37,54 +36,7 @@ def fold(lpa: LPA, *, form: Form, frames: int | None = None) -> nn.Module:
     )
 
 
-class _Projections(nn.Module):
-    """Copies of the linear maps of a layer."""
-
-    def __init__(self, lpa: LPA) -> None:
-        super().__init__()
-        self.config = lpa.config
-        self.value = copy.deepcopy(lpa.value)
-        self.context = copy.deepcopy(lpa.context)
-        self.controls = copy.deepcopy(lpa.controls)
-        self.output = copy.deepcopy(lpa.output)
-        self.requires_grad_(False)
-
-    def control_logits(self, hidden: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, controls)."""
-        return self.controls(self.context(hidden.transpose(1, 2)).transpose(1, 2))
-
-
-class PrefixSumLPA(_Projections):
-    """Dynamic length: one cumulative sum, two gathers; periods and shares stored in float64."""
-
-    teeth: Tensor
-    shares: Tensor
-
-    def __init__(self, lpa: LPA) -> None:
-        super().__init__(lpa)
-        teeth, shares = lpa.fixed_windows()
-        empty = torch.zeros(0, dtype=torch.float64)
-        self.register_buffer("teeth", empty if teeth is None else torch.stack(teeth).detach())
-        self.register_buffer("shares", empty if shares is None else torch.stack(shares).detach())
-
-    def forward(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
-        """hidden (B, T, D), valid bool (B, T) or None for all -> (B, T, D), zero at padding."""
-        if valid is None:
-            valid = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        padding = ~valid[..., None]
-        hidden = hidden.masked_fill(padding, 0.0)
-        values = self.value(hidden).masked_fill(padding, 0.0)
-        mixed = hard_mix(
-            values.unflatten(-1, (self.config.num_heads, -1)),
-            read_controls(self.control_logits(hidden), self.config),
-            valid.sum(dim=1),
-            teeth=Teeth(*self.teeth.unbind()) if self.config.periodic else None,
-            shares=Shares(*self.shares.unbind()) if self.config.positional else None,
-        )
-        return self.output(mixed.flatten(2)).masked_fill(padding, 0.0)
-
-
-class LocalDenseMaskLPA(_Projections):
+class LocalDenseMaskLPA(nn.Module):
     """Fixed length T (a bucket): masks and ramps stored, means by matmul, padding by a mask.
 
     Its graph makes no number from constants (no arange, floor, cos or comparison). Integers reach
@@ -99,8 +51,13 @@ class LocalDenseMaskLPA(_Projections):
     end_steps: Tensor
 
     def __init__(self, lpa: LPA, frames: int) -> None:
-        super().__init__(lpa)
-        config = lpa.config
+        super().__init__()
+        self.config = config = lpa.config
+        self.value = copy.deepcopy(lpa.value)
+        self.context = copy.deepcopy(lpa.context)
+        self.controls = copy.deepcopy(lpa.controls)
+        self.output = copy.deepcopy(lpa.output)
+        self.requires_grad_(False)
         self.frames = frames
         ramp = torch.arange(frames)
         stored = {
@@ -130,7 +87,8 @@ class LocalDenseMaskLPA(_Projections):
         hidden = hidden * valid[..., None]
         values = (self.value(hidden) * valid[..., None]).unflatten(-1, (config.num_heads, -1))
         values = values.transpose(1, 2)
-        controls = read_controls(self.control_logits(hidden), config)
+        context = self.context(hidden.transpose(1, 2)).transpose(1, 2)
+        controls = read_controls(self.controls(context), config)
         lower, upper, amplitudes = (part.transpose(1, 2) for part in controls)
         counts = (config.aperiodic, config.periodic, config.positional)
         aperiodic, periodic, positional = amplitudes.split(counts, dim=-1)

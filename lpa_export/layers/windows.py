@@ -44,8 +44,26 @@ def periodic_windows(
     period, phase, width: (H, K) in frames, float64 for runtimes to agree on every edge.
     Returns starts, ends (T, H, K), int64.
     """
-    centre = torch.arange(frames, device=period.device).to(period.dtype)[:, None, None] + 0.5
-    lower = phase + torch.floor((centre - phase) / period) * period
+    return tooth_windows(period, phase, width, tooth_numbers(period, phase, frames))
+
+
+def tooth_numbers(period: Tensor, phase: Tensor, frames: int) -> Tensor:
+    """The number of the tooth that each frame uses, (T, H, K), whole numbers in the dtype given.
+
+    period, phase: (H, K), float64. Tooth 0 begins at the phase: frame 0 may use another one.
+    """
+    frame = torch.arange(frames, device=period.device).to(period.dtype)
+    return torch.floor((frame[:, None, None] + 0.5 - phase) / period)
+
+
+def tooth_windows(
+    period: Tensor, phase: Tensor, width: Tensor, number: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Starts, ends of teeth by their number (J, H, K), int64, not clipped.
+
+    One sum and one product, so that a tooth has the same edges whoever asks for it.
+    """
+    lower = phase + number * period
     return (lower - 0.5).ceil().long(), (lower + width - 0.5).ceil().long()
 
 

@@ -22,7 +22,7 @@ from lpa_export.hosts.parts import (
     PositionalLayer,
 )
 from lpa_export.layers import LPA
-from lpa_export.layers.folding import PrefixSumLPA
+from lpa_export.layers.any_length import AnyLengthLPA, Shared, Sharing
 from lpa_export.targets.position_bias import BiasByDistance, gates_of_heads
 from lpa_export.targets.skeleton import Kit, Skeleton
 
@@ -33,6 +33,7 @@ __all__ = [
     "BatchedModel",
     "Context",
     "Convolution",
+    "Preparation",
     "carried",
     "example_inputs",
     "normalise_waveform",
@@ -49,12 +50,14 @@ MASKED_SCORE = -1e4
 
 class Context(NamedTuple):
     """What the layers know of the frames: valid (B, T) bool; bias (B, 1, T), added to the scores
-    of each key, 0 or `MASKED_SCORE`; by_distance (H, T, T), where the host has a position bias.
+    of each key, 0 or `MASKED_SCORE`; by_distance (H, T, T), where the host has a position bias;
+    shared, what LPA layers of any length share.
     """
 
     valid: Tensor
     bias: Tensor
     by_distance: Tensor | None
+    shared: Shared | None = None
 
 
 class BatchedModel(Skeleton):
@@ -62,6 +65,9 @@ class BatchedModel(Skeleton):
 
     def __init__(self, parts: Parts, kit: Kit | None = None) -> None:
         super().__init__(parts, kit or BATCHED)
+        folded = (layer.lpa for layer in self.layers if isinstance(layer.lpa, FoldedLPA))
+        for number, lpa in enumerate(folded):
+            lpa.number = number
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """waveform (B, samples) float32; lengths (B,) int64, valid samples.
@@ -214,18 +220,24 @@ class Positional(nn.Module):
 
 
 class Preparation(nn.Module):
-    """valid (B, T) -> `Context`."""
+    """valid (B, T) -> `Context`.
 
-    def __init__(self, parts: Parts) -> None:
+    `any_length`: whether the LPA layers are `FoldedLPA`.
+    """
+
+    def __init__(self, parts: Parts, *, any_length: bool = True) -> None:
         super().__init__()
         bias = parts.position_bias
         self.by_distance = None if bias is None else BiasByDistance(bias)
+        layers = [layer.lpa for layer in parts.layers if layer.lpa is not None]
+        self.sharing = Sharing(layers) if layers and any_length else None
 
     def forward(self, hidden: Tensor, valid: Tensor) -> Context:
         """hidden (B, T, D) gives its dtype and length only."""
         bias = (~valid).to(hidden.dtype)[:, None] * MASKED_SCORE
         by_distance = None if self.by_distance is None else self.by_distance(hidden.shape[1])
-        return Context(valid, bias, by_distance)
+        shared = None if self.sharing is None else self.sharing(hidden, valid)
+        return Context(valid, bias, by_distance, shared)
 
 
 class KeyMaskedAttention(nn.Module):
@@ -279,15 +291,16 @@ def _query_with_a_one(attention: Attention) -> nn.Linear:
     return linear
 
 
-class FoldedLPA(PrefixSumLPA):
-    """The hard form of one layer, over valid frames."""
+class FoldedLPA(AnyLengthLPA):
+    """The hard form of one layer, over valid frames. `BatchedModel` numbers its layers."""
 
     def __init__(self, lpa: LPA) -> None:
-        super().__init__(lpa)
+        super().__init__(lpa, 0)
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:  # type: ignore[override]
         """(B, T, D) -> (B, T, D)."""
-        mixed: Tensor = super().forward(hidden, context.valid)
+        assert context.shared is not None
+        mixed: Tensor = super().forward(hidden, context.shared)
         return mixed
 
 

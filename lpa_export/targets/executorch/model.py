@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lpa_export.hosts.parts import Parts
 from lpa_export.layers.folding import LocalDenseMaskLPA
-from lpa_export.targets.batched import BATCHED, BatchedModel, Context
+from lpa_export.targets.batched import BATCHED, BatchedModel, Context, Preparation
 from lpa_export.targets.executorch.kit import exact_kit, group_size
 from lpa_export.targets.executorch.windows import FixedWindows, Utterance
 from lpa_export.targets.position_bias import BiasByDistance
@@ -83,7 +83,12 @@ class BucketModel(nn.Module):
 
     def __init__(self, parts: Parts, frames: int) -> None:
         super().__init__()
-        self.model = BatchedModel(parts, replace(BATCHED, lpa=partial(DenseLPA, frames=frames)))
+        dense = replace(
+            BATCHED,
+            lpa=partial(DenseLPA, frames=frames),
+            prepare=partial(Preparation, any_length=False),
+        )
+        self.model = BatchedModel(parts, dense)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """See the class."""
