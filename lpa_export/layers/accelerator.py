@@ -1,0 +1,154 @@
+"""The hard mixture for an accelerator: sums that start anew, in float32, and one fused kernel.
+
+`hard_mix` is written to be exported and to be exact: one cumulative sum in float64 along an outer
+axis, which a GPU is slow at, and a tensor for every step. Here the sums run along the innermost
+axis in blocks of BLOCK frames. A window's sum is the difference inside of the blocks plus that of
+the blocks' own prefix sums, kept as two float32 numbers each (the value, and what it lost): no
+difference of two large numbers is left to round, at any length, and only the handful of blocks is
+summed in float64.
+
+Where Triton is installed, edges, window means and amplitudes are one kernel (`fused_kernels`);
+elsewhere the same in plain torch. Nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn import functional
+
+from lpa_export.layers.controls import Controls
+from lpa_export.layers.fixed_pulses import Shares, Teeth
+from lpa_export.layers.windows import (
+    aperiodic_windows,
+    clip_windows,
+    periodic_windows,
+    positional_windows,
+    window_mask,
+)
+
+__all__ = ["BLOCK", "BlockSums", "accelerated_mix", "block_sums"]
+
+BLOCK = 64
+"""Frames after which a sum starts anew."""
+
+
+class BlockSums(NamedTuple):
+    """Prefix sums in blocks: S(i) = local(i) + high(i // BLOCK) + low(i // BLOCK), float32.
+
+    local: (B, H, N * BLOCK, d), the sum from the block's beginning to before frame i; high, low:
+    (B, H, N, d), the sum of all blocks before, and what its rounding to float32 left.
+    N = T // BLOCK + 1, so that S(T) is there.
+    """
+
+    local: Tensor
+    high: Tensor
+    low: Tensor
+
+    @property
+    def blocks(self) -> int:
+        """N."""
+        return self.high.shape[2]
+
+
+def accelerated_mix(
+    values: Tensor,
+    controls: Controls,
+    lengths: Tensor,
+    *,
+    teeth: Teeth | None,
+    shares: Shares | None,
+    fused: bool | None = None,
+) -> Tensor:
+    """Mixture (B, T, H, d) of values (B, T, H, d) that are zero at padding, as `hard_mix` gives it.
+
+    lengths: (B,) int64; teeth and shares: float64, None where a family has no pulse. `fused`: by
+    Triton's kernels; None: where they can run. Sums are float32 whatever the dtype of values.
+    """
+    if fused is None:
+        fused = values.is_cuda and find_spec("triton") is not None
+    if fused:
+        from lpa_export.layers.fused_kernels import mix_local, scan_blocks
+
+        sums = scan_blocks(values)
+    else:
+        sums = block_sums(values)
+    frames = values.shape[1]
+    aperiodic = controls.lower.shape[-1]
+    local = aperiodic + (0 if teeth is None else teeth.period.shape[-1])
+    fixed = None if teeth is None else periodic_windows(*teeth, frames=frames)
+    if fused:
+        mixed = mix_local(sums, controls, lengths, fixed)
+    else:
+        mixed = _mix_local(sums, controls, lengths, fixed)
+    if shares is not None:
+        starts, ends = positional_windows(shares.lower, shares.upper, lengths)
+        means = _means(sums, starts, ends)[:, :, None]
+        gates = window_mask(starts, ends, frames).permute(0, 1, 3, 2)
+        weights = controls.amplitudes[..., local:].float().transpose(1, 2) * gates
+        mixed = mixed + (weights[..., None] * means).sum(3)
+    return mixed.transpose(1, 2).to(values.dtype)
+
+
+def block_sums(values: Tensor) -> BlockSums:
+    """The prefix sums of values (B, T, H, d) along time, made the innermost axis."""
+    frames = values.shape[1]
+    blocks = frames // BLOCK + 1
+    rows = functional.pad(values.permute(0, 2, 3, 1).float(), (0, blocks * BLOCK - frames))
+    sums = rows.unflatten(-1, (blocks, BLOCK)).cumsum(dim=-1)
+    local = functional.pad(sums, (1, 0))[..., :-1].flatten(-2)
+    return BlockSums(local.transpose(2, 3).contiguous(), *split_totals(sums[..., -1]))
+
+
+def split_totals(totals: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums of all blocks before each, totals (B, H, d, N), as two float32 (B, H, N, d)."""
+    before = functional.pad(totals.double().cumsum(dim=-1), (1, 0))[..., :-1].transpose(2, 3)
+    high = before.float()
+    return high.contiguous(), (before - high.double()).float().contiguous()
+
+
+def _mix_local(
+    sums: BlockSums,
+    controls: Controls,
+    lengths: Tensor,
+    fixed: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """Part (B, H, T, d) of the aperiodic and the periodic pulses, float32.
+
+    fixed: starts and ends (T, H, K_p) of the teeth, not yet clipped to an utterance.
+    """
+    batch, frames, heads, aperiodic = controls.lower.shape
+    windows = []
+    if aperiodic:
+        windows.append(aperiodic_windows(controls.lower, controls.upper, lengths))
+    if fixed is not None:
+        windows.append(clip_windows(*fixed, lengths[:, None, None, None]))
+    mixed = sums.local.new_zeros(batch, heads, frames, sums.local.shape[-1])
+    pulse = 0
+    # A pulse at a time: all of them side by side would be K times the hidden state.
+    for starts, ends in windows:
+        for start, end in zip(starts.unbind(-1), ends.unbind(-1), strict=True):
+            means = _means(sums, start.transpose(1, 2), end.transpose(1, 2))
+            mixed = (
+                mixed + controls.amplitudes[..., pulse].float().transpose(1, 2)[..., None] * means
+            )
+            pulse += 1
+    return mixed
+
+
+def _means(sums: BlockSums, starts: Tensor, ends: Tensor) -> Tensor:
+    """Means (B, H, Q, d) of windows (B, H, Q), int64, start < end."""
+
+    def between(table: Tensor, first: Tensor, last: Tensor) -> Tensor:
+        first, last = (
+            index[..., None].expand(*index.shape, table.shape[-1]) for index in (first, last)
+        )
+        return table.gather(2, last) - table.gather(2, first)
+
+    blocks = starts // BLOCK, ends // BLOCK
+    total = between(sums.local, starts, ends) + (
+        between(sums.high, *blocks) + between(sums.low, *blocks)
+    )
+    return total / (ends - starts)[..., None]
