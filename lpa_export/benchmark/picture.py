@@ -47,7 +47,7 @@ def draw(result: Benchmark, place: Path) -> None:
             time.plot(
                 [p.seconds for p in doubtful],
                 [p.time for p in doubtful],
-                *(" ",),
+                " ",
                 marker="o",
                 markerfacecolor="white",
                 color=line.get_color(),
@@ -66,6 +66,9 @@ def draw(result: Benchmark, place: Path) -> None:
             axes.set_xlabel("audio, s")
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
+        sides = filter(None, (result.ours, result.theirs))
+        if any(point.unusable for side in sides for point in side.points):
+            time.set_xlabel("audio, s (hollow: unusable)")
         time.legend(frameon=False)
         figure.suptitle(where(result), fontsize=8)
         metadata = {"Date": None} if place.suffix == ".svg" else None

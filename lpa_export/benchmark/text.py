@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lpa_export.benchmark.result import Benchmark, Point, SideResult
 
-__all__ = ["figures", "render_text", "seconds_text"]
+__all__ = ["figures", "render_text", "where"]
 
 
 def render_text(result: Benchmark) -> str:
@@ -20,7 +20,7 @@ def figures(result: Benchmark) -> dict[str, str]:
     for point in result.ours.points:
         doubt = f" (not to be trusted: {point.unusable})" if point.unusable else ""
         found[f"{point.seconds:g} s of audio"] = (
-            f"{seconds_text(point.time)} ± {50 * point.spread:.1f} %, "
+            f"{_seconds(point.time)} ± {50 * point.spread:.1f} %, "
             f"{_megabytes(point.first_peak)} at most in a first run, "
             f"{_megabytes(point.third_peak)} after three{doubt}"
         )
@@ -44,7 +44,7 @@ def where(result: Benchmark) -> str:
     return f"{machine.processor} ({sets}), {result.device}, {threads}"
 
 
-def seconds_text(seconds: float) -> str:
+def _seconds(seconds: float) -> str:
     """Seconds with three digits: "1.23 s", "45.6 ms"."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
@@ -80,7 +80,7 @@ def _side_lines(side: SideResult) -> Iterator[str]:
 def _point_line(point: Point) -> str:
     doubt = f"  UNUSABLE: {point.unusable}" if point.unusable else ""
     return (
-        f"{point.seconds:>8g} s {seconds_text(point.time):>9} {100 * point.spread:>6.1f} % "
+        f"{point.seconds:>8g} s {_seconds(point.time):>9} {100 * point.spread:>6.1f} % "
         f"{_megabytes(point.first_peak):>12} {_megabytes(point.third_peak):>12}{doubt}"
     )
 

@@ -29,6 +29,7 @@ __all__ = [
     "Factors",
     "Load",
     "estimate_memory",
+    "form_of",
     "known_factors",
     "longest_within",
     "require_memory",
@@ -38,6 +39,9 @@ __all__ = [
 FACTORS = Path(__file__).with_name("memory.json")
 
 _FLOAT = 4
+_PIECE = 100
+"""Frames that a front end in pieces makes at a time."""
+
 _MAX_SECONDS = 4 * 3600
 _MARGIN = 0.8
 """Of the memory that is free, what an estimate may fill: it is held to 20 %."""
@@ -52,6 +56,7 @@ class Load:
     attention_layers: int
     sample_rate: int
     artifact_bytes: int
+    front_end: str = "whole"
 
     @classmethod
     def of(cls, manifest: Manifest) -> Load | None:
@@ -65,11 +70,12 @@ class Load:
             source.layers - len(source.replaced_layers),
             manifest.sample_rate,
             artifacts_size(manifest),
+            manifest.front_end,
         )
 
 
 class Factors(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a target's terms count. ``process`` in bytes, all others in bytes per byte of a term.
+    """What the terms of a form count. ``process`` in bytes, all others in bytes per byte of a term.
 
     ``always``, ``front_end`` and ``encoder`` name terms of `TERMS`; ``made_on`` says where they
     were fitted, ``worst`` how far the worst measured peak is from the estimate, as a share.
@@ -91,6 +97,11 @@ def _widest_convolution(load: Load, samples: int) -> int:
     )
 
 
+def _widest_in_piece(load: Load, samples: int) -> int:
+    piece = load.frames.receptive_field + (_PIECE - 1) * load.frames.hop
+    return _widest_convolution(load, min(samples, piece))
+
+
 def _frames(load: Load, samples: int) -> int:
     return load.frames.count(samples, inside=True)
 
@@ -98,6 +109,8 @@ def _frames(load: Load, samples: int) -> int:
 TERMS: Mapping[str, Callable[[Load, int], int]] = {
     "waveform": lambda load, samples: samples,
     "convolution": _widest_convolution,
+    "piece": _widest_in_piece,
+    "features": lambda load, samples: _frames(load, samples) * load.sizes.front_end[-1],
     "hidden": lambda load, samples: _frames(load, samples) * load.sizes.hidden,
     "feed_forward": lambda load, samples: _frames(load, samples) * load.sizes.feed_forward,
     "windows": lambda load, samples: (
@@ -109,8 +122,8 @@ TERMS: Mapping[str, Callable[[Load, int], int]] = {
     ),
 }
 """Kinds of tensors and how many values one has: the waveform, the widest output of the front end,
-a hidden state, the inner state of a feed-forward layer, one of every window, the scores of one
-head, a bias of every pair and head."""
+the same of a piece of it, its last output, a hidden state, the inner state of a feed-forward layer,
+one of every window, the scores of one head, a bias of every pair and head."""
 
 
 def terms_of(load: Load, samples: int) -> dict[str, int]:
@@ -125,7 +138,7 @@ def estimate_memory(manifest: Manifest, seconds: float) -> int | None:
     a target without factors (those with fixed lengths plan their memory when they are exported),
     or a bundle from before manifests had `sizes`.
     """
-    factors, load = known_factors(manifest.target), Load.of(manifest)
+    factors, load = known_factors(form_of(manifest)), Load.of(manifest)
     if factors is None or load is None:
         return None
     return _peak(factors, load, round(seconds * manifest.sample_rate))
@@ -165,10 +178,15 @@ def require_memory(manifest: Manifest, seconds: float, name: str, *, processes: 
         )
 
 
+def form_of(manifest: Manifest) -> str:
+    """The key of a bundle's factors: its target, and how its front end is written."""
+    return f"{manifest.target}, {manifest.front_end} front end"
+
+
 @cache
-def known_factors(target: str) -> Factors | None:
-    """The factors of a target, None where none were fitted."""
-    return msgspec.json.decode(FACTORS.read_bytes(), type=dict[str, Factors]).get(target)
+def known_factors(form: str) -> Factors | None:
+    """The factors of a form, None where none were fitted."""
+    return msgspec.json.decode(FACTORS.read_bytes(), type=dict[str, Factors]).get(form)
 
 
 def _peak(factors: Factors, load: Load, samples: int) -> int:

@@ -16,6 +16,7 @@ from lpa_export.formats.bundle import open_bundle
 from lpa_export.formats.manifest import FileEntry, Frames, Sizes
 from lpa_export.formats.speech import load_utterances
 from lpa_export.runtimes.memory import (
+    Factors,
     Load,
     estimate_memory,
     known_factors,
@@ -37,7 +38,7 @@ def test_the_estimate_is_within_20_percent_of_the_peak_of_a_process(
     peak = peak_of(exported.bundle, "onnx", seconds, tmp_path)
     estimate = estimate_memory(open_bundle(exported.bundle).manifest, seconds)
     assert estimate == pytest.approx(peak, rel=WORST)
-    factors = known_factors("onnx")
+    factors = known_factors("onnx, pieces front end")
     assert factors is not None
     if seconds == 150:  # not a constant that any length would fit
         assert peak > 4 * factors.process
@@ -50,12 +51,42 @@ def test_every_term_is_counted_as_by_hand() -> None:
     assert terms_of(load, 22) == {
         "waveform": 4 * 22,
         "convolution": 4 * 10 * 10,
+        "piece": 4 * 10 * 10,
+        "features": 4 * 4 * 20,
         "hidden": 4 * 4 * 6,
         "feed_forward": 4 * 4 * 8,
         "windows": 4 * 4 * 6 * 4,
         "pairs": 4 * 4 * 4,
         "position_bias": 4 * 4 * 4 * 2,
     }
+
+
+def test_a_piece_of_the_front_end_does_not_grow() -> None:
+    """A hundred frames are heard in 8 + 99 * 4 samples: 201 values of 10 channels."""
+    load = Load.of(stated(frames=FRAMES, sizes=SIZES))
+    assert load is not None
+    for samples in (404, 4_000, 40_000):
+        assert terms_of(load, samples)["piece"] == 4 * 201 * 10
+
+
+@pytest.mark.parametrize(("hidden", "expected"), [(0.5, 1508), (10.0, 2260)])
+def test_the_larger_of_front_end_and_encoder_counts(
+    monkeypatch: pytest.MonkeyPatch, hidden: float, expected: int
+) -> None:
+    """22 samples: 1000 + 2 * 10 + 88 + the larger of 400 and 96 * hidden + 3 * 64."""
+    factors = Factors(
+        process=1000,
+        artifact=2.0,
+        always={"waveform": 1.0},
+        front_end={"convolution": 1.0},
+        encoder={"hidden": hidden, "pairs": 3.0},
+        made_on="",
+        worst=0.0,
+    )
+    monkeypatch.setattr("lpa_export.runtimes.memory.known_factors", lambda form: factors)
+    files = {"model.onnx": _file(10)}
+    manifest = stated(frames=FRAMES, sizes=SIZES, sample_rate=22, files=files)
+    assert estimate_memory(manifest, 1.0) == expected
 
 
 def test_the_artifact_counts_and_replaced_layers_have_no_pairs() -> None:

@@ -2,12 +2,12 @@
 
 Run it from the repository's root, after whatever changes the memory of a target:
 
-    python tests/runtimes/measure_memory.py [--target onnx]     # measure, fit, write the file
-    python tests/runtimes/measure_memory.py --check             # measure, hold the file against it
+    python tests/runtimes/measure_memory.py [--target onnx] [--front-end pieces]    # write the file
+    python tests/runtimes/measure_memory.py --check     # measure, hold the file against it
 
 Small models of several shapes and wav2vec2-base, random weights, and the shipped one; every peak
 is that of `transcribe` in a process of its own. `--keep DIR` leaves the bundles there and uses
-those that it finds; `--small` leaves wav2vec2-base out.
+those that it finds; `--cases` are some of them.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ CASES = {
 }
 
 
-def make(folder: Path, target: str, case: Case) -> None:
+def make(folder: Path, target: str, front_end: str, case: Case) -> None:
     """Export the model of a case into `folder`."""
     from lpa_export.commands.export import export
     from lpa_export.environment import quiet_libraries
 
     quiet_libraries()
     if not case.family:
-        export(target=target, out=folder, quantize=case.quantize)
+        export(target=target, out=folder, quantize=case.quantize, front_end=front_end)
         return
     import torch
 
@@ -98,7 +98,13 @@ def make(folder: Path, target: str, case: Case) -> None:
         section = LPASection(layers=case.replaced, pulses=Pulses(), temperature=0.1)
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint = save_checkpoint(Path(scratch) / "model", model, Vocabulary(LETTERS), section)
-        export(target=target, checkpoint=checkpoint, out=folder, quantize=case.quantize)
+        export(
+            target=target,
+            checkpoint=checkpoint,
+            out=folder,
+            quantize=case.quantize,
+            front_end=front_end,
+        )
 
 
 def run(recording: str, target: str, bundle: str) -> None:
@@ -121,13 +127,15 @@ def peak_of(bundle: Path, target: str, seconds: float, scratch: Path) -> int:
     return int(_step("run", str(recording), target, str(bundle)))
 
 
-def measured(cases: Sequence[str], target: str, folder: Path) -> list[tuple[str, float, int]]:
+def measured(
+    cases: Sequence[str], target: str, front_end: str, folder: Path
+) -> list[tuple[str, float, int]]:
     """(case, seconds, peak bytes), printed as they come."""
     found = []
     for name in cases:
-        bundle = folder / f"{name}-{target}"
+        bundle = folder / name
         if not bundle.exists():
-            _step("make", str(bundle), target, name)
+            _step("make", str(bundle), target, front_end, name)
         for seconds in CASES[name].seconds:
             peak = peak_of(bundle, target, seconds, folder)
             print(f"{name:>18} {seconds:>5g} s  {peak / 1e6:>7.0f} MB", flush=True)
@@ -135,7 +143,7 @@ def measured(cases: Sequence[str], target: str, folder: Path) -> list[tuple[str,
     return found
 
 
-def fitted(peaks: Sequence[tuple[str, float, int]], target: str, folder: Path) -> Any:
+def fitted(peaks: Sequence[tuple[str, float, int]], whole: bool, folder: Path) -> Any:
     """The factors whose estimates are nearest to the peaks, as shares; none is negative."""
     from scipy.optimize import least_squares
 
@@ -143,11 +151,12 @@ def fitted(peaks: Sequence[tuple[str, float, int]], target: str, folder: Path) -
     from lpa_export.runtimes.memory import TERMS, Factors, Load, terms_of
 
     always = ["waveform"]
-    front_end = ["convolution"]
-    encoder = [name for name in TERMS if name not in (*always, *front_end)]
+    parted = ["piece", "features"]
+    front_end = ["convolution"] if whole else parted
+    encoder = [name for name in TERMS if name not in (*always, "convolution", *parted)]
     rows = []
     for name, seconds, _ in peaks:
-        manifest = open_bundle(folder / f"{name}-{target}").manifest
+        manifest = open_bundle(folder / name).manifest
         load = Load.of(manifest)
         assert load is not None
         terms = terms_of(load, round(seconds * manifest.sample_rate))
@@ -156,7 +165,8 @@ def fitted(peaks: Sequence[tuple[str, float, int]], target: str, folder: Path) -
 
     def error(factors: Any) -> Any:
         counted = parts * factors
-        larger = np.maximum(counted[:, 3], counted[:, 4:].sum(axis=1))
+        first, second = (part.sum(axis=1) for part in np.split(counted[:, 3:], [len(front_end)], 1))
+        larger = np.maximum(first, second)
         return np.log((counted[:, :3].sum(axis=1) + larger) / wanted)
 
     def worst_counts(factors: Any) -> Any:
@@ -186,14 +196,14 @@ def fitted(peaks: Sequence[tuple[str, float, int]], target: str, folder: Path) -
     )
 
 
-def held(peaks: Sequence[tuple[str, float, int]], target: str, folder: Path) -> float:
+def held(peaks: Sequence[tuple[str, float, int]], folder: Path) -> float:
     """The worst share by which an estimate of the present file misses a peak, each printed."""
     from lpa_export.formats.bundle import open_bundle
     from lpa_export.runtimes.memory import estimate_memory
 
     worst = 0.0
     for name, seconds, peak in peaks:
-        estimate = estimate_memory(open_bundle(folder / f"{name}-{target}").manifest, seconds)
+        estimate = estimate_memory(open_bundle(folder / name).manifest, seconds)
         assert estimate is not None
         share = estimate / peak - 1
         worst = max(worst, abs(share))
@@ -205,32 +215,36 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", default="onnx")
+    parser.add_argument("--front-end", default="pieces", choices=("pieces", "whole"))
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--cases", default=",".join(CASES), help=",".join(CASES))
     parser.add_argument("--keep", type=Path)
-    parser.add_argument("--step", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
         step, *arguments = options.step
         if step == "run":
             run(*arguments)
         else:
-            make(Path(arguments[0]), arguments[1], CASES[arguments[2]])
+            folder, target, front_end, name = arguments
+            make(Path(folder), target, front_end, CASES[name])
         return
-    from lpa_export.runtimes.memory import FACTORS
+    from lpa_export.formats.bundle import open_bundle
+    from lpa_export.runtimes.memory import FACTORS, form_of
 
-    cases = [name for name in CASES if not (options.small and name.startswith("base"))]
+    cases = options.cases.split(",")
     kept = nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory()
     with kept as place:
         folder = Path(place)
         folder.mkdir(parents=True, exist_ok=True)
-        peaks = measured(cases, options.target, folder)
+        peaks = measured(cases, options.target, options.front_end, folder)
         if not options.check:
             factors = json.loads(FACTORS.read_bytes()) if FACTORS.exists() else {}
-            found = fitted(peaks, options.target, folder)
-            factors[options.target] = msgspec.to_builtins(found)
+            found = fitted(peaks, options.front_end == "whole", folder)
+            form = form_of(open_bundle(folder / cases[0]).manifest)
+            factors[form] = msgspec.to_builtins(found)
             FACTORS.write_text(json.dumps(factors, indent=1, sort_keys=True) + "\n", "utf-8")
-        worst = held(peaks, options.target, folder)
+        worst = held(peaks, folder)
     print(f"worst {100 * worst:.1f} %, {100 * WORST:.0f} % allowed")
     sys.exit(worst > WORST)
 
