@@ -233,6 +233,8 @@ def main() -> None:
     from lpa_export.runtimes.memory import FACTORS, form_of
 
     cases = options.cases.split(",")
+    if not options.check and {*CASES} - {*cases}:
+        parser.error("--cases goes with --check: every term needs a model that has it")
     kept = nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory()
     with kept as place:
         folder = Path(place)
