@@ -15,7 +15,7 @@ from lpa_export.runtimes.onnx import every_graph, every_node, with_outputs
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.batched import BATCHED
 from lpa_export.targets.front_in_pieces import IN_PIECES
-from lpa_export.targets.onnx.lower import tap_tensor
+from lpa_export.targets.onnx.lower import lower, tap_tensor
 from lpa_export.targets.skeleton import Features, Kit
 
 Make = Callable[..., Any]
@@ -180,3 +180,20 @@ def test_with_every_layer_replaced_nothing_grows_with_the_square_of_the_frames(
     lowered: Make, speech: Make, run_graph: Make
 ) -> None:
     assert _quadratic(lowered("pre", (0, 1, 2)).optimised, run_graph, speech) == set()
+
+
+def test_the_model_is_traced_once_and_for_every_length(
+    lowered: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A length that the trace excludes makes torch's exporter trace again, in silence."""
+    made = lowered()
+    asked = []
+    export = torch.export.export
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        asked.append(options["dynamic_shapes"])
+        return export(*arguments, **options)
+
+    monkeypatch.setattr(torch.export, "export", counting)
+    lower(made.model, ("logits",), RECEPTIVE_FIELD)
+    assert len(asked) == 1

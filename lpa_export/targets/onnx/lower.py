@@ -23,6 +23,10 @@ OUTPUTS = ("logits", "frame_lengths")
 # The first with Gelu as one node; LayerNormalization is there since 17.
 OPSET = 20
 
+# Receptive fields: as many frames and more, several blocks of every sum and loop. What is one in
+# the example would be taken for one at all lengths.
+_EXAMPLE = 4096
+
 _MAX_BATCH = 1024
 _MAX_SAMPLES = 4 * 3600 * 16_000
 
@@ -38,12 +42,14 @@ def lower(model: BatchedModel, taps: Sequence[str], receptive_field: int) -> onn
     `receptive_field`: samples, the shortest audio that the graph takes.
     """
     batch = Dim("batch", min=1, max=_MAX_BATCH)
-    samples = Dim("samples", min=receptive_field, max=_MAX_SAMPLES)
+    # Convolutions ask torch whether there is one frame. The graph is the same for one, but with
+    # that length among those asked for, all would be traced again without it.
+    samples = Dim("samples", min=2 * receptive_field, max=_MAX_SAMPLES)
     tapped = [tap_tensor(tap) for tap in taps if tap not in OUTPUTS]
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
             model,
-            example_inputs(16 * receptive_field),
+            example_inputs(_EXAMPLE * receptive_field),
             dynamo=True,
             dynamic_shapes=({0: batch, 1: samples}, {0: batch}),
             input_names=list(INPUTS),
