@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lpa_export.layers.accelerator import BLOCK, BlockSums, split_totals
+from lpa_export.layers.block_sums import BLOCK, BlockSums, split_totals
 from lpa_export.layers.controls import Controls
 
 __all__ = ["mix_local", "scan_blocks"]

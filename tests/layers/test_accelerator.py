@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from lpa_export.layers import LPA, LPAConfig
-from lpa_export.layers.accelerator import BLOCK, accelerated_mix, block_sums
+from lpa_export.layers.accelerator import accelerated_mix
+from lpa_export.layers.block_sums import BLOCK, block_sums
 from lpa_export.layers.controls import Controls
 from lpa_export.layers.hard import hard_mix
 
