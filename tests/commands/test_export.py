@@ -160,6 +160,7 @@ def test_weights_too_large_for_one_file_lie_beside_the_graph(
     export(target="onnx", checkpoint=exported.checkpoint, recipe=recipe, out=out)
     bundle = open_bundle(out)
     assert bundle.manifest.artifacts == ("model.onnx", "model.onnx.data")
+    assert len({(out / name).stat().st_mode for name in bundle.manifest.artifacts}) == 1
     assert bundle.manifest.selfcheck.status == "passed"
     assert damaged_files(bundle) == []
     whole = (exported.bundle / "model.onnx").stat().st_size

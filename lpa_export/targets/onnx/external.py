@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,4 +50,6 @@ def save(graph: onnx.ModelProto, path: Path, *, external: bool) -> tuple[str, ..
     convert_model_to_external_data(graph, location=beside, size_threshold=_LEAST_BYTES)
     write_external_data_tensors(graph, str(path.parent))
     path.write_bytes(graph.SerializeToString(deterministic=True))
+    # onnx leaves it readable for its owner alone.
+    shutil.copymode(path, path.parent / beside)
     return (path.name, beside)
