@@ -10,7 +10,7 @@ the convolution to 1e-11. Scale and shift of the norm are then multiplied into t
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,6 @@ from torch.nn import functional
 from lpa_export.hosts.frames import frames_after
 from lpa_export.hosts.parts import FeatureLayer, Parts
 from lpa_export.targets.batched import (
-    BATCHED,
     NORMALISATION_EPSILON,
     Convolution,
     require_one_channel_a_group,
@@ -28,7 +27,7 @@ from lpa_export.targets.batched import (
 )
 from lpa_export.targets.in_pieces import joined, over_pieces, split
 
-__all__ = ["FRAMES_OF_A_PIECE", "IN_PIECES", "FeaturesInPieces"]
+__all__ = ["FRAMES_OF_A_PIECE", "FeaturesInPieces"]
 
 FRAMES_OF_A_PIECE = 100
 """Frames that the front end makes at a time at most: two seconds at 50 a second."""
@@ -142,7 +141,7 @@ class FirstConvolution(nn.Module):
         self.scale = nn.Parameter(layer.norm.weight.detach().clone())
         self.shift = nn.Parameter(layer.norm.bias.detach().clone())
         self.epsilon = layer.norm.eps
-        self.activation = layer.activation
+        self.activation = copy.deepcopy(layer.activation)
 
     def filters(self, samples: Samples) -> Tensor:
         """The filters of each utterance, its norm multiplied in: (B, C, kernel + 1).
@@ -186,7 +185,3 @@ class FirstConvolution(nn.Module):
         index = torch.arange(self.kernel, device=samples.device)[:, None] + first
         picked = samples.index_select(1, index.flatten())
         return picked.view(samples.shape[0], self.kernel, places)
-
-
-IN_PIECES = replace(BATCHED, features=FeaturesInPieces)
-"""Any batch, any length, the front end in pieces."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["joined", "over_pieces", "split"]
+__all__ = ["joined", "over_pieces", "rows_in_pieces", "split"]
 
 
 def split(total: int, most: int) -> tuple[int, int]:
@@ -54,3 +54,26 @@ def over_pieces(
 def joined(pieces: Tensor, total: int) -> Tensor:
     """(pieces, B, size, C) -> (B, total, C), without the places behind the end."""
     return pieces.transpose(0, 1).flatten(1, 2)[:, :total]
+
+
+def rows_in_pieces(
+    body: Callable[[Tensor], Tensor], hidden: Tensor, most: int, *, around: tuple[int, int]
+) -> Tensor:
+    """What `body` makes of hidden (B, T, D), at most `most` frames at a time: (B, T, D').
+
+    body: (B, before + n + behind, D), n frames with `around` = (before, behind) neighbours, zero
+    outside of the T frames -> (B, n, D').
+    """
+    before, behind = around
+    total = hidden.shape[1]
+    count, size = split(total, most)
+    place = torch.arange(size + before + behind, device=hidden.device) - before
+
+    def piece(start: Tensor) -> tuple[Tensor]:
+        at = start + place
+        outside = (at < 0) | (at >= total)
+        rows = hidden.index_select(1, at.clamp(0, total - 1))
+        return (body(rows.masked_fill(outside[:, None], 0.0)),)
+
+    (made,) = over_pieces(piece, count, size)
+    return joined(made, total)

@@ -73,6 +73,8 @@ class Kit:
     features: Callable[[Parts], nn.Module] | None = None
     """The whole front end, where it is another than `normalise`, each `convolution` and `frames`
     behind one another: (waveform, state) -> features in the layout of the encoder, mask, state."""
+    feed_forward: Callable[[FeedForward], nn.Module] | None = None
+    """Where it is another than two of `linear` and the activation between: hidden -> hidden."""
 
 
 class Skeleton(nn.Module):
@@ -235,7 +237,10 @@ class EncoderLayer(nn.Module):
         self.attention = None if layer.attention is None else kit.attention(layer.attention)
         self.norm_first = norm_first
         self.norm = kit.norm(layer.norm)
-        self.feed_forward = FeedForwardNetwork(layer.feed_forward, kit)
+        part = layer.feed_forward
+        self.feed_forward = (
+            FeedForwardNetwork(part, kit) if kit.feed_forward is None else kit.feed_forward(part)
+        )
         self.final_norm = kit.norm(layer.final_norm)
         self.adapter = None if layer.adapter is None else Bottleneck(layer.adapter, kit)
 

@@ -14,7 +14,7 @@ from lpa_export.measures.arrays import psnr
 from lpa_export.runtimes.onnx import every_graph, every_node, with_outputs
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.batched import BATCHED
-from lpa_export.targets.front_in_pieces import IN_PIECES
+from lpa_export.targets.kit_in_pieces import IN_PIECES
 from lpa_export.targets.onnx.lower import lower, tap_tensor
 from lpa_export.targets.skeleton import Features, Kit
 

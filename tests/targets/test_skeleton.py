@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from lpa_export.hosts import host_of, lpa_layers, parts_of, replace_layers
 from lpa_export.hosts.parts import Parts
 from lpa_export.layers import LPAConfig
 from lpa_export.measures.arrays import psnr
-from lpa_export.targets.batched import BatchedModel
+from lpa_export.targets.batched import BATCHED, BatchedModel
 from lpa_export.targets.coreml.limits import BLOCK
 from lpa_export.targets.coreml.programs import Encoder, FrontEnd, WholeModel
 from lpa_export.targets.executorch.model import BucketModel, ExactModel
-from lpa_export.targets.skeleton import keeps_float
+from lpa_export.targets.kit_in_pieces import IN_PIECES
+from lpa_export.targets.skeleton import Kit, keeps_float
 
 EQUAL_DB = 100.0
 SAMPLES = 12_077
@@ -93,11 +95,12 @@ def _named(parts: Parts, first: list[Tensor], logits: Tensor, inner: list[Tensor
     return {name: value.numpy() for name, value in zip(parts.taps, values, strict=True)}
 
 
-def batched(parts: Parts, waveform: np.ndarray) -> Taps:
+def batched(parts: Parts, waveform: np.ndarray, kit: Kit = BATCHED) -> Taps:
     """Beside a longer row, garbage behind the utterance."""
     rows = torch.full((2, len(waveform) + 5_000), 3.0)
     rows[0, : len(waveform)] = torch.from_numpy(waveform)
-    logits, counts, *taps = BatchedModel(parts)(rows, torch.tensor([len(waveform), rows.shape[1]]))
+    model = BatchedModel(parts, kit)
+    logits, counts, *taps = model(rows, torch.tensor([len(waveform), rows.shape[1]]))
     frames = parts.front_end.frames(len(waveform))
     return _named(
         parts,
@@ -178,6 +181,7 @@ def bucket(parts: Parts, waveform: np.ndarray) -> Taps:
 
 KITS: dict[str, Run] = {
     "batched": batched,
+    "in pieces": partial(batched, kit=IN_PIECES),
     "split": split,
     "whole": whole,
     "exact": exact,
@@ -225,7 +229,8 @@ def test_the_callers_model_stays_as_it_is(
     loaded = hosted(variant, (0,))
     parts = parts_of(loaded)
     before = copy.deepcopy(loaded.model.state_dict())
-    models = [BatchedModel(parts), ExactModel(parts), FrontEnd(parts), Encoder(parts, BLOCK)]
+    batched = [BatchedModel(parts, kit) for kit in (BATCHED, IN_PIECES)]
+    models = [*batched, ExactModel(parts), FrontEnd(parts), Encoder(parts, BLOCK)]
     with torch.no_grad():
         for model in models:
             for parameter in model.parameters():

@@ -20,7 +20,7 @@ from lpa_export.targets.describe import (
     taps,
     tools,
 )
-from lpa_export.targets.front_in_pieces import IN_PIECES
+from lpa_export.targets.kit_in_pieces import IN_PIECES
 from lpa_export.targets.onnx.external import save, weight_bytes
 from lpa_export.targets.onnx.lower import OUTPUTS, lower, tap_tensor
 from lpa_export.targets.onnx.optimise import optimise
