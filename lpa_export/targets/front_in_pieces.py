@@ -32,8 +32,8 @@ __all__ = ["FRAMES_OF_A_PIECE", "FeaturesInPieces"]
 FRAMES_OF_A_PIECE = 100
 """Frames that the front end makes at a time at most: two seconds at 50 a second."""
 
-# Places at a time of the sums in float64.
-_SUMMED = 16_384
+# Samples at a time of the sums in float64.
+_SUMMED = 65_536
 
 
 class Samples(NamedTuple):
@@ -150,7 +150,7 @@ class FirstConvolution(nn.Module):
         """
         total = (samples.waveform.shape[1] - self.kernel) // self.stride + 1
         lengths = frames_after(samples.lengths, self.kernel, self.stride)
-        count, size = split(total, _SUMMED)
+        count, size = split(total, max(1, _SUMMED // self.stride))
         device = samples.waveform.device
         heard = torch.arange((size - 1) * self.stride + self.kernel, device=device)
         place = torch.arange(size, device=device)

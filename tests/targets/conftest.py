@@ -15,7 +15,8 @@ from lpa_export.formats.checkpoint import Checkpoint, LPASection
 from lpa_export.formats.text import Vocabulary
 from lpa_export.hosts import lpa_layers, parts_of, replace_layers
 from lpa_export.layers import LPAConfig, Pulses
-from lpa_export.targets.batched import BATCHED, BatchedModel
+from lpa_export.targets.batched import BatchedModel
+from lpa_export.targets.kit_in_pieces import IN_PIECES
 from lpa_export.targets.onnx.lower import lower
 from lpa_export.targets.onnx.optimise import optimise
 from lpa_export.targets.skeleton import Kit
@@ -97,7 +98,7 @@ def lowered(
         optimised = optimise(traced, tmp_path_factory.mktemp("scratch"))
         return Lowered(checkpoint, model, traced, optimised)
 
-    def make(norm: str = "pre", layers: tuple[int, ...] = (0, 2), kit: Kit = BATCHED) -> Lowered:
+    def make(norm: str = "pre", layers: tuple[int, ...] = (0, 2), kit: Kit = IN_PIECES) -> Lowered:
         return made(norm, layers, kit)
 
     return make
