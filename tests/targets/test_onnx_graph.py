@@ -1,6 +1,7 @@
 """The ONNX graph in ONNX Runtime against Hugging Face's forward pass, and what the graph holds."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.measures.arrays import psnr
 from lpa_export.runtimes.onnx import every_graph, every_node, with_outputs
 from lpa_export.runtimes.torch import TorchReference
-from lpa_export.targets.batched import BATCHED
+from lpa_export.targets.batched import BATCHED, BatchedModel
 from lpa_export.targets.kit_in_pieces import IN_PIECES
 from lpa_export.targets.onnx.lower import lower, tap_tensor
+from lpa_export.targets.onnx.optimise import optimise
 from lpa_export.targets.skeleton import Features, Kit
 
 Make = Callable[..., Any]
@@ -217,9 +219,16 @@ def _wide(model: onnx.ModelProto, run: Make, speech: Make) -> set[str]:
 
 
 def test_nothing_is_wider_than_the_hidden_states_in_an_hour(
-    lowered: Make, speech: Make, run_graph: Make
+    make_checkpoint: Make, speech: Make, run_graph: Make, tmp_path: Path
 ) -> None:
-    style = ("post", (0, 1, 2))
-    assert _wide(lowered(*style, IN_PIECES).optimised, run_graph, speech) == set()
+    """A first convolution of wav2vec2-base's size, 64 times as many frames as hidden states."""
+    kernels = {"conv_kernel": (10, 64), "conv_stride": (5, 64)}
+    checkpoint = make_checkpoint("post", (0, 1, 2), **kernels)
+    parts = parts_of(checkpoint)
+    wide = {}
+    for name, kit in (("pieces", IN_PIECES), ("whole", BATCHED)):
+        model = lower(BatchedModel(parts, kit), tuple(parts.taps), checkpoint.receptive_field)
+        wide[name] = _wide(optimise(model, tmp_path), run_graph, speech)
+    assert wide["pieces"] == set()
     # The convolutions of a whole front end are, and what lies between the maps of a feed-forward.
-    assert len(_wide(lowered(*style, BATCHED).optimised, run_graph, speech)) > 10
+    assert len(wide["whole"]) > 10
