@@ -74,7 +74,9 @@ def _spoil(path: Path, weight: np.ndarray) -> None:
 
 
 def _weight_of_onnx(folder: Path, checkpoint: Any, written: Written) -> Written:
-    _spoil(folder / "model.onnx", np.ascontiguousarray(_weight(checkpoint).T))
+    weight = _weight(checkpoint)
+    # Those of the first of its pieces, which are as wide as the hidden states.
+    _spoil(folder / "model.onnx", np.ascontiguousarray(weight.T[: len(weight)]))
     return written
 
 
