@@ -270,7 +270,10 @@ def test_a_bundle_that_is_not_as_exported_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--target", "abacus"), "unknown target 'abacus'; known: onnx, coreml, executorch, torch"),
+        (
+            ("--target", "abacus"),
+            "unknown target 'abacus'; known: onnx, coreml, executorch, mlx, torch",
+        ),
         (("--bundle", "nowhere"), "nowhere: no such bundle folder"),
         (("--target", "torch", "--checkpoint", "nowhere"), "no such checkpoint folder"),
         (("--target", "torch", "--bundle", "x"), "--bundle goes with an exported target"),

@@ -207,7 +207,7 @@ def test_default_gates_are_the_published_table() -> None:
     assert fp32.padding_psnr_db == 60
     assert (int8.psnr_flag_db, int8.wer_difference_points) == (50, 0.3)
     assert (fp16.psnr_db, fp16.psnr_flag_db) == (40, 50)
-    with pytest.raises(LpaError, match="unknown scheme 'fp8'; known: fp32, fp16, int8"):
+    with pytest.raises(LpaError, match="unknown scheme 'fp8'; known: fp32, fp16, bf16, int8"):
         resolve_gates("fp8", {})
 
 

@@ -11,10 +11,7 @@ from lpa_export.runtimes.onnx import every_graph
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MAX_FILE_BYTES", "save", "weight_bytes"]
-
-MAX_FILE_BYTES = 2**31 - 2**26
-"""Bytes of weights that one file holds with the graph around them."""
+__all__ = ["save", "weight_bytes"]
 
 # What shapes are computed from stays in the graph, where readers look for it.
 _LEAST_BYTES = 1024

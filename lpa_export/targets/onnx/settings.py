@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from lpa_export.targets.onnx.external import MAX_FILE_BYTES
+__all__ = ["MAX_FILE_BYTES", "OnnxSettings"]
 
-__all__ = ["OnnxSettings"]
+MAX_FILE_BYTES = 2**31 - 2**26
+"""Bytes of weights that one file holds with the graph around them."""
 
 
 @dataclass(frozen=True)
