@@ -29,6 +29,7 @@ __all__ = [
     "describe",
     "names",
     "print_error",
+    "require_flag",
     "run_command",
     "whole",
 ]
@@ -43,6 +44,17 @@ _TERMINATED = 143
 _INTERRUPTED_TEXT = "_interrupted"
 _EXAMPLES = "examples:\n"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def require_flag(parser: argparse.ArgumentParser) -> None:
+    """``--require``, of every command that takes all targets at once."""
+    parser.add_argument(
+        "--require",
+        type=names,
+        default=(),
+        metavar="LIST",
+        help="with all: targets whose packages must be installed, as a,b",
+    )
 
 
 def run_command(

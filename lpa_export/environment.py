@@ -7,10 +7,11 @@ import contextlib
 import io
 import logging
 import os
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-__all__ = ["keep_private", "quiet", "quiet_libraries"]
+__all__ = ["child_environment", "installed_versions", "keep_private", "quiet", "quiet_libraries"]
 
 # ONNX Runtime 1.29 and later keeps a device id and a database under the user's cache and sends
 # from it on every system; the hub's client adds to its requests what it is used by.
@@ -43,6 +44,22 @@ def keep_private() -> None:
     Done when the package is imported: the libraries look when they are.
     """
     os.environ.update(_PRIVATE)
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """This process's environment for a Python of its own: the same modules, wherever found."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **changes}
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """By name; a package that is not installed is left out."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def quiet_libraries() -> None:

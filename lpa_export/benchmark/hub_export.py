@@ -6,7 +6,6 @@ all weights are random. Time and memory do not depend on them.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from lpa_export.environment import quiet
+from lpa_export.formats.manifest import NORMALISATION_EPSILON
+from lpa_export.formats.source import architecture
 from lpa_export.runtimes import Array
 
 __all__ = ["TimedExport", "fused", "original_model", "plain"]
 
 _EXAMPLE_SECONDS = 2
 _RATE = 16_000
-_EPSILON = 1e-7
 _OPSET = 20
 _FEWEST = 1600
 """Samples: more than any family's receptive field."""
@@ -34,11 +34,9 @@ def original_model(checkpoint: Path, *, attention: str = "sdpa") -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCTC
 
-    content = json.loads((checkpoint / "config.json").read_text("utf-8"))
-    content.pop("lpa", None)
     torch.manual_seed(0)
     with quiet():
-        config = AutoConfig.for_model(**content)
+        config = AutoConfig.for_model(**architecture(checkpoint))
         config.dtype = torch.float32
         return AutoModelForCTC.from_config(config, attn_implementation=attention).float().eval()
 
@@ -131,7 +129,7 @@ class TimedExport:
     def logits(self, waveform: Array) -> Array:
         """(frames, vocabulary) of one waveform (samples,)."""
         centred = waveform - waveform.mean()
-        normal = centred / np.sqrt(np.square(centred).mean() + _EPSILON)
+        normal = centred / np.sqrt(np.square(centred).mean() + NORMALISATION_EPSILON)
         inputs = {"input_values": normal[None].astype(np.float32)}
         found: Array = self._session.run(["logits"], inputs)[0][0]
         return found

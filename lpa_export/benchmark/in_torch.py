@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.manifest import NORMALISATION_EPSILON
 from lpa_export.measures.machine import peak_memory
 from lpa_export.runtimes import Array
 
 __all__ = ["TimedTorch"]
-
-_EPSILON = 1e-7
 
 
 class TimedTorch:
@@ -47,7 +46,7 @@ class TimedTorch:
             values = torch.from_numpy(np.ascontiguousarray(waveform)).to(self._device)[None]
             if self._normalise:
                 centred = values - values.mean()
-                values = centred / (centred.square().mean() + _EPSILON).sqrt()
+                values = centred / (centred.square().mean() + NORMALISATION_EPSILON).sqrt()
             self._model(values)
         if self._events:
             events[1].record()

@@ -5,13 +5,13 @@ Started by `measure_in_process`; the request stands in its arguments, the answer
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import msgspec
 
 from lpa_export.benchmark.sides import Side, open_side
+from lpa_export.environment import child_environment
 from lpa_export.errors import LpaError
 
 __all__ = ["MOST_RUNS", "RUNS", "Answer", "Request", "measure_in_process"]
@@ -47,10 +47,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 def measure_in_process(request: Request) -> Answer:
     """The answer of a fresh process. Raises LpaError, in one line, where it gives none."""
     text = msgspec.json.encode(request).decode()
-    threads = {"OMP_NUM_THREADS": str(request.threads)}
     done = subprocess.run(
         [sys.executable, "-m", "lpa_export.benchmark.process", text],
-        env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=child_environment(OMP_NUM_THREADS=str(request.threads)),
         capture_output=True,
         text=True,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from lpa_export.benchmark.process import Answer, Request, measure_in_process
 from lpa_export.benchmark.result import Benchmark, Machine, Point, Ratio, SideResult
 from lpa_export.benchmark.sides import Side
+from lpa_export.environment import installed_versions
 from lpa_export.measures.bootstrap import ratio_of_medians
 from lpa_export.measures.machine import ForeignLoad, instruction_sets, processor
 
@@ -163,15 +163,9 @@ def _ratios(ours: Sequence[Point], theirs: Sequence[Point]) -> tuple[Ratio, ...]
 
 
 def _machine() -> Machine:
-    tools = {}
-    for name in _TOOLS:
-        try:
-            tools[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         processor=processor(),
         instructions=instruction_sets(),
-        tools=tools,
+        tools=installed_versions(_TOOLS),
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.cli import COULD_NOT_RUN, PASSED, describe, names, print_error, run_command
+from lpa_export.cli import COULD_NOT_RUN, PASSED, describe, print_error, require_flag, run_command
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
@@ -130,13 +130,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"{', '.join(known_targets())} or all of them that are installed",
     )
-    parser.add_argument(
-        "--require",
-        type=names,
-        default=(),
-        metavar="LIST",
-        help="with all: targets whose packages must be installed, as a,b",
-    )
+    require_flag(parser)
     parser.add_argument(
         "--checkpoint",
         metavar="DIR|HUB_ID",

@@ -59,6 +59,12 @@ _Positive = Annotated[int, Meta(ge=1)]
 FrontEnd = Literal["whole", "pieces"]
 """How the convolutions over the waveform run: all of it at once, or a few seconds at a time."""
 
+FRAMES_OF_A_PIECE = 100
+"""Frames that a front end in pieces makes at a time at most: two seconds at 50 a second."""
+
+NORMALISATION_EPSILON = 1e-7
+"""Added to the variance of a waveform, as in transformers' Wav2Vec2FeatureExtractor."""
+
 _NON_FINITE = ("inf", "-inf", "nan")
 
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ _ROWS = (
     _row("bf16", ("bf16", "bf16", "bf16"), Gates(22.0, 32.0, 0.98, 0.3, None), 22.0),
     _row("int8", ("int8", "int8", "int8"), Gates(None, 50.0, None, 0.3, None), 20.0),
     _row("palette6", ("fp16", "palette6", "fp16"), Gates(None, 35.0, None, 0.5, None), 20.0),
-    _row("int4", ("fp16", "int4", "fp16"), Gates(None, 35.0, None, 0.5, None), 10.0),
+    _row("int4", ("fp32", "int4", "fp32"), Gates(None, 35.0, None, 0.5, None), 10.0),
     _row("palette4", ("fp16", "palette4", "fp16"), Gates(None, 35.0, None, 0.5, None), 10.0),
 )
 

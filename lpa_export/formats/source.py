@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.json_files import read_json
@@ -16,6 +17,7 @@ from lpa_export.formats.weights import INDEX, WEIGHTS, find_weights
 __all__ = [
     "CONFIG",
     "SHIPPED",
+    "architecture",
     "checkpoint_folder",
     "checkpoint_name",
     "checkpoint_sha256",
@@ -28,6 +30,16 @@ SHIPPED = Path(__file__).parent.parent / "assets" / "model"
 _SHARDS = "model-*.safetensors"
 _LORA = "adapter_config.json"
 _ADAPTER = "adapter.{}.safetensors"
+
+
+def architecture(folder: Path) -> dict[str, Any]:
+    """config.json of a checkpoint folder as that of the untouched model: without our section.
+
+    Raises LpaError for a file that is no JSON object.
+    """
+    content = read_json(folder / CONFIG)
+    content.pop("lpa", None)
+    return content
 
 
 def checkpoint_folder(source: str | Path | None, language: str | None = None) -> Path:

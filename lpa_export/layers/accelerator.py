@@ -46,18 +46,14 @@ def accelerated_mix(
         fused = values.is_cuda and find_spec("triton") is not None
     if fused:
         from lpa_export.layers.fused_kernels import mix_local, scan_blocks
-
-        sums = scan_blocks(values)
     else:
-        sums = block_sums(values)
+        mix_local, scan_blocks = _mix_local, block_sums
+    sums = scan_blocks(values)
     frames = values.shape[1]
     aperiodic = controls.lower.shape[-1]
     local = aperiodic + (0 if teeth is None else teeth.period.shape[-1])
     fixed = None if teeth is None else periodic_windows(*teeth, frames=frames)
-    if fused:
-        mixed = mix_local(sums, controls, lengths, fixed)
-    else:
-        mixed = _mix_local(sums, controls, lengths, fixed)
+    mixed = mix_local(sums, controls, lengths, fixed)
     if shares is not None:
         starts, ends = positional_windows(shares.lower, shares.upper, lengths)
         means = _means(sums, starts, ends)[:, :, None]
@@ -84,15 +80,15 @@ def _mix_local(
     if fixed is not None:
         windows.append(clip_windows(*fixed, lengths[:, None, None, None]))
     mixed = sums.local.new_zeros(batch, heads, frames, sums.local.shape[-1])
-    pulse = 0
+    edges = [
+        pair
+        for starts, ends in windows
+        for pair in zip(starts.unbind(-1), ends.unbind(-1), strict=True)
+    ]
     # A pulse at a time: all of them side by side would be K times the hidden state.
-    for starts, ends in windows:
-        for start, end in zip(starts.unbind(-1), ends.unbind(-1), strict=True):
-            means = _means(sums, start.transpose(1, 2), end.transpose(1, 2))
-            mixed = (
-                mixed + controls.amplitudes[..., pulse].float().transpose(1, 2)[..., None] * means
-            )
-            pulse += 1
+    for (start, end), amplitude in zip(edges, controls.amplitudes.unbind(-1), strict=False):
+        means = _means(sums, start.transpose(1, 2), end.transpose(1, 2))
+        mixed = mixed + amplitude.float().transpose(1, 2)[..., None] * means
     return mixed
 
 

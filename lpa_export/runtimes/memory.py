@@ -18,6 +18,7 @@ import msgspec
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import artifacts_size
+from lpa_export.formats.manifest import FRAMES_OF_A_PIECE
 from lpa_export.measures.machine import available_memory, held_memory
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ __all__ = [
 FACTORS = Path(__file__).with_name("memory.json")
 
 _FLOAT = 4
-_PIECE = 100
-"""Frames that a front end in pieces makes at a time."""
-
 _MAX_SECONDS = 4 * 3600
 _MARGIN = 0.8
 """Of the memory that is free, what an estimate may fill: it is held to 20 %."""
@@ -98,7 +96,7 @@ def _widest_convolution(load: Load, samples: int) -> int:
 
 
 def _widest_in_piece(load: Load, samples: int) -> int:
-    piece = load.frames.receptive_field + (_PIECE - 1) * load.frames.hop
+    piece = load.frames.receptive_field + (FRAMES_OF_A_PIECE - 1) * load.frames.hop
     return _widest_convolution(load, min(samples, piece))
 
 

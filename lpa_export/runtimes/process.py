@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from lpa_export.environment import child_environment
 from lpa_export.runtimes import ArtifactError
 from lpa_export.runtimes.frames import Answer, FrameEnd, FrameError, read_frame, write_frame
 
@@ -48,14 +49,13 @@ class Worker:
         log, place = tempfile.mkstemp(prefix="lpa-validate-")
         os.unlink(place)
         self._log = log
-        paths = os.pathsep.join(filter(None, sys.path))
         # -P: the folder of the script stays out of its path, or its modules would hide others.
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": paths, **environment},
+            env=child_environment(**environment),
         )
         self.close = weakref.finalize(self, _end, self._process, log)
         self._exchange(None, ())

@@ -234,7 +234,7 @@ _TARGETS = {
                 # MLX multiplies quantised weights in fp16 forty times slower on a CPU, where every
                 # bundle is checked.
                 scheme_named("int8", compute="fp32", activations="fp32"),
-                scheme_named("int4", compute="fp32", activations="fp32"),
+                scheme_named("int4"),
             ),
             timing="lpa_export.targets.mlx.timed:timed",
             needs=("mlx",),

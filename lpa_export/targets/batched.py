@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lpa_export.formats.manifest import NORMALISATION_EPSILON
 from lpa_export.hosts.frames import frames_after
 from lpa_export.hosts.parts import (
     Attention,
@@ -29,7 +30,6 @@ from lpa_export.targets.skeleton import Kit, Skeleton
 __all__ = [
     "BATCHED",
     "MASKED_SCORE",
-    "NORMALISATION_EPSILON",
     "BatchedModel",
     "Context",
     "Convolution",
@@ -40,9 +40,6 @@ __all__ = [
     "require_one_channel_a_group",
     "valid_positions",
 ]
-
-NORMALISATION_EPSILON = 1e-7
-"""Added to the variance of a waveform, as in transformers' Wav2Vec2FeatureExtractor."""
 
 # Not -inf: a row of nothing but -inf is NaN after the softmax, and fp16 delegates saturate it.
 MASKED_SCORE = -1e4

@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.formats.manifest import METADATA_SCHEMA, Normalisation, Sizes, Tap
+from lpa_export.formats.manifest import (
+    METADATA_SCHEMA,
+    NORMALISATION_EPSILON,
+    Bucket,
+    Normalisation,
+    Sizes,
+    Tap,
+)
 from lpa_export.hosts.frames import FrameArithmetic
-from lpa_export.targets.batched import NORMALISATION_EPSILON
 
 if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint
     from lpa_export.hosts.parts import Parts
 
 __all__ = [
+    "bucket_of",
     "families",
     "metadata",
     "normalisation",
@@ -107,6 +114,18 @@ def metadata(checkpoint: Checkpoint, scheme: str) -> dict[str, str]:
         "lpa_bundle_schema": METADATA_SCHEMA,
     }
     return {key: str(words[key]) for key in sorted(words)}
+
+
+def bucket_of(seconds: float, arithmetic: FrameArithmetic) -> Bucket:
+    """The bucket of audio of just so many seconds. Raises LpaError for one without a frame."""
+    samples = round(seconds * SAMPLE_RATE)
+    frames = arithmetic.frames(samples)
+    if frames < 1:
+        raise LpaError(
+            f"bucket of {seconds:g} s: shorter than one frame "
+            f"({arithmetic.receptive_field} samples); take a longer one"
+        )
+    return Bucket.of(frames, samples, SAMPLE_RATE)
 
 
 def tools(*packages: str) -> dict[str, str]:

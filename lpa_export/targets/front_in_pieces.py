@@ -17,20 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lpa_export.formats.manifest import FRAMES_OF_A_PIECE, NORMALISATION_EPSILON
 from lpa_export.hosts.frames import frames_after
 from lpa_export.hosts.parts import FeatureLayer, Parts
 from lpa_export.targets.batched import (
-    NORMALISATION_EPSILON,
     Convolution,
     require_one_channel_a_group,
     valid_positions,
 )
 from lpa_export.targets.in_pieces import joined, over_pieces, split
 
-__all__ = ["FRAMES_OF_A_PIECE", "FeaturesInPieces"]
-
-FRAMES_OF_A_PIECE = 100
-"""Frames that the front end makes at a time at most: two seconds at 50 a second."""
+__all__ = ["FeaturesInPieces"]
 
 # Samples at a time of the sums in float64.
 _SUMMED = 65_536

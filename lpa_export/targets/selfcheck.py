@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lpa_export.environment import child_environment
 from lpa_export.errors import LpaError
 from lpa_export.formats.manifest import SelfCheck
 from lpa_export.measures.arrays import psnr
@@ -75,8 +75,6 @@ def self_check(folder: Path, runner: str, floor_db: float) -> SelfCheck:
 
 def _in_a_process(folder: Path, runner: str) -> Levels:
     command = [sys.executable, "-m", __name__, str(folder), runner]
-    # The same modules as here, wherever they were found.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
             command,
@@ -84,7 +82,7 @@ def _in_a_process(folder: Path, runner: str) -> Levels:
             text=True,
             timeout=_TIMEOUT_SECONDS,
             check=False,
-            env=environment,
+            env=child_environment(),
         )
     except subprocess.TimeoutExpired:
         raise LpaError(

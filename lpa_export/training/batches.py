@@ -17,6 +17,7 @@ import torch
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.manifest import NORMALISATION_EPSILON
 from lpa_export.formats.speech import Utterance
 from lpa_export.formats.text import Vocabulary
 from lpa_export.training.clips import Clips, Recordings
@@ -87,7 +88,7 @@ class Source(Protocol):
 
 def normalise(waveform: np.ndarray) -> np.ndarray:
     """Zero mean and unit variance, as Hugging Face's Wav2Vec2FeatureExtractor does it."""
-    return (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
+    return (waveform - waveform.mean()) / np.sqrt(waveform.var() + NORMALISATION_EPSILON)
 
 
 def pad(waveforms: Sequence[np.ndarray], labels: Sequence[Sequence[int]]) -> Batch:

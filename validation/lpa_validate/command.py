@@ -11,8 +11,8 @@ from lpa_export.cli import (
     GATE_FAILED,
     count,
     describe,
-    names,
     print_error,
+    require_flag,
     run_command,
 )
 from lpa_export.errors import LpaError
@@ -47,13 +47,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"the kind of bundle: {', '.join(known_targets())}, or all of them that are installed",
     )
-    parser.add_argument(
-        "--require",
-        type=names,
-        default=(),
-        metavar="LIST",
-        help="with all: targets whose packages must be installed, as a,b",
-    )
+    require_flag(parser)
     parser.add_argument(
         "--bundle",
         type=Path,

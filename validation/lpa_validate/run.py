@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import machine, python_version, system
 
+from lpa_export.environment import installed_versions
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import stated_seconds
 from lpa_export.formats.bundle import (
@@ -318,10 +318,5 @@ def _missing_seconds(validation: Validation) -> dict[str, float]:
 
 def _environment() -> dict[str, str]:
     """Versions of what took part; a tool that is not installed is left out."""
-    found = {"python": python_version(), "platform": f"{system()} {machine()}"}
-    for name in _TOOLS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    machine_of = {"python": python_version(), "platform": f"{system()} {machine()}"}
+    return machine_of | installed_versions(_TOOLS)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lpa_export.formats.manifest import NORMALISATION_EPSILON
 from lpa_export.hosts.frames import FrameArithmetic
-from lpa_export.targets.batched import NORMALISATION_EPSILON
 
 __all__ = [
     "ComputesInFloat32",

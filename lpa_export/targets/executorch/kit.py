@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lpa_export.formats.manifest import NORMALISATION_EPSILON
 from lpa_export.hosts.parts import Attention, FeatureLayer, Parts, PositionalLayer
 from lpa_export.layers import LPA
-from lpa_export.targets.batched import NORMALISATION_EPSILON
 from lpa_export.targets.executorch.prefix_sum import PrefixSumLPA
 from lpa_export.targets.executorch.shapes import to_image, to_matrix
 from lpa_export.targets.executorch.windows import Utterance

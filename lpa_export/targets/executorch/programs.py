@@ -13,6 +13,7 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.manifest import Bucket
 from lpa_export.targets.batched import example_inputs
+from lpa_export.targets.describe import bucket_of
 from lpa_export.targets.executorch.lower import trace
 from lpa_export.targets.executorch.model import BucketModel, ExactModel, TappedModel
 from lpa_export.targets.executorch.quantise import calibration_speech, counted, quantise
@@ -88,16 +89,10 @@ def buckets(parts: Parts, settings: ExecutorchSettings) -> Methods:
     arithmetic = parts.front_end
     found, programs = [], {}
     for seconds in settings.buckets:
-        samples = round(seconds * SAMPLE_RATE)
-        frames = arithmetic.frames(samples)
-        if frames < 1:
-            raise LpaError(
-                f"bucket of {seconds:g} s: shorter than one frame "
-                f"({arithmetic.receptive_field} samples); take a longer one"
-            )
-        bucket = Bucket.of(frames, samples, SAMPLE_RATE)
-        example = (torch.zeros(1, samples), torch.tensor([samples], dtype=torch.int32))
-        program = trace(BucketModel(parts, frames), example, None)
+        bucket = bucket_of(seconds, arithmetic)
+        length = torch.tensor([bucket.samples], dtype=torch.int32)
+        example = (torch.zeros(1, bucket.samples), length)
+        program = trace(BucketModel(parts, bucket.frames), example, None)
         _clamp_plainly(program)
         programs[bucket.program] = program
         found.append(bucket)

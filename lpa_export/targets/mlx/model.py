@@ -19,15 +19,13 @@ from typing import Any
 
 import mlx.core as mx
 
+from lpa_export.formats.manifest import NORMALISATION_EPSILON
 from lpa_export.targets.mlx.lpa import Frames, mix
 from lpa_export.targets.mlx.operators import ACTIVATIONS, Weights, silenced
 
 __all__ = ["CONFIG", "WEIGHTS", "Model", "load"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-
-_EPSILON = 1e-7
-"""Added to the variance of a waveform."""
 
 _MASKED_SCORE = -1e4
 """Added to the score of a key behind the end. Not -inf: a row of nothing else would be NaN."""
@@ -276,4 +274,4 @@ def _normalised(waveform: mx.array, samples: Frames) -> mx.array:
         mean = speech.sum(axis=1, keepdims=True) / count
         centred = mx.where(samples.valid, speech - mean, 0.0)
         variance = mx.square(centred).sum(axis=1, keepdims=True) / count
-    return centred * mx.rsqrt(variance + _EPSILON)
+    return centred * mx.rsqrt(variance + NORMALISATION_EPSILON)

@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.errors import LpaError
-from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.manifest import Bucket, Port
 from lpa_export.hosts import parts_of
 from lpa_export.runtimes.mlx.section import MlxRuntime
 from lpa_export.targets import Job, Written
 from lpa_export.targets.describe import (
+    bucket_of,
     families,
     metadata,
     normalisation,
@@ -109,15 +108,4 @@ def config_of(structure: dict[str, Any], scheme: Scheme, settings: MlxSettings) 
 
 def _buckets(parts: Parts, settings: MlxSettings) -> tuple[Bucket, ...]:
     """A bucket of each length. Raises LpaError for one that is shorter than a frame."""
-    arithmetic = parts.front_end
-    found = []
-    for seconds in settings.buckets:
-        samples = round(seconds * SAMPLE_RATE)
-        frames = arithmetic.frames(samples)
-        if frames < 1:
-            raise LpaError(
-                f"bucket of {seconds:g} s: shorter than one frame "
-                f"({arithmetic.receptive_field} samples); take a longer one"
-            )
-        found.append(Bucket.of(frames, samples, SAMPLE_RATE))
-    return tuple(found)
+    return tuple(bucket_of(seconds, parts.front_end) for seconds in settings.buckets)

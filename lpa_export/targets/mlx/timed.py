@@ -5,12 +5,10 @@ A pass ends when its logits are computed; what a function's first pass compiles 
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpa_export.errors import LpaError
 from lpa_export.runtimes import Array
 
 if TYPE_CHECKING:
@@ -75,18 +73,14 @@ def original(checkpoint: Path, scheme: str, *, fused: bool) -> Model:
     import torch
 
     from lpa_export.formats.schemes import scheme_named
+    from lpa_export.formats.source import CONFIG, architecture
     from lpa_export.hosts import host_named
     from lpa_export.targets.mlx.model import Model
     from lpa_export.targets.mlx.weights import kept
     from lpa_export.targets.plain import plain_model
 
-    place = checkpoint / "config.json"
-    try:
-        content = json.loads(place.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise LpaError(f"{place}: not readable ({error})") from error
-    content.pop("lpa", None)
-    host = host_named(content.get("model_type"), place)
+    content = architecture(checkpoint)
+    host = host_named(content.get("model_type"), checkpoint / CONFIG)
     torch.manual_seed(0)
     parts = host.parts(host.build(host.config(content)).eval(), do_normalize=True)
     plain = plain_model(parts)
