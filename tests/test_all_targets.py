@@ -66,6 +66,7 @@ def test_mlx_passes_every_gate_and_reads_an4_as_torch_does(bundles: Path, an4_de
     assert figure(report, "wer-difference", "WER difference") == 0
 
 
+@pytest.mark.slow
 def test_core_ml_reads_an4_dev_as_torch_does(bundles: Path, an4_dev: Path) -> None:
     code, report = validate(
         bundles / "coreml", "coreml", "--data", str(an4_dev), "--checks", "parity,wer"
@@ -175,6 +176,7 @@ def test_a_truncated_artifact_fails_integrity_and_nothing_else_runs(
     assert found["parity"] == found["padding"] == found["determinism"] == "not_run"
 
 
+@pytest.mark.slow
 def test_int8_of_executorch_is_small_and_keeps_the_words(
     bundles: Path, tmp_path: Path, an4_dev: Path
 ) -> None:

@@ -22,6 +22,10 @@ FAMILIES = ("wav2vec2", "hubert", "data2vec-audio", "unispeech", "unispeech-sat"
 THROUGH_EXECUTORCH = "wavlm"
 """Its lowering takes the longest: one family in every run, the others are slow."""
 
+ON_THEIR_OWN = ("wav2vec2", "data2vec-audio")
+"""The plainest and the one with most of its own; all of them go down the same road when slow tests
+run, and `targets/test_skeleton.py` holds every part of every family in every run."""
+
 DEMO = load_utterances(None, limit=2)
 
 
@@ -67,7 +71,7 @@ def _road(folder: Path, bundles: Path, target: str) -> None:
         assert {check["status"] for check in report["checks"]} == {"pass"}
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f != THROUGH_EXECUTORCH])
+@pytest.mark.parametrize("family", ON_THEIR_OWN)
 @pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_a_family_goes_to_a_target(
     checkpoint: Callable[[str], Path], tmp_path: Path, family: str, target: str

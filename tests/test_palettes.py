@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 from lpa_validate.command import main as validate_main
 
 from lpa_export.commands.export import main as export_main
 
 
+@pytest.mark.slow
 def test_palettes_of_64_values_keep_the_words(tmp_path: Path, an4_dev: Path) -> None:
     bundle = tmp_path / "palette6"
     flags = ["--quantize", "palette6", "--buckets", "8", "--out", str(bundle)]
