@@ -14,6 +14,7 @@ from lpa_export.cli import PASSED, count, describe, run_command
 from lpa_export.commands import study, windows
 from lpa_export.commands.study import add_workers
 from lpa_export.errors import LpaError
+from lpa_export.formats.task import SEPARATION, task_of
 from lpa_export.training.ranking import AutoLayers, LayerChoice, parse_layers
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ def train(
 
     Raises LpaError for a recipe, data, layers or a run folder that cannot be used.
     """
+    if task_of(recipe) == SEPARATION:
+        return _train_separation(stage, recipe, out, threads, workers)
     from lpa_export.targets.settings import load_recipe
 
     loaded = load_recipe(recipe)
@@ -184,6 +187,28 @@ def train(
     )
 
 
+def _train_separation(
+    stage: str, recipe: Path, out: Path | None, threads: int | None, workers: int | None
+) -> Path:
+    """The same of a recipe whose task is separation."""
+    from lpa_export.formats.separation_recipe import load_separation_recipe
+
+    if stage != "teacher":
+        raise LpaError(f"{recipe}: of a {SEPARATION} recipe only the teacher can be trained yet")
+    loaded = load_separation_recipe(recipe)
+    import torch
+
+    from lpa_export.training.ahead import default_workers
+    from lpa_export.training.loop import Conduct
+    from lpa_export.training.separation.stages import SeparationTrainer
+
+    if threads:
+        torch.set_num_threads(threads)
+    conduct = Conduct(workers=default_workers() if workers is None else workers)
+    folder = out or Path("build") / "train" / loaded.name / stage
+    return SeparationTrainer(loaded, conduct).teacher(folder)
+
+
 def _teacher(recipe: Recipe, runs: Path, named: str | None) -> str:
     """The checkpoint to replace layers of."""
     source = named or recipe.model.checkpoint
@@ -209,9 +234,27 @@ def run(arguments: argparse.Namespace) -> int:
     from lpa_export.training.distributed import is_main_process
 
     if is_main_process():
-        lines = _sweep_lines if arguments.stage == "sweep" else _checkpoint_lines
-        print("\n".join(lines(folder, arguments)))
+        print("\n".join(_lines(folder, arguments)))
     return PASSED
+
+
+def _lines(folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """What is said of the stage that is done."""
+    if task_of(arguments.recipe) == SEPARATION:
+        return _separator_lines(folder)
+    lines = _sweep_lines if arguments.stage == "sweep" else _checkpoint_lines
+    return lines(folder, arguments)
+
+
+def _separator_lines(checkpoint: Path) -> list[str]:
+    """Where the checkpoint lies, and what it gains on held-out mixtures."""
+    from lpa_export.training.separation.stages import FIGURES
+
+    figures = json.loads((checkpoint.parent / FIGURES).read_text(encoding="utf-8"))
+    return [
+        f"checkpoint: {checkpoint}",
+        *(f"  held-out {name}: {value:.2f}" for name, value in figures.items()),
+    ]
 
 
 def _sweep_lines(folder: Path, arguments: argparse.Namespace) -> list[str]:

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ class Utterance:
     duration: float | None
 
 
-def load_utterances(source: Path | None, *, limit: int | None = None) -> list[Utterance]:
+def load_utterances(
+    source: Path | None, *, limit: int | None = None, transcribed: bool = True
+) -> list[Utterance]:
     """The utterances of a NeMo JSONL manifest, a LibriSpeech folder, or (None) the demo set.
 
     A source `hf:<dataset>/<configuration>/<split>` is streamed from the Hugging Face hub first.
@@ -54,7 +57,8 @@ def load_utterances(source: Path | None, *, limit: int | None = None) -> list[Ut
     manifest) and ``text``, and may have ``id``, ``speaker`` and ``duration``; other keys are
     ignored, as NeMo does, but ``offset`` (a part of a longer file) is refused. Without ``id``
     the audio's file name serves, numbered from its second use on: an id is always fit to name
-    a file. ``limit`` keeps the first so many.
+    a file. ``limit`` keeps the first so many. Recordings that are not ``transcribed`` (noise) need
+    no ``text``: it is empty.
 
     Raises LpaError, by file and line, for a line that is not JSON, a missing key or audio file,
     a repeated id, and for a source without any utterance.
@@ -66,7 +70,7 @@ def load_utterances(source: Path | None, *, limit: int | None = None) -> list[Ut
     source = source if hub is None else stream(hub)
     if not source.exists():
         raise LpaError(f"{source}: no such manifest or LibriSpeech folder; check the path")
-    read = _read_librispeech if source.is_dir() else _read_manifest
+    read = _read_librispeech if source.is_dir() else partial(_read_manifest, transcribed)
     utterances: list[Utterance] = []
     seen: set[str] = set()
     for place, utterance in read(source):
@@ -130,7 +134,7 @@ def data_hash(utterances: Iterable[Utterance]) -> str:
     return digest.hexdigest()
 
 
-def _read_manifest(path: Path) -> Iterator[tuple[str, Utterance]]:
+def _read_manifest(transcribed: bool, path: Path) -> Iterator[tuple[str, Utterance]]:
     """(file:line, utterance) of each line of a NeMo manifest; blank lines are skipped."""
     uses: Counter[str] = Counter()
     for number, line in _numbered_lines(path):
@@ -143,6 +147,8 @@ def _read_manifest(path: Path) -> Iterator[tuple[str, Utterance]]:
             ) from error
         if not isinstance(entry, dict):
             raise LpaError(f"{place}: expected a JSON object, found {type(entry).__name__}")
+        if not transcribed:
+            entry.setdefault("text", "")
         yield place, _utterance(entry, path.parent, uses, place)
 
 

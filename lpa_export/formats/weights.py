@@ -18,7 +18,8 @@ from lpa_export.errors import LpaError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["HEAD", "INDEX", "WEIGHTS", "Weights", "find_weights", "read_tensors", "shape_of"]
+__all__ = ["HEAD", "INDEX", "WEIGHTS", "Weights", "find_weights", "read_tensors", "shape_of",
+           "tensor_names"]  # fmt: skip
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 HEAD = ("lm_head.weight", "lm_head.bias")
@@ -43,6 +44,10 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _HOW_TO_CONVERT = (
     "where you trust it, convert it: AutoModelForCTC.from_pretrained(it).save_pretrained(a new "
     "folder), which writes safetensors"
+)
+_HOW_TO_CONVERT_SPEECHBRAIN = (
+    "where you trust it, convert it in SpeechBrain's environment: python "
+    "lpa_export/hosts/sepformer/from_speechbrain.py it a-new-folder, which writes safetensors"
 )
 _HOW_TO_MERGE = (
     "merge it into its model first: "
@@ -72,9 +77,9 @@ def find_weights(folder: Path, overlay: Path | None = None) -> Weights:
         raise LpaError(f"{folder}: a LoRA adapter, no whole model; {_HOW_TO_MERGE}")
     pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
     if pickles:
+        how = _HOW_TO_CONVERT_SPEECHBRAIN if "masknet.ckpt" in pickles else _HOW_TO_CONVERT
         raise LpaError(
-            f"{folder}: only pickled weights ({pickles[0]}), which are never opened; "
-            f"{_HOW_TO_CONVERT}"
+            f"{folder}: only pickled weights ({pickles[0]}), which are never opened; {how}"
         )
     raise LpaError(f"{folder / WEIGHTS}: missing; expected the weights as safetensors")
 
@@ -96,7 +101,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 
 def read_tensors(
-    weights: Weights, wanted: Mapping[str, torch.Tensor], optional: str
+    weights: Weights, wanted: Mapping[str, torch.Tensor], optional: str = ""
 ) -> dict[str, torch.Tensor]:
     """Every tensor that is wanted, numbers as float32; LpaError names the first that fits not.
 
@@ -122,6 +127,12 @@ def read_tensors(
     if optional in wanted and optional not in tensors:
         tensors[optional] = torch.zeros(wanted[optional].shape)
     return tensors
+
+
+def tensor_names(weights: Weights) -> frozenset[str]:
+    """Today's names of all tensors that are there; LpaError for files that are no safetensors."""
+    with ExitStack() as opened:
+        return frozenset(_places(weights, opened))
 
 
 def shape_of(path: Path, name: str) -> tuple[int, ...]:

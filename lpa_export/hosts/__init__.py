@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import nn
 
 from lpa_export.errors import LpaError
-from lpa_export.hosts import data2vec_audio, hubert, unispeech, unispeech_sat, wav2vec2, wavlm
+from lpa_export.hosts import (
+    data2vec_audio,
+    hubert,
+    sepformer,
+    unispeech,
+    unispeech_sat,
+    wav2vec2,
+    wavlm,
+)
 from lpa_export.hosts.attention import (
     LPAAttention,
+    Replaceable,
     lpa_layers_of,
     replace_layers_of,
     valid_frames,
@@ -27,7 +36,9 @@ __all__ = [
     "HOSTS",
     "Host",
     "LPAAttention",
+    "Replaceable",
     "encoder_layers",
+    "family_of",
     "host_named",
     "host_of",
     "lpa_layers",
@@ -42,7 +53,7 @@ HOSTS: Mapping[str, Host] = MappingProxyType(
         for module in (wav2vec2, hubert, data2vec_audio, unispeech, unispeech_sat, wavlm)
     }
 )
-"""Every family by the `model_type` of its config.json."""
+"""Every family of recognisers by the `model_type` of its config.json."""
 
 
 class Loaded(Protocol):
@@ -57,6 +68,10 @@ class Loaded(Protocol):
 
 def host_named(model_type: object, place: object) -> Host:
     """The family of a `model_type`; LpaError, with `place` first, names those that are known."""
+    if model_type == sepformer.MODEL_TYPE:
+        raise LpaError(
+            f"{place}: model_type is {model_type!r}: it separates speech and transcribes none"
+        )
     host = HOSTS.get(model_type) if isinstance(model_type, str) else None
     if host is None:
         raise LpaError(
@@ -72,23 +87,30 @@ def host_of(model: PreTrainedModel) -> Host:
     return host_named(model_type, type(model).__name__)
 
 
-def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The encoder layers of a host; LpaError when it is no CTC model of a known family."""
-    return host_of(model).layers(model)
+def family_of(model: Any) -> Replaceable:
+    """The family of a model that recognises or separates; LpaError when it is none."""
+    if getattr(getattr(model, "config", None), "model_type", None) == sepformer.MODEL_TYPE:
+        return sepformer.FAMILY
+    return host_of(model)
 
 
-def lpa_layers(model: PreTrainedModel) -> dict[int, LPA]:
+def encoder_layers(model: Any) -> Sequence[nn.Module]:
+    """The layers of a model that have attention; LpaError when it is of no known family."""
+    return family_of(model).layers(model)
+
+
+def lpa_layers(model: Any) -> dict[int, LPA]:
     """Index of the encoder layer -> its LPA, for the layers that have one."""
-    return lpa_layers_of(encoder_layers(model))
+    return lpa_layers_of(family_of(model), model)
 
 
-def replace_layers(model: PreTrainedModel, layers: Iterable[int], config: LPAConfig) -> None:
+def replace_layers(model: Any, layers: Iterable[int], config: LPAConfig) -> None:
     """Put an LPA in place of the attention of each of `layers`; all others stay untouched.
 
     Value and output projections are copied from the attention that goes, so that an LPA starts
     by averaging the very values the attention weighed. LpaError for a layer that is not there.
     """
-    replace_layers_of(host_of(model), encoder_layers(model), layers, config)
+    replace_layers_of(family_of(model), model, layers, config)
 
 
 def parts_of(checkpoint: Loaded) -> Parts:

@@ -7,8 +7,8 @@ pass, training mode and dropout keep working unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -16,10 +16,28 @@ from torch import nn
 from lpa_export.errors import LpaError
 from lpa_export.layers import LPA, LPAConfig
 
-if TYPE_CHECKING:
-    from lpa_export.hosts.host import Host
+__all__ = ["LPAAttention", "Replaceable", "lpa_layers_of", "replace_layers_of", "valid_frames"]
 
-__all__ = ["LPAAttention", "lpa_layers_of", "replace_layers_of", "valid_frames"]
+
+class Replaceable(Protocol):
+    """A family whose attention can be replaced, whatever its models are for.
+
+    `model_type` as in config.json; `attention`: the attribute of a layer that mixes its frames.
+    """
+
+    @property
+    def model_type(self) -> str: ...
+
+    @property
+    def attention(self) -> str: ...
+
+    def layers(self, model: Any) -> Sequence[nn.Module]:
+        """The layers that have attention, in the order in which they are counted."""
+        ...
+
+    def replacement(self, lpa: LPA, attention: Any) -> LPAAttention:
+        """What stands for an attention that goes."""
+        ...
 
 
 class LPAAttention(nn.Module):
@@ -49,9 +67,9 @@ def valid_frames(attention_mask: torch.Tensor | None) -> torch.Tensor | None:
     return keys > 0 if attention_mask.dim() == 2 else keys > -1.0
 
 
-def lpa_layers_of(layers: nn.ModuleList) -> dict[int, LPA]:
+def lpa_layers_of(family: Replaceable, model: Any) -> dict[int, LPA]:
     """Index of the encoder layer -> its LPA, for the layers that have one."""
-    attentions: Iterable[Any] = (layer.attention for layer in layers)
+    attentions = (getattr(layer, family.attention) for layer in family.layers(model))
     return {
         index: attention.lpa
         for index, attention in enumerate(attentions)
@@ -60,24 +78,25 @@ def lpa_layers_of(layers: nn.ModuleList) -> dict[int, LPA]:
 
 
 def replace_layers_of(
-    host: Host, encoder: nn.ModuleList, layers: Iterable[int], config: LPAConfig
+    family: Replaceable, model: Any, layers: Iterable[int], config: LPAConfig
 ) -> None:
     """Put an LPA in place of the attention of each of `layers`; all others stay untouched.
 
     Value and output projections are copied from the attention that goes, so that an LPA starts
     by averaging the very values the attention weighed. LpaError for a layer that is not there.
     """
+    encoder = family.layers(model)
     for index in layers:
         if not 0 <= index < len(encoder):
             raise LpaError(
                 f"layer {index} does not exist: the model has layers 0 to {len(encoder) - 1}"
             )
-        layer: Any = encoder[index]
-        attention = layer.attention
+        layer = encoder[index]
+        attention = getattr(layer, family.attention)
         if isinstance(attention, LPAAttention):
             raise LpaError(f"layer {index} is an LPA already")
         lpa = LPA(config)
         with torch.no_grad():
             for ours, theirs in ((lpa.value, attention.v_proj), (lpa.output, attention.out_proj)):
                 ours.load_state_dict(theirs.state_dict())
-        layer.attention = host.replacement(lpa, attention).train(layer.training)
+        setattr(layer, family.attention, family.replacement(lpa, attention).train(layer.training))

@@ -28,8 +28,9 @@ __all__ = ["Host"]
 class Host:
     """One family. `model_type` as in config.json; the classes by their names in transformers.
 
-    `backbone`: the attribute of the CTC model that holds all but the head. `positional` takes the
-    module of the position embedding apart. `gate` and `position_bias` are for relative positions,
+    `backbone`: the attribute of the CTC model that holds all but the head; `attention`: that of an
+    encoder layer that holds its attention. `positional` takes the module of the position embedding
+    apart. `gate` and `position_bias` are for relative positions,
     None where a family has none. `replacement` makes what stands for an attention that goes.
     """
 
@@ -37,6 +38,7 @@ class Host:
     model_class: str
     config_class: str
     backbone: str
+    attention: str = "attention"
     positional: Callable[[Any], tuple[PositionalLayer, ...]] = pieces.weight_normed
     gate: Callable[[Any], BiasGate | None] = pieces.no_gate
     position_bias: Callable[[nn.ModuleList], PositionBias | None] = pieces.no_position_bias

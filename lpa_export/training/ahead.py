@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lpa_export.errors import LpaError
-from lpa_export.training.batches import Batch, Members, Source
+from lpa_export.training.batches import AnyBatch, Members, Source
 
 __all__ = ["Place", "batches", "default_workers"]
 
@@ -40,7 +40,9 @@ def default_workers() -> int:
     return min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1)
 
 
-def batches(source: Source, places: Iterable[Place], workers: int) -> Generator[Batch, None, None]:
+def batches(
+    source: Source, places: Iterable[Place], workers: int
+) -> Generator[AnyBatch, None, None]:
     """The batches of `places`, in their order; `workers` processes make them ahead (0: this one).
 
     Raises LpaError for speech that cannot be read, and where the workers' memory gives out.
@@ -81,7 +83,7 @@ class _Made(Dataset[Any]):
 
     source: Source
 
-    def __getitem__(self, place: Place) -> Batch | LpaError:
+    def __getitem__(self, place: Place) -> AnyBatch | LpaError:
         try:
             return self.source.batch(*place)
         except LpaError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from lpa_export.formats.text import Vocabulary
 from lpa_export.training.clips import Clips, Recordings
 
 __all__ = [
+    "AnyBatch",
     "Batch",
     "FirstBatches",
     "Members",
@@ -56,6 +57,12 @@ class Batch:
         """Speech in it, without padding."""
         return float(self.lengths.sum()) / SAMPLE_RATE
 
+    @property
+    def shape(self) -> tuple[int, float]:
+        """Clips, and seconds of each with its padding."""
+        clips, samples = self.waveforms.shape
+        return clips, samples / SAMPLE_RATE
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
         parts = (self.waveforms, self.lengths, self.labels)
@@ -66,6 +73,28 @@ class Batch:
         return Batch(*(p.pin_memory() for p in (self.waveforms, self.lengths, self.labels)))
 
 
+class AnyBatch(Protocol):
+    """What the loop asks of a batch, whatever the model is for."""
+
+    @property
+    def seconds(self) -> float:
+        """Audio in it, without padding."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, float]:
+        """How many clips, of how many seconds each with their padding."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on `device`."""
+        ...
+
+    def pin_memory(self) -> Self:
+        """The same batch where a GPU can fetch it while the CPU goes on."""
+        ...
+
+
 class Source(Protocol):
     """Where a run's batches come from. Each can be made anew from its place alone."""
 
@@ -73,7 +102,7 @@ class Source(Protocol):
         """The batches of an epoch, in their order."""
         ...
 
-    def batch(self, epoch: int, number: int, members: Members) -> Batch:
+    def batch(self, epoch: int, number: int, members: Members) -> AnyBatch:
         """Batch `number` of the plan."""
         ...
 
@@ -219,7 +248,7 @@ class FirstBatches:
         """See `Source`."""
         return [members for _, _, members in self._places]
 
-    def batch(self, epoch: int, number: int, members: Members) -> Batch:
+    def batch(self, epoch: int, number: int, members: Members) -> AnyBatch:
         """See `Source`."""
         return self.source.batch(*self._places[number])
 

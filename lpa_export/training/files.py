@@ -24,6 +24,7 @@ __all__ = [
     "load_weights",
     "read_json",
     "replace_file",
+    "round_to_half",
     "save_weights",
     "write_json",
     "write_tensors",
@@ -98,6 +99,12 @@ def load_weights(path: Path, model: nn.Module) -> None:
     from safetensors.torch import load_file
 
     model.load_state_dict(load_file(path))
+
+
+def round_to_half(model: nn.Module) -> None:
+    """Give every weight the value that it will have once it is stored as float16."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.half().float()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from lpa_export.errors import LpaError
 from lpa_export.training.ahead import Place, batches
-from lpa_export.training.batches import Batch, Members, Source
+from lpa_export.training.batches import AnyBatch, Members, Source
 from lpa_export.training.distributed import (
     Precision,
     accelerator,
@@ -29,7 +29,7 @@ from lpa_export.training.distributed import (
 )
 from lpa_export.training.files import save_weights
 from lpa_export.training.optimiser import Optimiser, OptimizerName
-from lpa_export.training.records import RunLog, draw_curve
+from lpa_export.training.records import WER, Figure, RunLog, draw_curve
 from lpa_export.training.state import (
     STATE,
     EpochSums,
@@ -97,13 +97,14 @@ def optimise(
     folder: Path,
     *,
     evaluate: Evaluate | None = None,
+    figure: Figure = WER,
     dropout: bool = True,
     conduct: Conduct | None = None,
 ) -> Progress:
     """Train `model` until the settings' epochs are done, from wherever `folder` says it stopped.
 
-    `evaluate` returns figures of held-out speech with `wer` among them; the weights with the
-    lowest one are kept in `best.safetensors`, the mean of the last `average_epochs` among them.
+    `evaluate` returns figures of held-out speech with `figure` among them; the weights with the
+    best one are kept in `best.safetensors`, the mean of the last `average_epochs` among them.
     Without it the last weights are the result, and no epoch is announced. Without `dropout` the
     model trains in eval mode, dropout and SpecAugment off.
 
@@ -114,7 +115,9 @@ def optimise(
     """
     home = next(model.parameters()).device
     model.to(accelerator().device)
-    run = _Run(model, loss, source, settings, folder, evaluate, dropout, conduct or Conduct())
+    run = _Run(
+        model, loss, source, settings, folder, evaluate, figure, dropout, conduct or Conduct()
+    )
     try:
         return run.train()
     finally:
@@ -141,12 +144,13 @@ class _Run:
         settings: Settings,
         folder: Path,
         evaluate: Evaluate | None,
+        figure: Figure,
         dropout: bool,
         conduct: Conduct,
     ) -> None:
         self.model, self.loss, self.source = model, loss, source
         self.settings, self.folder, self.conduct = settings, folder, conduct
-        self.evaluate, self.dropout = evaluate, dropout
+        self.evaluate, self.figure, self.dropout = evaluate, figure, dropout
         self.optimiser = Optimiser(
             {n: p for n, p in model.named_parameters() if p.requires_grad},
             settings.optimizer,
@@ -172,7 +176,7 @@ class _Run:
                 for epoch in range(self.progress.epoch, self.settings.epochs):
                     self._epoch(epoch, made)
             self._try_average()
-            draw_curve(self.folder)
+            draw_curve(self.folder, self.figure)
         finally:
             self.log.close()
         return self.progress
@@ -193,7 +197,7 @@ class _Run:
             for group in self._groups(epoch, start.batch if epoch == start.epoch else 0):
                 yield from group.own()
 
-    def _epoch(self, epoch: int, made: Iterator[Batch]) -> None:
+    def _epoch(self, epoch: int, made: Iterator[AnyBatch]) -> None:
         settings, first = self.settings, self.progress.batch
         count = len(self._plan(epoch))
         self.model.train(self.dropout)
@@ -210,7 +214,7 @@ class _Run:
                 bar.set_postfix(loss=f"{self.sums.terms['loss'] / self.sums.steps:.3f}")
         self._finish(epoch)
 
-    def _step(self, group: Group, share: float, made: Iterator[Batch]) -> None:
+    def _step(self, group: Group, share: float, made: Iterator[AnyBatch]) -> None:
         """One update of the weights."""
         settings, started = self.settings, time.monotonic()
         rate = settings.learning_rate * learning_rate_share(share, settings)
@@ -270,7 +274,7 @@ class _Run:
         self.progress, self.sums = Progress(epoch + 1, 0, step, best), EpochSums()
         self._save()
         if time.monotonic() - self.drawn > DRAW_EVERY_SECONDS:
-            draw_curve(self.folder)
+            draw_curve(self.folder, self.figure)
             self.drawn = time.monotonic()
 
     def _try_average(self) -> None:
@@ -283,19 +287,21 @@ class _Run:
         accelerator().wait_for_everyone()
 
     def _figures(self, evaluate: Evaluate) -> dict[str, float]:
-        """What `evaluate` says to the main process; the others wait, and learn the WER."""
-        figures = evaluate() if is_main_process() else {"wer": 0.0}
+        """What `evaluate` says to the main process; the others wait, and learn the one figure."""
+        name = self.figure.name
+        figures = evaluate() if is_main_process() else {name: 0.0}
         state = accelerator()
         if state.num_processes > 1:
-            wer = torch.tensor([figures["wer"]], dtype=torch.float64, device=state.device)
-            figures["wer"] = float(state.reduce(wer, reduction="sum"))
+            value = torch.tensor([figures[name]], dtype=torch.float64, device=state.device)
+            figures[name] = float(state.reduce(value, reduction="sum"))
         return figures
 
     def _keep(self, figures: dict[str, float], best: float) -> float:
-        if figures["wer"] > best:
+        cost = self.figure.cost(figures)
+        if cost > best:
             return best
         save_weights(self.folder / BEST, self.model)
-        return figures["wer"]
+        return cost
 
     def _save(self) -> None:
         save(self.folder, self.model, self.optimiser, self.progress, self.sums)

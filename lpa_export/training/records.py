@@ -11,6 +11,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,18 @@ from lpa_export.errors import LpaError
 from lpa_export.training.distributed import is_main_process
 from lpa_export.training.files import replace_file
 
-__all__ = ["CURVE", "EVENTS", "LOG", "STEPS", "RunLog", "draw_curve", "read_log", "read_steps"]
+__all__ = [
+    "CURVE",
+    "EVENTS",
+    "LOG",
+    "STEPS",
+    "WER",
+    "Figure",
+    "RunLog",
+    "draw_curve",
+    "read_log",
+    "read_steps",
+]
 
 LOG = "log.jsonl"
 STEPS = "steps.csv"
@@ -29,6 +41,22 @@ CURVE = "learning_curve.png"
 EVENTS = "tensorboard"
 
 POINTS = 1500  # more updates than the picture has columns are averaged
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of held-out speech by which weights are chosen; `label` is that of its axis."""
+
+    name: str
+    label: str
+    rises: bool = False
+
+    def cost(self, figures: Mapping[str, float]) -> float:
+        """What should be low: the figure, or its negative where a better model has a higher one."""
+        return -figures[self.name] if self.rises else figures[self.name]
+
+
+WER = Figure("wer", "held-out WER, %")
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
@@ -139,26 +167,26 @@ def _event_writer(folder: Path, step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
 
-def draw_curve(folder: Path) -> Path | None:
-    """Draw loss and WER over the updates to `folder`/learning_curve.png.
+def draw_curve(folder: Path, figure: Figure = WER) -> Path | None:
+    """Draw loss and held-out `figure` over the updates to `folder`/learning_curve.png.
 
     Returns None, and draws nothing, before the first update or where matplotlib is missing.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure as Canvas
     except ImportError:
         return None
     steps = read_steps(folder)
     if not steps or not is_main_process():
         return None
-    figure = Figure(figsize=(7.5, 6), layout="constrained")
-    FigureCanvasAgg(figure)
-    losses, errors = figure.subplots(2, 1, sharex=True)
+    picture = Canvas(figsize=(7.5, 6), layout="constrained")
+    FigureCanvasAgg(picture)
+    losses, held_out = picture.subplots(2, 1, sharex=True)
     _draw_losses(losses, steps)
-    _draw_errors(errors, [line for line in read_log(folder) if "step" in line])
-    errors.set_xlabel("update")
-    replace_file(folder / CURVE, lambda path: figure.savefig(path, dpi=110, format="png"))
+    _draw_held_out(held_out, [line for line in read_log(folder) if "step" in line], figure)
+    held_out.set_xlabel("update")
+    replace_file(folder / CURVE, lambda path: picture.savefig(path, dpi=110, format="png"))
     return folder / CURVE
 
 
@@ -175,12 +203,12 @@ def _draw_losses(axes: Any, steps: list[dict[str, float]]) -> None:
     axes.grid(alpha=0.3)
 
 
-def _draw_errors(axes: Any, lines: list[dict[str, float]]) -> None:
-    names = sorted({name for line in lines for name in line if name.endswith("wer")})
+def _draw_held_out(axes: Any, lines: list[dict[str, float]], figure: Figure) -> None:
+    names = sorted({name for line in lines for name in line if name.endswith(figure.name)})
     for name in names:
         points = [(line["step"], line[name]) for line in lines if name in line]
         axes.plot(*zip(*points, strict=True), marker="o", ms=3, label=name)
     if names:
         axes.legend()
-    axes.set_ylabel("held-out WER, %")
+    axes.set_ylabel(figure.label)
     axes.grid(alpha=0.3)

@@ -27,7 +27,7 @@ from lpa_export.training.batches import SpeechSet
 from lpa_export.training.clips import Recordings
 from lpa_export.training.distributed import accelerator, is_main_process
 from lpa_export.training.evaluate import require_usable, write_transcripts
-from lpa_export.training.files import RunFolder, load_weights
+from lpa_export.training.files import RunFolder, load_weights, round_to_half
 from lpa_export.training.frontend import fit_log_mel
 from lpa_export.training.hardening import Hardening, measure_hardening
 from lpa_export.training.loop import BEST, STATE, Conduct, Settings
@@ -95,7 +95,7 @@ class Trainer:
             utterances = [*self.speech.training, *spliced]
             train = self.speech.of(utterances, CHARACTERS, field_, cycle.speeds)
             self._teach(model, train, dev, cycle, folder / f"refine{number}")
-        _round_to_half(model)
+        round_to_half(model)
         return _save(run, model, CHARACTERS, None)
 
     def _fit_frontend(self, model: Any, train: SpeechSet, folder: Path) -> None:
@@ -301,7 +301,7 @@ class Trainer:
     def _measure(self, replacement: Replacement, folder: Path) -> Hardening:
         """Figures and transcripts of the weights as they will be stored."""
         student = replacement.student
-        _round_to_half(student)
+        round_to_half(student)
         for lpa in lpa_layers(student).values():
             lpa.temperature = self.recipe.replace.joint_temperature[1]
         hardening = measure_hardening(replacement.teacher, student, replacement.dev)
@@ -362,9 +362,3 @@ def _sections(recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:
     content = asdict(recipe)
     del content["training"]["tensorboard"]  # changes nothing but what is written beside
     return {name: content[name] for name in names}
-
-
-def _round_to_half(model: torch.nn.Module) -> None:
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(parameter.half().float())

@@ -25,7 +25,10 @@ STATE = "state.safetensors"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: the next batch is number `batch` of `epoch`; `step` updates are done."""
+    """How far a run is: the next batch is number `batch` of `epoch`; `step` updates are done.
+
+    `best`: the lowest cost on held-out speech so far, see `records.Figure`.
+    """
 
     epoch: int = 0
     batch: int = 0

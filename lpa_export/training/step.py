@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.training.ahead import Place
-from lpa_export.training.batches import Batch, Members
+from lpa_export.training.batches import AnyBatch, Members
 from lpa_export.training.distributed import Precision, accelerator, in_precision, share_gradients
 
 __all__ = ["Group", "Loss", "Sums", "gradients", "groups"]
 
-Loss = Callable[[Batch, float], dict[str, torch.Tensor]]
+Loss = Callable[[Any, float], dict[str, torch.Tensor]]
 """(batch, share of the run done in [0, 1]) -> named terms; `loss` is the one to minimise."""
 
 
@@ -72,7 +72,7 @@ class Sums:
 def gradients(
     model: nn.Module,
     loss: Loss,
-    made: Iterator[Batch],
+    made: Iterator[AnyBatch],
     group: Group,
     *,
     share: float,
@@ -151,15 +151,15 @@ def _over_processes(sums: dict[str, torch.Tensor]) -> dict[str, float]:
 
 
 @contextmanager
-def _out_of_memory_explained(batch: Batch, names: Callable[[], str]) -> Iterator[None]:
+def _out_of_memory_explained(batch: AnyBatch, names: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
-        clips, samples = batch.waveforms.shape
+        clips, seconds = batch.shape
         raise LpaError(
-            f"out of memory on {clips} clips of {samples / SAMPLE_RATE:.1f} s ({names()}): lower "
+            f"out of memory on {clips} clips of {seconds:.1f} s ({names()}): lower "
             "batch_seconds in the recipe (training: accumulate keeps what an update sees), or "
             "leave out the longest recordings; the last saved state is still good"
         ) from error

@@ -1,0 +1,119 @@
+"""A recipe of a model that separates or enhances speech: `task: separation` in its YAML file.
+
+As in `recipe`, fields are the keys of the file, types and metadata what they may hold.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.recipe import TrainingSettings
+from lpa_export.formats.strict_yaml import load_strict
+from lpa_export.hosts.sepformer.config import SepFormerConfig
+
+__all__ = [
+    "MixingSettings",
+    "NoiseSettings",
+    "SeparationData",
+    "SeparationRecipe",
+    "SeparationTeacher",
+    "load_separation_recipe",
+]
+
+
+def _bounded(default: Any, **bounds: Any) -> Any:
+    return field(default=default, metadata=bounds)
+
+
+@dataclass(frozen=True)
+class NoiseSettings:
+    """A manifest of noise, and which of it is held out of training.
+
+    ``dev`` and ``test`` are patterns of the path of a recording (``*`` for any text): whole classes
+    and whole loops.
+    """
+
+    manifest: Path
+    dev: tuple[str, ...] = field(metadata={"min_items": 1})
+    test: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SeparationData:
+    """Manifests of clean speech, by speakers that differ from part to part, and noise."""
+
+    train: tuple[Path, ...] = field(metadata={"min_items": 1})
+    dev: Path
+    noise: NoiseSettings
+
+
+@dataclass(frozen=True)
+class MixingSettings:
+    """How clips are mixed, anew in every epoch.
+
+    ``clip_seconds`` of each clip; ``snr_db`` of speech over noise and ``level_dbfs`` of the speech
+    (root mean square), both drawn evenly from (lowest, highest). ``dev_clips``: how many are mixed
+    once for held-out figures, with equal shares of -5, 0, 5, 10 and 15 dB.
+    """
+
+    clip_seconds: float = _bounded(3.0, above=0.1, max=60.0)
+    snr_db: tuple[float, float] = _bounded((-5.0, 15.0), min=-60.0, max=60.0)
+    level_dbfs: tuple[float, float] = _bounded((-35.0, -15.0), min=-90.0, max=0.0)
+    dev_clips: int = _bounded(60, min=5, max=100_000)
+
+    def __post_init__(self) -> None:
+        for name in ("snr_db", "level_dbfs"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} is (lowest, highest), found {low:g} to {high:g}")
+
+
+@dataclass(frozen=True)
+class SeparationTeacher:
+    """Training of the attention teacher from scratch.
+
+    An epoch is ``clips_per_epoch`` utterances, ``batch_clips`` an update. ``level_weight``: what a
+    dB of wrong level costs beside a dB of SI-SNR, which does not count it. ``average_epochs``: the
+    mean of the weights after the last so many epochs is tried too.
+    """
+
+    epochs: int = _bounded(100, min=1, max=10_000)
+    clips_per_epoch: int = _bounded(1000, min=1, max=10_000_000)
+    batch_clips: int = _bounded(2, min=1, max=1000)
+    learning_rate: float = _bounded(1e-3, above=0.0, max=1.0)
+    warmup_share: float = _bounded(0.05, min=0.0, max=1.0)
+    weight_decay: float = _bounded(0.01, min=0.0, max=1.0)
+    clip_norm: float = _bounded(5.0, above=0.0, max=1e6)
+    level_weight: float = _bounded(0.1, min=0.0, max=100.0)
+    average_epochs: int = _bounded(0, min=0, max=10_000)
+    seed: int = _bounded(0, min=0, max=2**31 - 1)
+
+
+@dataclass(frozen=True)
+class SeparationRecipe:
+    """A whole recipe: the model, the speech and noise, and how it is trained."""
+
+    task: Literal["separation"]
+    name: str = field(metadata={"pattern": "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"})
+    model: SepFormerConfig
+    data: SeparationData
+    mixing: MixingSettings = MixingSettings()
+    teacher: SeparationTeacher = SeparationTeacher()
+    training: TrainingSettings = TrainingSettings()
+
+    def __post_init__(self) -> None:
+        if self.model.sampling_rate != SAMPLE_RATE:
+            raise ValueError(
+                f"speech is mixed at {SAMPLE_RATE} Hz, found sampling_rate "
+                f"{self.model.sampling_rate}"
+            )
+        if self.model.sources != 1:
+            raise ValueError(
+                f"speech is mixed with noise: sources must be 1, found {self.model.sources}"
+            )
+
+
+def load_separation_recipe(path: Path | str) -> SeparationRecipe:
+    """Read a recipe. Raises LpaError naming the file and line of the first mistake."""
+    return load_strict(path, SeparationRecipe)

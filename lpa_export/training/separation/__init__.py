@@ -1,0 +1,1 @@
+"""Training of models that separate or enhance speech: mixtures made on the fly, SI-SNR."""

@@ -1,0 +1,188 @@
+"""Speech and noise, mixed on the fly: the same place of a run always gives the same mixture.
+
+Every choice is drawn from a generator seeded by (seed, epoch, batch, clip), as in `batches`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lpa_export.formats.audio import SAMPLE_RATE, Waveform
+from lpa_export.formats.separation_recipe import MixingSettings
+from lpa_export.training.batches import Members
+from lpa_export.training.clips import Clips
+
+__all__ = ["TEST_SNRS", "Draw", "MixtureBatches", "Mixtures", "Sounds", "held_out"]
+
+TEST_SNRS = (-5.0, 0.0, 5.0, 10.0, 15.0)
+"""Signal-to-noise ratios in dB of held-out mixtures, in equal shares."""
+
+# A cut that holds less than this share of its recording's power is a pause: another is drawn.
+_PAUSE = 0.05
+_CUTS = 8
+_LOUDEST = 0.99
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """Mixtures (B, samples) and what is to come out of them, (B, sources, samples)."""
+
+    waveforms: torch.Tensor
+    sources: torch.Tensor
+
+    @property
+    def seconds(self) -> float:
+        """Audio in it."""
+        return self.waveforms.numel() / SAMPLE_RATE
+
+    @property
+    def shape(self) -> tuple[int, float]:
+        """Clips, and seconds of each."""
+        clips, samples = self.waveforms.shape
+        return clips, samples / SAMPLE_RATE
+
+    def to(self, device: torch.device) -> Mixtures:
+        """The same batch on `device`."""
+        return Mixtures(self.waveforms.to(device), self.sources.to(device))
+
+    def pin_memory(self) -> Mixtures:
+        """The same batch where a GPU can fetch it while the CPU goes on."""
+        return Mixtures(self.waveforms.pin_memory(), self.sources.pin_memory())
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One mixture in numbers: which recordings, from which sample on, how loud.
+
+    `speech_start` is negative where the recording is shorter than the clip: so many samples of
+    noise alone come first. Noise begins again where it ends. `snr_db` of the clip as a whole,
+    `level_dbfs` of its speech.
+    """
+
+    speech: int
+    speech_start: int
+    noise: int
+    noise_start: int
+    snr_db: float
+    level_dbfs: float
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """Speech and noise of one part of the data, and how long a clip of it is."""
+
+    speech: Clips
+    noise: Clips
+    samples: int
+
+    def draw(
+        self, speech: int, rng: np.random.Generator, mixing: MixingSettings, snr_db: float
+    ) -> Draw:
+        """A mixture of the recording `speech` with any noise, at places that are no pauses."""
+        noise = int(rng.integers(len(self.noise)))
+        return Draw(
+            speech,
+            self._cut(self.speech[speech][0], rng, wrapped=False),
+            noise,
+            self._cut(self.noise[noise][0], rng, wrapped=True),
+            snr_db,
+            float(rng.uniform(*mixing.level_dbfs)),
+        )
+
+    def mix(self, draw: Draw) -> tuple[Waveform, Waveform]:
+        """The mixture and its speech, (samples,) each; quieter where the sum would clip."""
+        speech = _cut_out(self.speech[draw.speech][0], draw.speech_start, self.samples, False)
+        noise = _cut_out(self.noise[draw.noise][0], draw.noise_start, self.samples, True)
+        speech = speech * (_gain(draw.level_dbfs) / _rms(speech))
+        noise = noise * (_gain(draw.level_dbfs - draw.snr_db) / _rms(noise))
+        mixture = speech + noise
+        peak = np.abs(mixture).max()
+        scale = np.float32(min(1.0, _LOUDEST / max(peak, 1e-9)))
+        return (mixture * scale).astype(np.float32), (speech * scale).astype(np.float32)
+
+    def _cut(self, clip: Waveform, rng: np.random.Generator, *, wrapped: bool) -> int:
+        """Where a cut begins that is no pause, or the loudest of those that were tried."""
+        room = len(clip) - 1 if wrapped else len(clip) - self.samples
+        low, high = min(0, room), max(0, room)
+        powers: dict[int, float] = {}
+        for _ in range(_CUTS):
+            start = int(rng.integers(low, high + 1))
+            powers[start] = _rms(_cut_out(clip, start, self.samples, wrapped)) ** 2
+            if powers[start] > _PAUSE * _rms(clip) ** 2:
+                return start
+        return max(powers, key=lambda start: powers[start])
+
+
+@dataclass(frozen=True)
+class MixtureBatches:
+    """Epochs of `clips` utterances each, drawn without repetition, `batch_clips` a batch."""
+
+    sounds: Sounds
+    mixing: MixingSettings
+    clips: int
+    batch_clips: int
+    seed: int
+
+    def plan(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """See `Source`."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.sounds.speech))
+        chosen = [(int(index), 0) for index in order[: self.clips]]
+        return [chosen[i : i + self.batch_clips] for i in range(0, len(chosen), self.batch_clips)]
+
+    def batch(self, epoch: int, number: int, members: Members) -> Mixtures:
+        """See `Source`."""
+        made = []
+        for row, (index, _) in enumerate(members):
+            rng = np.random.default_rng((self.seed, epoch, number, row))
+            snr_db = float(rng.uniform(*self.mixing.snr_db))
+            made.append(self.sounds.mix(self.sounds.draw(index, rng, self.mixing, snr_db)))
+        return stacked(made)
+
+    def names(self, members: Members) -> str:
+        """See `Source`."""
+        return f"recordings {', '.join(str(index) for index, _ in members)} of the training speech"
+
+    def in_worker(self, workers: int) -> None:
+        """Each process has memory of its own: together they hold what one was allowed to."""
+        if not self.sounds.speech.in_memory:
+            self.sounds.speech.recordings.memory_bytes //= workers
+
+
+def held_out(sounds: Sounds, mixing: MixingSettings, seed: int) -> list[Draw]:
+    """`dev_clips` mixtures, as many of each of `TEST_SNRS`, of recordings in turn."""
+    rng = np.random.default_rng((seed, len(TEST_SNRS)))
+    order = rng.permutation(len(sounds.speech))
+    return [
+        sounds.draw(
+            int(order[number % len(order)]), rng, mixing, TEST_SNRS[number % len(TEST_SNRS)]
+        )
+        for number in range(mixing.dev_clips)
+    ]
+
+
+def stacked(made: Sequence[tuple[Waveform, Waveform]]) -> Mixtures:
+    """Mixtures of one length and their speech as one batch."""
+    waveforms, speech = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
+    return Mixtures(waveforms, speech[:, None])
+
+
+def _cut_out(clip: Waveform, start: int, samples: int, wrapped: bool) -> Waveform:
+    """`samples` of a recording from `start` on; beyond its ends it is zero, or begins again."""
+    if wrapped:
+        return np.take(clip, np.arange(start, start + samples), mode="wrap")
+    cut = np.zeros(samples, dtype=np.float32)
+    held = clip[max(start, 0) : max(start, 0) + samples - max(-start, 0)]
+    cut[max(-start, 0) : max(-start, 0) + len(held)] = held
+    return cut
+
+
+def _rms(waveform: Waveform) -> float:
+    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))) or 1e-9
+
+
+def _gain(decibels: float) -> float:
+    return float(10 ** (decibels / 20))

@@ -1,0 +1,144 @@
+"""The stages of a separation recipe: the attention teacher from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lpa_export.errors import LpaError
+from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.separation_recipe import SeparationRecipe
+from lpa_export.formats.separator import save_separator
+from lpa_export.formats.speech import Utterance, load_utterances
+from lpa_export.hosts.sepformer import SepFormer
+from lpa_export.training.clips import Clips, Recordings
+from lpa_export.training.distributed import accelerator, is_main_process
+from lpa_export.training.files import RunFolder, load_weights, round_to_half, write_json
+from lpa_export.training.loop import BEST, Conduct, Settings, optimise
+from lpa_export.training.separation.evaluate import IMPROVEMENT, improvements, summary
+from lpa_export.training.separation.losses import separation_loss
+from lpa_export.training.separation.mixtures import MixtureBatches, Mixtures, Sounds, held_out
+
+__all__ = ["FIGURES", "SeparationTrainer"]
+
+FIGURES = "figures.json"
+
+
+@dataclass(frozen=True)
+class SeparationTrainer:
+    """What the stages of a separation recipe share: its sounds, read once, and how runs go."""
+
+    recipe: SeparationRecipe
+    conduct: Conduct = field(default_factory=Conduct)
+    recordings: Recordings = field(default_factory=Recordings)
+
+    def teacher(self, folder: Path) -> Path:
+        """Train the attention teacher; returns its checkpoint, `folder`/checkpoint, in float16.
+
+        Figures of the stored weights on the held-out mixtures lie beside it.
+        """
+        recipe, settings = self.recipe, self.recipe.teacher
+        run = RunFolder.of(folder, _sections(recipe), "teacher")
+        if run.checkpoint.is_dir():
+            return run.checkpoint
+        torch.manual_seed(settings.seed)
+        model = SepFormer(recipe.model)
+        dev, mixing = self.dev, recipe.mixing
+        draws = held_out(dev, mixing, settings.seed)
+        batches = MixtureBatches(
+            self.train, mixing, settings.clips_per_epoch, settings.batch_clips, settings.seed
+        )
+        run.begin()
+
+        def loss(batch: Mixtures, share: float) -> dict[str, torch.Tensor]:
+            return separation_loss(model, batch, settings.level_weight)
+
+        optimise(
+            model,
+            loss,
+            batches,
+            self._loop,
+            folder,
+            evaluate=lambda: summary(improvements(model, dev, draws), draws),
+            figure=IMPROVEMENT,
+            conduct=replace(self.conduct, tensorboard=recipe.training.tensorboard),
+        )
+        load_weights(folder / BEST, model)
+        round_to_half(model)
+        if is_main_process():
+            write_json(folder / FIGURES, summary(improvements(model, dev, draws), draws))
+            save_separator(run.checkpoint, model.eval(), None, half=True)
+        accelerator().wait_for_everyone()
+        return run.checkpoint
+
+    @cached_property
+    def train(self) -> Sounds:
+        """The speech of all manifests, and the noise that is not held out."""
+        data = self.recipe.data
+        speech = [item for path in data.train for item in load_utterances(path)]
+        held = (*data.noise.dev, *data.noise.test)
+        return self._sounds(speech, [n for n in self._noise if not _matches(n, held)])
+
+    @cached_property
+    def dev(self) -> Sounds:
+        """Other speakers, and the noise that is held out for them."""
+        data = self.recipe.data
+        noise = [n for n in self._noise if _matches(n, data.noise.dev)]
+        return self._sounds(load_utterances(data.dev), noise)
+
+    @cached_property
+    def _noise(self) -> list[Utterance]:
+        noise = self.recipe.data.noise
+        found = load_utterances(noise.manifest, transcribed=False)
+        for pattern in (*noise.dev, *noise.test):
+            if not any(_matches(item, [pattern]) for item in found):
+                raise LpaError(
+                    f"{noise.manifest}: no recording is called {pattern!r}; data.noise holds out "
+                    "by patterns of the whole path, as */esc10/003_*"
+                )
+        return found
+
+    def _sounds(self, speech: Sequence[Utterance], noise: Sequence[Utterance]) -> Sounds:
+        if not noise:
+            raise LpaError(f"{self.recipe.name}: all noise is held out, none is left to train on")
+        samples = round(self.recipe.mixing.clip_seconds * SAMPLE_RATE)
+        return Sounds(self._clips(speech), self._clips(noise), samples)
+
+    def _clips(self, items: Iterable[Utterance]) -> Clips:
+        field_ = self.recipe.model.kernel_size
+        paths = [item.audio for item in items]
+        return Clips(paths, (1.0,), receptive_field=field_, recordings=self.recordings)
+
+    @property
+    def _loop(self) -> Settings:
+        recipe, settings = self.recipe, self.recipe.teacher
+        how = asdict(recipe.training)
+        del how["tensorboard"]
+        return Settings(
+            epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+            warmup_share=settings.warmup_share,
+            weight_decay=settings.weight_decay,
+            clip_norm=settings.clip_norm,
+            evaluate_every=1,
+            average_epochs=settings.average_epochs,
+            **how,
+        )
+
+
+def _matches(noise: Utterance, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(noise.audio.as_posix(), pattern) for pattern in patterns)
+
+
+def _sections(recipe: SeparationRecipe) -> dict[str, Any]:
+    """What the teacher depends on."""
+    content = asdict(recipe)
+    del content["training"]["tensorboard"]  # changes nothing but what is written beside
+    return content
