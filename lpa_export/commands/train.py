@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["configure_parser", "main"]
 
 STAGES = {
-    "teacher": "train the attention teacher of the recipe from scratch with CTC",
+    "teacher": "train the attention teacher of the recipe from scratch",
     "sweep": "rank the teacher's layers by how well an LPA can stand in for their attention",
     "replace": "replace layers of the teacher by LPA one after another, with distillation",
 }

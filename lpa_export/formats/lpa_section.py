@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lpa_export.errors import LpaError
 from lpa_export.layers.config import Pulses
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 __all__ = ["FORMAT_VERSION", "LPASection", "harden_gates", "put_in", "read_section"]
 
@@ -79,12 +76,12 @@ def read_section(content: Any, place: Path) -> LPASection | None:
     return LPASection(**content | {"layers": tuple(layers), "pulses": pulses})
 
 
-def put_in(model: PreTrainedModel, section: LPASection, place: Path) -> None:
+def put_in(model: Any, section: LPASection, place: Path) -> None:
     """Swap the attention of the section's layers for LPA, of fresh weights; LpaError names why."""
     from lpa_export.hosts import replace_layers
     from lpa_export.layers import LPAConfig
 
-    config: Any = model.config
+    config = model.config
     try:
         shape = LPAConfig(config.hidden_size, config.num_attention_heads, **section.pulses.shape)
     except (TypeError, ValueError) as error:
@@ -95,7 +92,7 @@ def put_in(model: PreTrainedModel, section: LPASection, place: Path) -> None:
         raise LpaError(f"{place}: {error}") from error
 
 
-def harden_gates(model: PreTrainedModel, section: LPASection | None) -> None:
+def harden_gates(model: Any, section: LPASection | None) -> None:
     """Every LPA of the model in its inference form, at the temperature that training ended with."""
     from lpa_export.hosts import lpa_layers
 

@@ -100,7 +100,7 @@ class SeparationRecipe:
     data: SeparationData
     mixing: MixingSettings = MixingSettings()
     teacher: SeparationTeacher = SeparationTeacher()
-    training: TrainingSettings = TrainingSettings()
+    training: TrainingSettings = field(default_factory=TrainingSettings)
 
     def __post_init__(self) -> None:
         if self.model.sampling_rate != SAMPLE_RATE:

@@ -33,7 +33,7 @@ from lpa_export.formats.weights import (
 if TYPE_CHECKING:
     import torch
 
-    from lpa_export.hosts.sepformer import SepFormer
+    from lpa_export.hosts.sepformer import SepFormer, SepFormerConfig
 
 __all__ = ["Separator", "load_separator", "save_separator"]
 
@@ -107,12 +107,13 @@ def save_separator(
     return folder
 
 
-def _build(config: object, section: LPASection | None, weights: Weights, place: Path) -> SepFormer:
+def _build(
+    config: SepFormerConfig, section: LPASection | None, weights: Weights, place: Path
+) -> SepFormer:
     import torch
 
-    from lpa_export.hosts.sepformer import SepFormer, SepFormerConfig
+    from lpa_export.hosts.sepformer import SepFormer
 
-    assert isinstance(config, SepFormerConfig)
     with torch.device("meta"):
         model = SepFormer(config)
         if section is not None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
-
-from torch import nn
 
 from lpa_export.errors import LpaError
 from lpa_export.hosts import (
@@ -19,6 +17,7 @@ from lpa_export.hosts import (
     wavlm,
 )
 from lpa_export.hosts.attention import (
+    Layers,
     LPAAttention,
     Replaceable,
     lpa_layers_of,
@@ -94,7 +93,7 @@ def family_of(model: Any) -> Replaceable:
     return host_of(model)
 
 
-def encoder_layers(model: Any) -> Sequence[nn.Module]:
+def encoder_layers(model: Any) -> Layers:
     """The layers of a model that have attention; LpaError when it is of no known family."""
     return family_of(model).layers(model)
 

@@ -7,7 +7,7 @@ pass, training mode and dropout keep working unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +16,17 @@ from torch import nn
 from lpa_export.errors import LpaError
 from lpa_export.layers import LPA, LPAConfig
 
-__all__ = ["LPAAttention", "Replaceable", "lpa_layers_of", "replace_layers_of", "valid_frames"]
+__all__ = [
+    "LPAAttention",
+    "Layers",
+    "Replaceable",
+    "lpa_layers_of",
+    "replace_layers_of",
+    "valid_frames",
+]
+
+
+Layers = nn.ModuleList | list[Any]
 
 
 class Replaceable(Protocol):
@@ -31,7 +41,7 @@ class Replaceable(Protocol):
     @property
     def attention(self) -> str: ...
 
-    def layers(self, model: Any) -> Sequence[nn.Module]:
+    def layers(self, model: Any) -> Layers:
         """The layers that have attention, in the order in which they are counted."""
         ...
 

@@ -60,7 +60,7 @@ class Host:
         """The model without its head."""
         return getattr(model, self.backbone)
 
-    def layers(self, model: PreTrainedModel) -> nn.ModuleList:
+    def layers(self, model: Any) -> nn.ModuleList:
         """The encoder layers; LpaError when the model has none where this family keeps them."""
         layers = getattr(getattr(self.body(model), "encoder", None), "layers", None)
         if not isinstance(layers, nn.ModuleList) or not isinstance(

@@ -79,7 +79,7 @@ def converter() -> ModuleType:
 def converted(model: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """config.json and weights of a SepformerWrapper."""
     script, parts = converter(), (model.encoder, model.masknet, model.decoder)
-    return script.describe(*parts, SAMPLING_RATE), script.tensors(*parts)
+    return script.describe(*parts, sampling_rate=SAMPLING_RATE), script.tensors(*parts)
 
 
 @torch.no_grad()

@@ -74,7 +74,7 @@ def test_replacing_a_layer_twice_is_refused(host: Wav2Vec2ForCTC) -> None:
 
 def test_another_kind_of_model_is_refused() -> None:
     with pytest.raises(LpaError, match=r"Linear: model_type is None, .*known: wav2vec2, hubert"):
-        lpa_layers(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
+        lpa_layers(torch.nn.Linear(2, 2))
 
 
 def test_every_form_of_mask_gives_the_same_valid_frames() -> None:

@@ -306,7 +306,8 @@ def test_a_set_number_of_batches_is_one_epoch_of_several(toys: ModuleType, data:
     count = len(first) + 2
     few = FirstBatches(source, count)
     assert few.plan(0) == [*first, *second[:2]]
-    ours, theirs = few.batch(0, count - 1, second[1]), source.batch(1, 1, second[1])
+    ours: Any = few.batch(0, count - 1, second[1])
+    theirs = source.batch(1, 1, second[1])
     assert torch.equal(ours.waveforms, theirs.waveforms)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ class _Family:
     model_type: str = MODEL_TYPE
     attention: str = "self_att"
 
-    def layers(self, model: SepFormer) -> Sequence[TransformerLayer]:
+    def layers(self, model: SepFormer) -> list[TransformerLayer]:
         """All transformer layers, intra-chunk and inter-chunk, in the order of computation."""
         return model.layers
 

@@ -23,7 +23,7 @@ __all__ = ["describe", "tensors"]
 PARTS = ("encoder", "masknet", "decoder")
 
 
-def describe(encoder: Any, masknet: Any, decoder: Any, sampling_rate: int) -> dict[str, Any]:
+def describe(encoder: Any, masknet: Any, decoder: Any, *, sampling_rate: int) -> dict[str, Any]:
     """config.json of SpeechBrain's three modules; ValueError for what lpa_export has no form of."""
     from speechbrain.lobes.models.dual_path import Dual_Path_Model, SBTransformerBlock
     from speechbrain.nnet.attention import MultiheadAttention
@@ -93,13 +93,13 @@ def _convert(folder: Path, out: Path, sampling_rate: int | None) -> None:
     from safetensors.torch import save_file
 
     settings = load_hyperpyyaml((folder / "hyperparams.yaml").read_text("utf-8"))
-    modules = [settings["modules"][part] for part in PARTS]
-    for part, module in zip(PARTS, modules, strict=True):
+    modules = {part: settings["modules"][part] for part in PARTS}
+    for part, module in modules.items():
         state = torch.load(folder / f"{part}.ckpt", map_location="cpu", weights_only=True)
         module.load_state_dict(state)
-    config = describe(*modules, sampling_rate or settings["sample_rate"])
+    config = describe(**modules, sampling_rate=sampling_rate or settings["sample_rate"])
     out.mkdir(parents=True)
-    save_file(tensors(*modules), out / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors(**modules), out / "model.safetensors", metadata={"format": "pt"})
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
 
 

@@ -73,9 +73,10 @@ class SepFormer(nn.Module):
     @property
     def layers(self) -> list[TransformerLayer]:
         """Every transformer layer in the order of computation, which is how they are counted."""
+        blocks: Any = self.masknet.dual_mdl
         return [
             layer
-            for block in self.masknet.dual_mdl
+            for block in blocks
             for stack in (block.intra_mdl, block.inter_mdl)
             for layer in stack.mdl.layers
         ]

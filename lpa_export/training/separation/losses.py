@@ -1,4 +1,4 @@
-"""What a separator learns from: the scale-invariant signal-to-noise ratio of its best assignment."""
+"""What a separator learns from: the signal-to-noise ratio of its best assignment, in dB."""
 
 from __future__ import annotations
 

@@ -1,0 +1,253 @@
+"""Enhancement from mixtures made on the fly: what is mixed, what is minimised, and the run."""
+
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lpa_export.commands.train import main
+from lpa_export.errors import LpaError
+from lpa_export.formats.audio import SAMPLE_RATE, write_flac
+from lpa_export.formats.separation_recipe import (
+    MixingSettings,
+    SeparationRecipe,
+    load_separation_recipe,
+)
+from lpa_export.formats.separator import load_separator
+from lpa_export.training.clips import Clips
+from lpa_export.training.loop import Conduct, Progress
+from lpa_export.training.records import read_log
+from lpa_export.training.separation.evaluate import improvements, summary
+from lpa_export.training.separation.losses import separation_loss, si_snr
+from lpa_export.training.separation.mixtures import (
+    TEST_SNRS,
+    Draw,
+    MixtureBatches,
+    Mixtures,
+    Sounds,
+    held_out,
+)
+from lpa_export.training.separation.stages import FIGURES, SeparationTrainer
+
+RECIPE = """\
+task: separation
+name: small
+model: {sampling_rate: 16000, sources: 1, filters: 8, kernel_size: 32, hidden_size: 8, chunk: 20,
+        blocks: 1, intra_layers: 1, inter_layers: 1, num_attention_heads: 2, intermediate_size: 16}
+data:
+  train: [speech/manifest.jsonl]
+  dev: speech/manifest.jsonl
+  noise: {manifest: noise/manifest.jsonl, dev: ["*/hum.*"], test: ["*/hiss-2.*"]}
+mixing: {clip_seconds: 0.2, dev_clips: 5}
+teacher: {epochs: 2, clips_per_epoch: 4, batch_clips: 2, average_epochs: 1}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tone_folder: Callable[..., Path]) -> Path:
+    """A recipe beside six clips of tones and three of noise."""
+    tone_folder(tmp_path / "speech", 6, 0)
+    (tmp_path / "noise").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("hum", "hiss-1", "hiss-2"):
+        waveform = 0.1 * rng.standard_normal(SAMPLE_RATE // 4).astype(np.float32)
+        write_flac(tmp_path / "noise" / f"{name}.flac", waveform)
+    rows = [{"audio_filepath": f"{name}.flac"} for name in ("hum", "hiss-1", "hiss-2")]
+    manifest = tmp_path / "noise" / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def loaded(recipe: Path) -> SeparationRecipe:
+    return load_separation_recipe(recipe)
+
+
+def _sounds(tmp_path: Path, speech: np.ndarray, noise: np.ndarray, samples: int) -> Sounds:
+    for name, waveform in (("speech", speech), ("noise", noise)):
+        write_flac(tmp_path / f"{name}.flac", waveform.astype(np.float32))
+    spoken, loud = (
+        Clips([tmp_path / f"{name}.flac"], (1.0,), receptive_field=32)
+        for name in ("speech", "noise")
+    )
+    return Sounds(spoken, loud, samples)
+
+
+def test_si_snr_is_that_of_torchmetrics() -> None:
+    audio = pytest.importorskip("torchmetrics.functional.audio")
+    estimate, source = torch.randn(2, 3, 400).unbind(0)
+    estimate = source + 0.3 * estimate + 0.2
+    expected = audio.scale_invariant_signal_noise_ratio(estimate, source)
+    torch.testing.assert_close(si_snr(estimate, source), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_si_snr_counts_no_scale_and_calls_silence_zero() -> None:
+    source = torch.randn(400)
+    noisy = source + 0.1 * torch.randn(400)
+    assert float(si_snr(5 * noisy, source)) == pytest.approx(float(si_snr(noisy, source)), abs=1e-3)
+    assert float(si_snr(torch.zeros(400), source)) == 0.0
+
+
+def test_the_loss_takes_the_best_order_of_the_sources_and_counts_their_level() -> None:
+    sources = torch.randn(4, 3, 800)
+    sources[2:] *= 0.1
+    estimates = sources[:, [2, 0, 1]] + 0.01 * torch.randn(4, 3, 800)
+    batch = Mixtures(sources.sum(1), sources)
+    in_order = Mixtures(batch.waveforms, sources[:, [2, 0, 1]])
+    found = separation_loss(lambda _: estimates, batch, 0.0)
+    expected = -si_snr(estimates, in_order.sources).mean()
+    torch.testing.assert_close(found["loss"], expected)
+    louder = separation_loss(lambda _: 10 * estimates, batch, 0.5)
+    torch.testing.assert_close(louder["loss"], expected + 0.5 * 20.0, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 15.0])
+def test_a_mixture_has_the_ratio_and_the_level_asked_for(tmp_path: Path, snr_db: float) -> None:
+    rng = np.random.default_rng(1)
+    speech, noise = 0.1 * rng.standard_normal(8000), 0.02 * rng.standard_normal(700)
+    sounds = _sounds(tmp_path, speech, noise, 4000)
+    mixture, clean = sounds.mix(Draw(0, 100, 0, 650, snr_db, -30.0))
+    rest = mixture - clean
+    assert 10 * np.log10(np.mean(clean**2) / np.mean(rest**2)) == pytest.approx(snr_db, abs=0.01)
+    assert 10 * np.log10(np.mean(clean**2)) == pytest.approx(-30.0, abs=0.01)
+    # Noise goes round: 700 samples later it is the same.
+    np.testing.assert_allclose(rest[:700], rest[700:1400], atol=1e-6)
+    assert np.corrcoef(clean, speech[100:4100])[0, 1] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_mixture_that_would_clip_is_made_quieter(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    sounds = _sounds(tmp_path, 0.1 * rng.standard_normal(900), 0.1 * rng.standard_normal(900), 900)
+    mixture, _ = sounds.mix(Draw(0, 0, 0, 0, -20.0, 0.0))
+    assert np.abs(mixture).max() == pytest.approx(0.99, abs=1e-4)
+
+
+def test_short_speech_stands_somewhere_in_noise_and_pauses_are_not_cut_out(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    noise = np.concatenate([np.zeros(9000), 0.1 * rng.standard_normal(1000)])
+    sounds = _sounds(tmp_path, 0.1 * rng.standard_normal(500), noise, 800)
+    draws = [sounds.draw(0, np.random.default_rng(i), MixingSettings(), 0.0) for i in range(40)]
+    assert all(-300 <= draw.speech_start <= 0 for draw in draws)
+    assert len({draw.speech_start for draw in draws}) > 10
+    loud = sum(bool(np.any(noise.take(range(d.noise_start, d.noise_start + 800), mode="wrap")))
+               for d in draws)  # fmt: skip
+    assert loud >= 24  # one cut in six holds noise at all, and eight are tried
+
+
+def test_a_batch_follows_from_its_place_alone(loaded: SeparationRecipe) -> None:
+    trainer = SeparationTrainer(loaded)
+    batches = MixtureBatches(trainer.train, loaded.mixing, 4, 2, seed=3)
+    plan = batches.plan(1)
+    assert [len(members) for members in plan] == [2, 2]
+    assert len({index for members in plan for index, _ in members}) == 4
+    again = MixtureBatches(SeparationTrainer(loaded).train, loaded.mixing, 4, 2, seed=3)
+    first, second = batches.batch(1, 1, plan[1]), again.batch(1, 1, plan[1])
+    assert torch.equal(first.waveforms, second.waveforms)
+    assert not torch.equal(first.waveforms, batches.batch(2, 1, plan[1]).waveforms)
+    assert first.sources.shape == (2, 1, 3200)
+
+
+def test_noise_that_is_held_out_is_not_trained_on(loaded: SeparationRecipe) -> None:
+    trainer = SeparationTrainer(loaded)
+    paths = [[path.stem for path in sounds.noise._paths] for sounds in (trainer.train, trainer.dev)]
+    assert paths == [["hiss-1"], ["hum"]]
+
+
+def test_held_out_mixtures_have_equal_shares_of_each_ratio(loaded: SeparationRecipe) -> None:
+    dev = SeparationTrainer(loaded).dev
+    draws = held_out(dev, loaded.mixing, 0)
+    assert sorted(draw.snr_db for draw in draws) == sorted(TEST_SNRS)
+    assert draws == held_out(dev, loaded.mixing, 0)
+
+    class Unchanged(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+            return waveforms[:, None]
+
+    figures = summary(improvements(Unchanged(), dev, draws), draws)
+    assert set(figures) == {"si_snri_db", *(f"si_snri_db at {ratio:g} dB" for ratio in TEST_SNRS)}
+    assert all(math.isclose(value, 0.0, abs_tol=1e-4) for value in figures.values())
+
+
+def test_a_teacher_is_trained_killed_and_continued_to_the_same_weights(
+    loaded: SeparationRecipe, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    straight = SeparationTrainer(loaded).teacher(tmp_path / "straight")
+
+    def killed(progress: Progress) -> None:
+        if progress.step == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if not (child := os.fork()):
+        conduct = Conduct(save_seconds=0.0, after_update=killed)
+        SeparationTrainer(loaded, conduct).teacher(tmp_path / "killed")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    continued = SeparationTrainer(loaded).teacher(tmp_path / "killed")
+    for name in ("model.safetensors", "config.json"):
+        assert (straight / name).read_bytes() == (continued / name).read_bytes()
+    lines = read_log(tmp_path / "straight")
+    figures = json.loads((tmp_path / "straight" / FIGURES).read_text())
+    best = max(line["si_snri_db"] for line in lines)
+    assert figures["si_snri_db"] == pytest.approx(best, abs=0.02)  # float16 moves it a little
+    trained = load_separator(straight)
+    assert not trained.replaced
+    assert torch.isfinite(trained.model(torch.zeros(1, 4000))).all()
+
+
+def test_the_command_trains_what_the_recipe_says(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    assert main(["teacher", "--recipe", str(recipe), "--out", out]) == 0
+    said = capsys.readouterr().out
+    assert f"checkpoint: {out}/checkpoint" in said
+    assert "held-out si_snri_db at -5 dB: " in said
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "said"),
+    [
+        ("task: separation", "task: dictation", r"yaml:1: 'task' is 'dictation'; known: recog"),
+        ("sources: 1", "sources: 2", "speech is mixed with noise: sources must be 1, found 2"),
+        ("sampling_rate: 16000", "sampling_rate: 8000", "speech is mixed at 16000 Hz"),
+        ("chunk: 20", "chunk: 1", "at least 2"),
+        ("*/hum.*", "*/drum.*", "no recording is called '\\*/drum.\\*'"),
+        ('"*/hiss-2.*"', '"*/hiss*"', "all noise is held out"),
+        ("dev_clips: 5", "dev_clips: 1", "at least 5"),
+    ],
+)
+def test_a_mistake_in_the_recipe_is_one_line(
+    recipe: Path,
+    found: str,
+    wanted: str,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe.write_text(RECIPE.replace(found, wanted))
+    assert main(["teacher", "--recipe", str(recipe), "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    with pytest.raises(LpaError, match=said):
+        raise LpaError(error)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_stages_say_that_they_are_not_there(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", "--recipe", str(recipe)]) == 2
+    assert "only the teacher can be trained yet" in capsys.readouterr().err
