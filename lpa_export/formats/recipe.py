@@ -270,7 +270,7 @@ class GatesSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole recipe.
+    """A whole recipe of a model that recognises speech; `separation_recipe` has the other task.
 
     ``targets`` are read by the targets themselves (`lpa_export.targets.settings`). ``refine``:
     further cycles of the teacher, each from the best weights of the one before,
@@ -290,6 +290,7 @@ class Recipe:
     targets: yaml.MappingNode | None = None
     gates: GatesSettings = GatesSettings()
     max_harden_wer_points: float = _bounded(HARDEN_WER_POINTS, min=0.0, max=100.0)
+    task: Literal["recognition"] = "recognition"
 
     def __post_init__(self) -> None:
         architecture = self.model.architecture

@@ -9,6 +9,8 @@ import pytest
 from lpa_export.errors import LpaError
 from lpa_export.formats.recipe import Recipe, TeacherSettings
 from lpa_export.formats.schemes import SCHEMES, resolve_gates
+from lpa_export.formats.separation_recipe import SeparationRecipe, load_separation_recipe
+from lpa_export.formats.task import RECOGNITION, SEPARATION, task_of
 from lpa_export.targets import target_named
 from lpa_export.targets.settings import load_recipe, target_settings
 
@@ -211,10 +213,17 @@ def test_default_gates_are_the_published_table() -> None:
         resolve_gates("fp8", {})
 
 
+READERS: dict[str, tuple[Any, type]] = {
+    RECOGNITION: (load_recipe, Recipe),
+    SEPARATION: (load_separation_recipe, SeparationRecipe),
+}
+
+
 def test_every_recipe_of_the_repository_loads() -> None:
     folder = Path(__file__).resolve().parents[2] / "recipes"
     for path in sorted(set(folder.glob("*.yaml")) - set(folder.glob("*.study.yaml"))):
-        assert isinstance(load_recipe(path), Recipe)
+        read, kind = READERS[task_of(path)]
+        assert isinstance(read(path), kind)
 
 
 @pytest.mark.parametrize(
