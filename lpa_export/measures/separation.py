@@ -1,0 +1,194 @@
+"""Figures of separated and enhanced speech, in dB but for STOI and PESQ; one waveform each.
+
+Against the clean source they say how good a model is, and count no scale: SI-SNR and SDR of an
+estimate, how much they are above those of the mixture, STOI (Taal et al. 2011, 0 to 1) and PESQ
+(ITU-T P.862, 1 to 4.5). Against the output of another runtime they say whether an artifact computes
+the same, and scale and sign count: plain SNR, difference of level. SDR, STOI and PESQ are those of
+torchmetrics, pystoi and pesq (`pip install -e '.[separation]'`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lpa_export.errors import LpaError
+
+__all__ = [
+    "QUIET_DB",
+    "Agreement",
+    "Quality",
+    "agreement",
+    "is_silenced",
+    "level_difference_db",
+    "quality",
+    "sdr_db",
+    "si_snr_db",
+    "snr_db",
+]
+
+Audio = npt.NDArray[np.float32]
+
+QUIET_DB = 30.0
+"""An output so far below the level of its input has been silenced: SI-SNR calls silence 0 dB."""
+
+# PESQ is defined at these rates, narrow band and wide band.
+_PESQ_MODES = {8000: "nb", 16000: "wb"}
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One estimate beside its source; improvements are over the mixture.
+
+    STOI is None for clips with less than some 0.4 s of sound, PESQ where it finds no speech and at
+    other rates than 8 and 16 kHz.
+    """
+
+    si_snr_db: float
+    si_snri_db: float
+    sdr_db: float
+    sdri_db: float
+    stoi: float | None
+    pesq: float | None
+    silenced: bool
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an artifact's outputs compare with the reference's on the same mixtures.
+
+    `snr_db` of the worst clip, `level_difference_db` of the clip in which it is largest, without
+    sign; `si_snri_difference_db` of the means over the clips, without sign; how many of the
+    artifact's outputs are `silenced`. NaN where an output holds one.
+    """
+
+    snr_db: float
+    level_difference_db: float
+    si_snri_difference_db: float
+    silenced: int
+
+
+def quality(mixture: Audio, source: Audio, estimate: Audio, sampling_rate: int) -> Quality:
+    """All figures of an estimate (samples,). LpaError where a package for them is missing."""
+    si_snr, sdr = si_snr_db(source, estimate), sdr_db(source, estimate)
+    return Quality(
+        si_snr_db=si_snr,
+        si_snri_db=si_snr - si_snr_db(source, mixture),
+        sdr_db=sdr,
+        sdri_db=sdr - sdr_db(source, mixture),
+        stoi=_stoi(source, estimate, sampling_rate),
+        pesq=_pesq(source, estimate, sampling_rate),
+        silenced=is_silenced(mixture, estimate),
+    )
+
+
+def agreement(
+    mixtures: Sequence[Audio],
+    sources: Sequence[Audio],
+    reference: Sequence[Audio],
+    outputs: Sequence[Audio],
+) -> Agreement:
+    """Compare `outputs` with `reference`, one waveform (samples,) of each for every source.
+
+    Raises ValueError without a clip, and where a clip's parts differ in length.
+    """
+    clips = list(zip(mixtures, sources, reference, outputs, strict=True))
+    if not clips or any(len({len(part) for part in clip}) != 1 for clip in clips):
+        raise ValueError("expected mixtures, sources and two outputs of the same lengths")
+    gains = np.array(
+        [[si_snr_db(source, part) for part in pair] for _, source, *pair in clips]
+    ).mean(axis=0)
+    levels = [abs(level_difference_db(one, other)) for *_, one, other in clips]
+    return Agreement(
+        # Unlike min and max of Python, these keep a NaN.
+        snr_db=float(np.min([snr_db(one, other) for *_, one, other in clips])),
+        level_difference_db=float(np.max(levels)),
+        si_snri_difference_db=float(abs(gains[1] - gains[0])),
+        silenced=sum(is_silenced(mixture, output) for mixture, *_, output in clips),
+    )
+
+
+def si_snr_db(source: npt.ArrayLike, estimate: npt.ArrayLike) -> float:
+    """Of the estimate what is the source, over what is not, both without their mean.
+
+    -inf for an estimate that holds nothing of the source, silence among them.
+    """
+    reference, other = (
+        np.asarray(part, np.float64) - np.mean(part, dtype=np.float64)
+        for part in (source, estimate)
+    )
+    power = reference @ reference
+    target = (other @ reference / power if power else 0.0) * reference
+    return _ratio_db(target @ target, np.square(other - target).sum())
+
+
+def snr_db(reference: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """What one runtime gives over how far the other is from it; inf where both are equal."""
+    expected = np.asarray(reference, np.float64)
+    error = expected - np.asarray(other, np.float64)
+    return _ratio_db(np.square(expected).sum(), np.square(error).sum())
+
+
+def level_difference_db(reference: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """How much louder the second is; -inf where it alone is silent, 0 where both are."""
+    powers = [float(np.square(np.asarray(part, np.float64)).sum()) for part in (other, reference)]
+    return 0.0 if not any(powers) else _ratio_db(*powers)
+
+
+def is_silenced(mixture: npt.ArrayLike, output: npt.ArrayLike) -> bool:
+    """Whether the output is more than `QUIET_DB` below its input; a silent input is no loss."""
+    return level_difference_db(mixture, output) < -QUIET_DB
+
+
+def sdr_db(source: npt.ArrayLike, estimate: npt.ArrayLike) -> float:
+    """Signal-to-distortion ratio: a filter of 512 taps is allowed for (Vincent et al. 2006)."""
+    import torch
+
+    audio = _imported("torchmetrics.functional.audio")
+    parts = (torch.from_numpy(np.asarray(part, np.float64)) for part in (estimate, source))
+    return float(audio.signal_distortion_ratio(*parts))
+
+
+def _ratio_db(wanted: float, unwanted: float) -> float:
+    if not wanted:
+        return -np.inf
+    if not unwanted:
+        return np.inf
+    return float(10 * np.log10(wanted / unwanted))
+
+
+def _pesq(source: Audio, estimate: Audio, sampling_rate: int) -> float | None:
+    if sampling_rate not in _PESQ_MODES:
+        return None
+    package = _imported("pesq")
+    try:
+        return float(package.pesq(sampling_rate, source, estimate, _PESQ_MODES[sampling_rate]))
+    except (package.PesqError, ValueError):  # too short, no speech found, or nothing but silence
+        return None
+
+
+def _stoi(source: Audio, estimate: Audio, sampling_rate: int) -> float | None:
+    package = _imported("pystoi")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            return float(package.stoi(source, estimate, sampling_rate))
+        except RuntimeWarning:  # it would be 1e-5, as of noise
+            return None
+
+
+def _imported(name: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise LpaError(
+            f"{name.partition('.')[0]} is not installed, which measures separated speech; "
+            "pip install 'lpa-export[separation]'"
+        ) from error
