@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lpa_export.cli import run_command
+from lpa_export.commands.train import OTHERS, STAGES
 from lpa_export.environment import quiet_libraries
 from lpa_export.errors import LpaError, LpaWarning
 from lpa_export.formats.bundle import new_folder
@@ -137,6 +138,11 @@ def test_a_full_disk_is_called_that(capsys: pytest.CaptureFixture[str], code: in
         ("lpa-train", ["teacher", "--recipe", "x"], "give the same command again"),
         ("lpa-train", ["study", "--recipe", "x", "--study", "x", "--out", "x"], "what has run"),
         ("lpa-train", ["windows", "--out", "x"], "pictures that were not drawn yet"),
+        (
+            "lpa-train",
+            ["measure", "--recipe", "x", "--checkpoint", "x"],
+            "nothing was written; give the same command again",
+        ),
     ],
 )
 def test_an_interrupt_speaks_of_the_command(
@@ -159,7 +165,7 @@ def test_an_interrupt_speaks_of_the_command(
 
 HELPS = [
     *((name,) for name in COMMANDS),
-    *(("lpa-train", stage) for stage in ("teacher", "sweep", "replace", "study", "windows")),
+    *(("lpa-train", stage) for stage in (*STAGES, *OTHERS)),
 ]
 
 

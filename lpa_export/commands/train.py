@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpa_export.cli import PASSED, count, describe, run_command
-from lpa_export.commands import study, windows
+from lpa_export.commands import measure, study, windows
 from lpa_export.commands.study import add_workers
 from lpa_export.errors import LpaError
 from lpa_export.formats.task import SEPARATION, task_of
@@ -46,6 +46,7 @@ _CONTINUES = "give the same command again, the run continues where it was"
 # What has flags of its own.
 OTHERS = {
     "study": ("compare ways of replacing attention, with confidence intervals", study),
+    "measure": ("measure separators on test mixtures", measure),
     "windows": ("draw where a model's windows lie on a recording", windows),
 }
 

@@ -32,9 +32,7 @@ class SeparationGates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Names of the gates that `found` does not hold; NaN holds none."""
         limits = msgspec.structs.asdict(self)
         return tuple(
-            name
-            for name, value in asdict(found).items()
-            if not _holds(name, value, limits[name])
+            name for name, value in asdict(found).items() if not _holds(name, value, limits[name])
         )
 
 

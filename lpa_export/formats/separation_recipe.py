@@ -41,11 +41,20 @@ class NoiseSettings:
 
 @dataclass(frozen=True)
 class SeparationData:
-    """Manifests of clean speech, by speakers that differ from part to part, and noise."""
+    """Manifests of clean speech, by speakers that differ from part to part, and noise.
+
+    ``test_list``: the mixtures of ``test`` speech that figures are reported of, stored once.
+    """
 
     train: tuple[Path, ...] = field(metadata={"min_items": 1})
     dev: Path
     noise: NoiseSettings
+    test: Path | None = None
+    test_list: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.test is None) != (self.test_list is None):
+            raise ValueError("test and test_list belong together: give both or none")
 
 
 @dataclass(frozen=True)
@@ -54,13 +63,16 @@ class MixingSettings:
 
     ``clip_seconds`` of each clip; ``snr_db`` of speech over noise and ``level_dbfs`` of the speech
     (root mean square), both drawn evenly from (lowest, highest). ``dev_clips``: how many are mixed
-    once for held-out figures, with equal shares of -5, 0, 5, 10 and 15 dB.
+    once for held-out figures, with equal shares of -5, 0, 5, 10 and 15 dB; ``test_clips`` of
+    ``test_seconds`` are drawn for the list of test mixtures in the same way.
     """
 
     clip_seconds: float = _bounded(3.0, above=0.1, max=60.0)
     snr_db: tuple[float, float] = _bounded((-5.0, 15.0), min=-60.0, max=60.0)
     level_dbfs: tuple[float, float] = _bounded((-35.0, -15.0), min=-90.0, max=0.0)
     dev_clips: int = _bounded(60, min=5, max=100_000)
+    test_clips: int = _bounded(200, min=5, max=100_000)
+    test_seconds: float = _bounded(5.0, above=0.1, max=60.0)
 
     def __post_init__(self) -> None:
         for name in ("snr_db", "level_dbfs"):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Interval", "by_group", "paired_difference", "ratio_of_medians"]
+__all__ = ["Interval", "by_group", "mean_difference", "paired_difference", "ratio_of_medians"]
 
 RESAMPLES = 2000
 SEED = 20260
@@ -72,6 +72,22 @@ def paired_difference(
         left -= rows
     low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
     return Interval(float(low), float(high), resamples, seed)
+
+
+def mean_difference(
+    values: npt.ArrayLike,
+    reference_values: npt.ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Interval:
+    """95 % interval of mean(values) - mean(reference_values), each (utterances,), in their unit.
+
+    Utterances are drawn as in `paired_difference`. Raises ValueError for shapes that differ or no
+    utterance.
+    """
+    ours, theirs = (np.asarray(part, np.float64) / 100 for part in (values, reference_values))
+    return paired_difference(ours, theirs, np.ones(ours.shape), resamples=resamples, seed=seed)
 
 
 def ratio_of_medians(

@@ -119,8 +119,8 @@ def si_snr_db(source: npt.ArrayLike, estimate: npt.ArrayLike) -> float:
     -inf for an estimate that holds nothing of the source, silence among them.
     """
     reference, other = (
-        np.asarray(part, np.float64) - np.mean(part, dtype=np.float64)
-        for part in (source, estimate)
+        part - part.mean()
+        for part in (np.asarray(source, np.float64), np.asarray(estimate, np.float64))
     )
     power = reference @ reference
     target = (other @ reference / power if power else 0.0) * reference

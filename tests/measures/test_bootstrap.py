@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lpa_export.measures.bootstrap import paired_difference, ratio_of_medians
+from lpa_export.measures.bootstrap import mean_difference, paired_difference, ratio_of_medians
 
 ERRORS = [3, 0, 2, 5, 1, 0, 0, 4]
 REFERENCE = [2, 0, 2, 4, 1, 1, 0, 4]
@@ -84,3 +84,16 @@ def test_a_ratio_needs_times_on_both_sides() -> None:
     for times, reference in (([], [[1.0]]), ([[1.0]], [[]])):
         with pytest.raises(ValueError, match="both sides"):
             ratio_of_medians(times, reference)
+
+
+def test_the_interval_of_a_difference_of_means_is_scipys() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(3)
+    reference = rng.normal(5.0, 3.0, 80)
+    values = reference + rng.normal(0.4, 1.0, 80)
+    found = mean_difference(values, reference)
+    expected = stats.bootstrap(
+        (values - reference,), np.mean, method="percentile", n_resamples=9999, rng=rng
+    ).confidence_interval
+    assert found.low == pytest.approx(expected.low, abs=0.03)
+    assert found.high == pytest.approx(expected.high, abs=0.03)

@@ -78,6 +78,7 @@ class Sounds:
     speech: Clips
     noise: Clips
     samples: int
+    sampling_rate: int = SAMPLE_RATE
 
     def draw(
         self, speech: int, rng: np.random.Generator, mixing: MixingSettings, snr_db: float
@@ -152,15 +153,15 @@ class MixtureBatches:
             self.sounds.speech.recordings.memory_bytes //= workers
 
 
-def held_out(sounds: Sounds, mixing: MixingSettings, seed: int) -> list[Draw]:
-    """`dev_clips` mixtures, as many of each of `TEST_SNRS`, of recordings in turn."""
+def held_out(sounds: Sounds, mixing: MixingSettings, count: int, seed: int) -> list[Draw]:
+    """`count` mixtures, as many of each of `TEST_SNRS`, of recordings in turn."""
     rng = np.random.default_rng((seed, len(TEST_SNRS)))
     order = rng.permutation(len(sounds.speech))
     return [
         sounds.draw(
             int(order[number % len(order)]), rng, mixing, TEST_SNRS[number % len(TEST_SNRS)]
         )
-        for number in range(mixing.dev_clips)
+        for number in range(count)
     ]
 
 

@@ -23,7 +23,8 @@ from lpa_export.training.files import RunFolder, load_weights, round_to_half, wr
 from lpa_export.training.loop import BEST, Conduct, Settings, optimise
 from lpa_export.training.separation.evaluate import IMPROVEMENT, improvements, summary
 from lpa_export.training.separation.losses import separation_loss
-from lpa_export.training.separation.mixtures import MixtureBatches, Mixtures, Sounds, held_out
+from lpa_export.training.separation.mixture_list import read_draws, write_draws
+from lpa_export.training.separation.mixtures import Draw, MixtureBatches, Mixtures, Sounds, held_out
 
 __all__ = ["FIGURES", "SeparationTrainer"]
 
@@ -50,7 +51,7 @@ class SeparationTrainer:
         torch.manual_seed(settings.seed)
         model = SepFormer(recipe.model)
         dev, mixing = self.dev, recipe.mixing
-        draws = held_out(dev, mixing, settings.seed)
+        draws = held_out(dev, mixing, mixing.dev_clips, settings.seed)
         batches = MixtureBatches(
             self.train, mixing, settings.clips_per_epoch, settings.batch_clips, settings.seed
         )
@@ -77,20 +78,35 @@ class SeparationTrainer:
         accelerator().wait_for_everyone()
         return run.checkpoint
 
+    def test(self) -> tuple[Sounds, list[Draw]]:
+        """The test mixtures, of the stored list, which is drawn and written where there is none."""
+        data, mixing = self.recipe.data, self.recipe.mixing
+        if data.test is None or data.test_list is None:
+            raise LpaError(f"{self.recipe.name}: 'data' names no 'test' speech and 'test_list'")
+        speech = load_utterances(data.test)
+        noise = [item for item in self._noise if _matches(item, data.noise.test)]
+        sounds = self._sounds(speech, noise, mixing.test_seconds)
+        ids = [item.id for item in speech], [item.id for item in noise]
+        if not data.test_list.is_file():
+            draws = held_out(sounds, mixing, mixing.test_clips, self.recipe.teacher.seed)
+            write_draws(data.test_list, draws, *ids)
+        return sounds, read_draws(data.test_list, *ids)
+
     @cached_property
     def train(self) -> Sounds:
         """The speech of all manifests, and the noise that is not held out."""
         data = self.recipe.data
         speech = [item for path in data.train for item in load_utterances(path)]
         held = (*data.noise.dev, *data.noise.test)
-        return self._sounds(speech, [n for n in self._noise if not _matches(n, held)])
+        noise = [item for item in self._noise if not _matches(item, held)]
+        return self._sounds(speech, noise, self.recipe.mixing.clip_seconds)
 
     @cached_property
     def dev(self) -> Sounds:
         """Other speakers, and the noise that is held out for them."""
         data = self.recipe.data
-        noise = [n for n in self._noise if _matches(n, data.noise.dev)]
-        return self._sounds(load_utterances(data.dev), noise)
+        noise = [item for item in self._noise if _matches(item, data.noise.dev)]
+        return self._sounds(load_utterances(data.dev), noise, self.recipe.mixing.clip_seconds)
 
     @cached_property
     def _noise(self) -> list[Utterance]:
@@ -104,11 +120,14 @@ class SeparationTrainer:
                 )
         return found
 
-    def _sounds(self, speech: Sequence[Utterance], noise: Sequence[Utterance]) -> Sounds:
+    def _sounds(
+        self, speech: Sequence[Utterance], noise: Sequence[Utterance], seconds: float
+    ) -> Sounds:
         if not noise:
-            raise LpaError(f"{self.recipe.name}: all noise is held out, none is left to train on")
-        samples = round(self.recipe.mixing.clip_seconds * SAMPLE_RATE)
-        return Sounds(self._clips(speech), self._clips(noise), samples)
+            raise LpaError(
+                f"{self.recipe.name}: no noise is left to mix with this speech; see data.noise"
+            )
+        return Sounds(self._clips(speech), self._clips(noise), round(seconds * SAMPLE_RATE))
 
     def _clips(self, items: Iterable[Utterance]) -> Clips:
         field_ = self.recipe.model.kernel_size
@@ -137,8 +156,15 @@ def _matches(noise: Utterance, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(noise.audio.as_posix(), pattern) for pattern in patterns)
 
 
+_OF_THE_TEST = {"data": ("test", "test_list"), "mixing": ("test_clips", "test_seconds")}
+
+
 def _sections(recipe: SeparationRecipe) -> dict[str, Any]:
     """What the teacher depends on."""
     content = asdict(recipe)
-    del content["training"]["tensorboard"]  # changes nothing but what is written beside
+    # These change nothing but what is written beside, or measured afterwards.
+    del content["training"]["tensorboard"]
+    for section, names in _OF_THE_TEST.items():
+        for name in names:
+            del content[section][name]
     return content
