@@ -30,6 +30,7 @@ class Mutant:
 
 
 SKELETON, SELFCHECK = "lpa_export/targets/skeleton.py", "lpa_export/targets/selfcheck.py"
+ANY_LENGTH = "lpa_export/layers/any_length.py"
 BATCHED, PARTS = "lpa_export/targets/batched.py", "lpa_export/hosts/parts.py"
 COREML, EXECUTORCH = "lpa_export/targets/coreml/kit.py", "lpa_export/targets/executorch/kit.py"
 IN_SKELETON, IN_SELFCHECK = "tests/targets/test_skeleton.py", "tests/targets/test_selfcheck.py"
@@ -92,6 +93,20 @@ MUTANTS = (
         IN_SKELETON,
     ),
     Mutant(
+        "another layer's share of the context",
+        BATCHED,
+        "shared=context.shared[index : index + 1]",
+        "shared=context.shared[:1]",
+        IN_SKELETON,
+    ),
+    Mutant(
+        "weights of the first layer of a kind for all of them",
+        "lpa_export/targets/onnx/lower.py",
+        "_call(whole, layers[alike], layer,",
+        "_call(whole, layers[alike], model.layers[0],",
+        "tests/targets/test_onnx_graph.py",
+    ),
+    Mutant(
         "language adapter without its residual",
         SKELETON,
         "hidden + self.adapter(hidden)",
@@ -107,9 +122,16 @@ MUTANTS = (
     ),
     Mutant(
         "LPA over padding too",
-        BATCHED,
-        "super().forward(hidden, context.valid)",
-        "super().forward(hidden, torch.ones_like(context.valid))",
+        ANY_LENGTH,
+        "lengths = valid.sum(dim=1).clamp_min(1)",
+        "lengths = torch.full_like(valid.sum(dim=1), valid.shape[1])",
+        IN_SKELETON,
+    ),
+    Mutant(
+        "context of LPA hears padding",
+        ANY_LENGTH,
+        "silent = hidden.masked_fill(~shared.valid[..., None], 0.0)",
+        "silent = hidden",
         IN_SKELETON,
     ),
     Mutant(

@@ -48,19 +48,20 @@ class Fixed(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What all layers know of B utterances of T frames. valid: (B, T) bool. frame: (T, 1, 1), its
-    number; left: (B, T, 1, 1), frames from it to the end; in the dtype of the layers.
+    """What a layer knows of B utterances of T frames, the same for all layers but for `fixed`,
+    its own. valid: (B, T) bool. frame: (T, 1, 1), its number; left: (B, T, 1, 1), frames from it
+    to the end; in the dtype of the layers.
     """
 
     valid: Tensor
     frame: Tensor
     left: Tensor
     rows: Layout
-    fixed: Sequence[Fixed]
+    fixed: Fixed | None
 
 
 class Sharing(nn.Module):
-    """Makes `Shared` for layers of one shape. Periods and shares are stored in float64."""
+    """Makes a `Shared` for each of some layers of one shape. Periods and shares are in float64."""
 
     teeth: Tensor
     shares: Tensor
@@ -78,7 +79,7 @@ class Sharing(nn.Module):
             self.register_buffer(name, stacked.detach())
         self.shortest = max(1, math.floor(self.teeth[0].min())) if teeth else 1
 
-    def forward(self, hidden: Tensor, valid: Tensor) -> Shared:
+    def forward(self, hidden: Tensor, valid: Tensor) -> list[Shared]:
         """hidden (B, T, ...) gives its shape and dtype; valid (B, T) bool."""
         frame = torch.arange(hidden.shape[1], device=hidden.device).to(hidden.dtype)[:, None, None]
         # An utterance without frames keeps the window (0, 1), so that an index stays in range.
@@ -87,9 +88,10 @@ class Sharing(nn.Module):
         # As many frame centres as fit into the width, and one more for an edge that is rounded.
         how = restarting(math.ceil(self.config.max_width) + 1)
         rows = layout(how, hidden, self.config.num_heads)
-        return Shared(valid, frame, left, rows, self._fixed(rows, lengths, hidden))
+        fixed = self._fixed(rows, lengths, hidden)
+        return [Shared(valid, frame, left, rows, own) for own in fixed]
 
-    def _fixed(self, rows: Layout, lengths: Tensor, hidden: Tensor) -> list[Fixed]:
+    def _fixed(self, rows: Layout, lengths: Tensor, hidden: Tensor) -> Sequence[Fixed | None]:
         """Of each layer. Teeth are those of all T frames, clipped to lengths (B,)."""
         windows = []
         if self.teeth.numel():
@@ -107,7 +109,7 @@ class Sharing(nn.Module):
             clipped = positional_windows(lower, upper, lengths)
             windows.append([part.unflatten(1, (self.count, 1, -1)) for part in clipped])
         if not windows:
-            return []
+            return [None] * self.count
         # (layers, B, W, H)
         starts, ends = (
             torch.cat([part.flatten(2, 3) for part in parts], dim=2).transpose(0, 1)
@@ -128,11 +130,9 @@ class AnyLengthLPA(nn.Module):
 
     teeth: Tensor
 
-    def __init__(self, lpa: LPA, number: int) -> None:
-        """`number`: which of those layers, the first is 0."""
+    def __init__(self, lpa: LPA) -> None:
         super().__init__()
         self.config = lpa.config
-        self.number = number
         self.value = copy.deepcopy(lpa.value)
         self.context = copy.deepcopy(lpa.context)
         self.controls = copy.deepcopy(lpa.controls)
@@ -166,9 +166,8 @@ class AnyLengthLPA(nn.Module):
             weights = (aperiodic / widths).split(1, dim=-1)
             picked = local_sums(sums, rows, starts + shared.frame, widths)
             terms.extend(part * weight for part, weight in zip(picked, weights, strict=True))
-        means = None
-        if shared.fixed:
-            fixed = shared.fixed[self.number]
+        means, fixed = None, shared.fixed
+        if fixed is not None:
             means = window_means(sums, fixed.starts, fixed.ends, fixed.widths)
         if config.periodic:
             assert means is not None
@@ -177,7 +176,7 @@ class AnyLengthLPA(nn.Module):
             terms.extend(part * weight for part, weight in zip(own, weights, strict=True))
         mixed = [reduce(torch.add, terms).flatten(2)] if terms else []
         if config.positional:
-            assert means is not None
+            assert means is not None and fixed is not None
             weights = (positional.mT * inside(shared.frame, *fixed.shares)).flatten(2)
             mixed.append(weights @ _block_diagonal(means[:, -config.positional :]))
         output: Tensor = self.output(reduce(torch.add, mixed))
@@ -214,13 +213,14 @@ class AnyLength(nn.Module):
     def __init__(self, lpa: LPA) -> None:
         super().__init__()
         self.sharing = Sharing([lpa])
-        self.layer = AnyLengthLPA(lpa, 0)
+        self.layer = AnyLengthLPA(lpa)
 
     def forward(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
         """hidden (B, T, D), valid bool (B, T) or None for all -> (B, T, D), anything at padding."""
         if valid is None:
             valid = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        mixed: Tensor = self.layer(hidden, self.sharing(hidden, valid))
+        (shared,) = self.sharing(hidden, valid)
+        mixed: Tensor = self.layer(hidden, shared)
         return mixed
 
 

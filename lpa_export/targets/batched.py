@@ -22,7 +22,6 @@ from lpa_export.hosts.parts import (
     Parts,
     PositionalLayer,
 )
-from lpa_export.layers import LPA
 from lpa_export.layers.any_length import AnyLengthLPA, Shared, Sharing
 from lpa_export.targets.position_bias import BiasByDistance, gates_of_heads
 from lpa_export.targets.skeleton import Kit, Skeleton
@@ -48,13 +47,13 @@ MASKED_SCORE = -1e4
 class Context(NamedTuple):
     """What the layers know of the frames: valid (B, T) bool; bias (B, 1, T), added to the scores
     of each key, 0 or `MASKED_SCORE`; by_distance (H, T, T), where the host has a position bias;
-    shared, what LPA layers of any length share.
+    shared, for each layer what it knows if it is LPA of any length.
     """
 
     valid: Tensor
     bias: Tensor
     by_distance: Tensor | None
-    shared: Shared | None = None
+    shared: tuple[Shared | None, ...] = ()
 
 
 class BatchedModel(Skeleton):
@@ -62,9 +61,10 @@ class BatchedModel(Skeleton):
 
     def __init__(self, parts: Parts, kit: Kit | None = None) -> None:
         super().__init__(parts, kit or BATCHED)
-        folded = (layer.lpa for layer in self.layers if isinstance(layer.lpa, FoldedLPA))
-        for number, lpa in enumerate(folded):
-            lpa.number = number
+
+    def own(self, context: Context, index: int) -> Context:
+        """The context with what one layer shares with others, in place of what each does."""
+        return context._replace(shared=context.shared[index : index + 1])
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """waveform (B, samples) float32; lengths (B,) int64, valid samples.
@@ -72,13 +72,17 @@ class BatchedModel(Skeleton):
         Returns logits (B, frames, V), frame_lengths (B,) int64, and a (B, frames, width) tensor
         for each tap before the logits. Frames behind frame_lengths mean nothing.
         """
-        features, projected, valid, frame_lengths = self.front(waveform, lengths)
+        features, projected, valid, frames = self.front(waveform, lengths)
         logits, *taps = self.encode(projected, valid)
+        return logits, self.shortened(frames), features, projected, *taps
+
+    def shortened(self, frames: Tensor) -> Tensor:
+        """How many of (B,) valid frames a length adapter leaves."""
         if self.length_adapter is not None:
             for layer in self.length_adapter.layers:
                 assert isinstance(layer, ShorteningConvolution)
-                frame_lengths = layer.frames_after(frame_lengths)
-        return logits, frame_lengths, features, projected, *taps
+                frames = layer.frames_after(frames)
+        return frames
 
 
 def example_inputs(samples: int) -> tuple[Tensor, Tensor]:
@@ -226,14 +230,19 @@ class Preparation(nn.Module):
         super().__init__()
         bias = parts.position_bias
         self.by_distance = None if bias is None else BiasByDistance(bias)
-        layers = [layer.lpa for layer in parts.layers if layer.lpa is not None]
-        self.sharing = Sharing(layers) if layers and any_length else None
+        layers = [layer.lpa for layer in parts.layers]
+        replaced = [lpa for lpa in layers if lpa is not None]
+        self.sharing = Sharing(replaced) if replaced and any_length else None
+        self.replaced = tuple(lpa is not None for lpa in layers)
 
     def forward(self, hidden: Tensor, valid: Tensor) -> Context:
         """hidden (B, T, D) gives its dtype and length only."""
         bias = (~valid).to(hidden.dtype)[:, None] * MASKED_SCORE
         by_distance = None if self.by_distance is None else self.by_distance(hidden.shape[1])
-        shared = None if self.sharing is None else self.sharing(hidden, valid)
+        if self.sharing is None:
+            return Context(valid, bias, by_distance)
+        made = iter(self.sharing(hidden, valid))
+        shared = tuple(next(made) if lpa else None for lpa in self.replaced)
         return Context(valid, bias, by_distance, shared)
 
 
@@ -289,15 +298,13 @@ def _query_with_a_one(attention: Attention) -> nn.Linear:
 
 
 class FoldedLPA(AnyLengthLPA):
-    """The hard form of one layer, over valid frames. `BatchedModel` numbers its layers."""
-
-    def __init__(self, lpa: LPA) -> None:
-        super().__init__(lpa, 0)
+    """The hard form of one layer, over valid frames."""
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:  # type: ignore[override]
         """(B, T, D) -> (B, T, D)."""
-        assert context.shared is not None
-        mixed: Tensor = super().forward(hidden, context.shared)
+        (shared,) = context.shared
+        assert shared is not None
+        mixed: Tensor = super().forward(hidden, shared)
         return mixed
 
 

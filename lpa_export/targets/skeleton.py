@@ -112,13 +112,21 @@ class Skeleton(nn.Module):
 
     def encode(self, projected: Tensor, mask: Any) -> list[Tensor]:
         """Logits, then the embedded input and the output of each layer."""
-        hidden = self.embed(projected, mask)
-        context = self.prepare(hidden, mask)
+        hidden, context = self.start(projected, mask)
         taps = [hidden]
-        for layer in self.layers:
-            hidden = layer(hidden, context)
+        for index, layer in enumerate(self.layers):
+            hidden = layer(hidden, self.own(context, index))
             taps.append(hidden)
         return [self.decode(hidden, mask), *taps]
+
+    def start(self, projected: Tensor, mask: Any) -> tuple[Tensor, Any]:
+        """The input of the first layer, and the context."""
+        hidden = self.embed(projected, mask)
+        return hidden, self.prepare(hidden, mask)
+
+    def own(self, context: Any, index: int) -> Any:
+        """What of the context layer `index` has to know."""
+        return context
 
     def embed(self, projected: Tensor, mask: Any) -> Tensor:
         """The input of the first layer: the position embedding is added."""

@@ -186,21 +186,28 @@ def test_with_every_layer_replaced_nothing_grows_with_the_square_of_the_frames(
     assert _quadratic(lowered("pre", (0, 1, 2)).optimised, run_graph, speech) == set()
 
 
-def test_the_model_is_traced_once_and_for_every_length(
-    lowered: Make, monkeypatch: pytest.MonkeyPatch
+def test_layers_that_are_alike_are_traced_once_and_for_every_length(
+    make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A length that the trace excludes makes torch's exporter trace again, in silence."""
-    made = lowered()
-    asked = []
+    checkpoint = make_checkpoint("pre", (0, 2))
+    parts = parts_of(checkpoint)
+    model = BatchedModel(parts, BATCHED)
+    traced = []
     export = torch.export.export
 
     def counting(*arguments: Any, **options: Any) -> Any:
-        asked.append(options["dynamic_shapes"])
+        traced.append(options["dynamic_shapes"])
         return export(*arguments, **options)
 
     monkeypatch.setattr(torch.export, "export", counting)
-    lower(made.model, ("logits",), RECEPTIVE_FIELD)
-    assert len(asked) == 1
+    lower(model, tuple(parts.taps), checkpoint.receptive_field)
+    # The front end, what is in front of the layers, LPA, attention, the head.
+    assert len(traced) == 5
+    traced.clear()
+    model.layers[2].norm.eps *= 2
+    lower(model, tuple(parts.taps), checkpoint.receptive_field)
+    assert len(traced) == 6
 
 
 def _wide(model: onnx.ModelProto, run: Make, speech: Make) -> set[str]:
