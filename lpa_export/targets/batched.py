@@ -61,6 +61,7 @@ class BatchedModel(Skeleton):
 
     def __init__(self, parts: Parts, kit: Kit | None = None) -> None:
         super().__init__(parts, kit or BATCHED)
+        self.width = parts.projection.out_features
 
     def own(self, context: Context, index: int) -> Context:
         """The context with what one layer shares with others, in place of what each does."""

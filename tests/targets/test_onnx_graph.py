@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
 
 from lpa_export.hosts import parts_of
 from lpa_export.hosts.frames import FrameArithmetic
@@ -205,7 +206,9 @@ def test_layers_that_are_alike_are_traced_once_and_for_every_length(
     # The front end, what is in front of the layers, LPA, attention, the head.
     assert len(traced) == 5
     traced.clear()
-    model.layers[2].norm.eps *= 2
+    norm = model.layers[2].norm
+    assert isinstance(norm, nn.LayerNorm)
+    norm.eps *= 2
     lower(model, tuple(parts.taps), checkpoint.receptive_field)
     assert len(traced) == 6
 

@@ -64,9 +64,8 @@ def lower(model: BatchedModel, taps: Sequence[str], receptive_field: int) -> onn
 
     names = [tap_tensor(tap) for tap in taps if tap not in OUTPUTS]
     features, projected, *hidden = names
-    width = model.layers[0].norm.normalized_shape[0]
     with quiet(), torch.no_grad():
-        like, context, kinds = _prepared(model, width)
+        like, context, kinds = _prepared(model)
         named = {id(tensor): f"context.{n}" for n, tensor in enumerate(_tensors(context))}
         whole = _traced_front(model, [OUTPUTS[1], features, projected, "valid"], receptive_field)
 
@@ -146,14 +145,14 @@ class _Kind:
     lengths: tuple[tuple[int, Dim], ...]
 
 
-def _prepared(model: BatchedModel, width: int) -> tuple[Tensor, Context, dict[int, _Kind]]:
+def _prepared(model: BatchedModel) -> tuple[Tensor, Context, dict[int, _Kind]]:
     """An example of hidden states, of a context for them, and the kinds of their tensors, by id.
 
     Axes that are as long as each other for two sizes of audio are one length.
     """
     examples = []
     for size in _EXAMPLES:
-        like, valid = torch.zeros(*size, width), torch.ones(size, dtype=torch.bool)
+        like, valid = torch.zeros(*size, model.width), torch.ones(size, dtype=torch.bool)
         examples.append((like, model.prepare(like, valid)))
     known = dict(zip(zip(*_EXAMPLES, strict=True), (_BATCH, _FRAMES), strict=True))
     kinds = {}
