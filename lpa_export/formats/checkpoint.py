@@ -50,7 +50,25 @@ __all__ = [
     "save_checkpoint",
 ]
 
-MAX_LAYERS = 200  # far above any speech encoder; a config is not trusted
+# Far above any speech encoder; a config is not trusted.
+MAX_LAYERS, MAX_SIZE = 200, 1 << 20
+
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "conv_dim",
+    "conv_kernel",
+    "conv_stride",
+    "num_conv_pos_embeddings",
+    "num_conv_pos_embedding_groups",
+    "output_hidden_size",
+    "adapter_kernel_size",
+    "adapter_stride",
+)
+_RETURNED = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
+"""What a call of the model gives is for its caller to say."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +179,13 @@ def _config(host: Host, content: dict[str, Any], folder: Path, weights: Weights)
     layers = content.get("num_hidden_layers", 12)
     if not isinstance(layers, int) or not 1 <= layers <= MAX_LAYERS:
         raise LpaError(f"{place}: num_hidden_layers is {layers!r}, expected 1 to {MAX_LAYERS}")
+    for name in _SIZES:
+        stated = content.get(name)
+        for size in stated if isinstance(stated, list) else [stated]:
+            if isinstance(size, int | float) and not 1 <= size <= MAX_SIZE:
+                raise LpaError(f"{place}: {name} is {stated!r}, expected 1 to {MAX_SIZE}")
     try:
-        config: Any = host.config(content)
+        config: Any = host.config(content | _RETURNED)
     except Exception as error:  # transformers raises many types for a config it cannot read
         raise LpaError(f"{place}: describes no model ({_line(error)})") from error
     if weights.overlay is not None:

@@ -339,7 +339,8 @@ def as_type(content: Any, kind: type[Struct], place: str) -> Struct:
     """JSON values as a struct. Raises LpaError naming ``place`` and the value that is wrong."""
     try:
         return msgspec.convert(content, kind, dec_hook=_number)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        # The latter for half a surrogate pair, in a key or where one of some words should be.
         raise LpaError(f"{place}: {error}; export the bundle again") from error
 
 

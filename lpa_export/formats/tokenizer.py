@@ -69,7 +69,9 @@ def read_vocabulary(
     spelling = _SPELLINGS.get(type(tokenizer).__name__, "tokenizer")
     tokens = _tokens(tokenizer, width)
     delimiter = getattr(tokenizer, "_word_delimiter_token", None)
-    special = {i for i in tokenizer.all_special_ids if i < width and tokens[i] != delimiter}
+    # A special token that is not in the vocabulary has no id.
+    ids = (i for i in tokenizer.all_special_ids if isinstance(i, int) and i < width)
+    special = {i for i in ids if tokens[i] != delimiter}
     try:
         vocabulary = Vocabulary(
             tokens=tokens,
@@ -115,7 +117,10 @@ def _open(folder: Path, language: str | None = None) -> Any:
     except Exception as error:  # transformers raises whatever its readers do
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise LpaError(f"{file}: transformers cannot open this tokenizer ({reason})") from error
-    _restore_delimiter(tokenizer, settings)
+    try:
+        _restore_delimiter(tokenizer, settings)
+    except LpaError as error:
+        raise LpaError(f"{folder / SETTINGS}: {error}") from error
     return tokenizer
 
 
@@ -127,7 +132,10 @@ def _restore_delimiter(tokenizer: Any, settings: dict[str, Any]) -> None:
     """
     if type(tokenizer).__name__ == _DEFAULT_CLASS and _DELIMITER in settings:
         stated = settings[_DELIMITER]
-        tokenizer._word_delimiter_token = stated["content"] if isinstance(stated, dict) else stated
+        text = stated.get("content") if isinstance(stated, dict) else stated
+        if not isinstance(text, str) and (text is not None or isinstance(stated, dict)):
+            raise LpaError(f"{_DELIMITER} is {stated!r}, expected text")
+        tokenizer._word_delimiter_token = text
 
 
 def _decoded(tokenizer: Any, ids: Sequence[int], blank: int) -> str:

@@ -55,7 +55,8 @@ class TorchReference:
         """(frames, vocabulary) float32 logits of one waveform (samples,) at 16 kHz."""
         inputs = self._extract(waveform, sampling_rate=SAMPLE_RATE, return_tensors="pt")
         with torch.inference_mode():
-            logits: np.ndarray = self._model(inputs.input_values).logits[0].numpy()
+            made = self._model(inputs.input_values, return_dict=True)
+            logits: np.ndarray = made.logits[0].numpy()
         return logits
 
     def taps(self, waveform: np.ndarray) -> dict[str, np.ndarray]:

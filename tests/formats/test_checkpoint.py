@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,6 +14,7 @@ from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor
 from lpa_export.errors import LpaError
 from lpa_export.formats.checkpoint import load_checkpoint, save_checkpoint
 from lpa_export.hosts import lpa_layers
+from lpa_export.runtimes.torch import TorchReference
 
 Make = Callable[..., Path]
 
@@ -40,6 +42,17 @@ def test_float16_storage_loads_as_the_rounded_float32(
     for name, tensor in first.model.state_dict().items():
         assert half[name].dtype == torch.float32
         assert torch.equal(half[name], tensor.half().float())
+
+
+def test_what_a_config_wants_returned_changes_nothing(tiny_checkpoint: Make) -> None:
+    folder = tiny_checkpoint()
+    noise = np.random.default_rng(0).standard_normal(8_000).astype(np.float32)
+    logits = TorchReference(load_checkpoint(folder)).logits(noise)
+    _edit_config(
+        folder,
+        lambda c: c.update(output_hidden_states=[None], output_attentions=True, return_dict=False),
+    )
+    np.testing.assert_array_equal(TorchReference(load_checkpoint(folder)).logits(noise), logits)
 
 
 def test_gates_are_hard_after_loading(tiny_checkpoint: Make) -> None:
@@ -189,6 +202,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "huge layer count": (
         lambda f: _edit_config(f, lambda c: c.update(num_hidden_layers=10**9)),
         "num_hidden_layers is 1000000000, expected 1 to 200",
+    ),
+    "no stride": (
+        lambda f: _edit_config(f, lambda c: c.update(conv_stride=[0, 4])),
+        r"conv_stride is \[0, 4\], expected 1 to 1048576",
+    ),
+    "huger width": (
+        lambda f: _edit_config(f, lambda c: c.update(hidden_size=2**31 - 1)),
+        "hidden_size is 2147483647, expected 1 to 1048576",
+    ),
+    "huge vocabulary": (
+        lambda f: _edit_config(f, lambda c: c.update(vocab_size=2**40)),
+        "vocab_size is 1099511627776, expected 1 to 1048576",
     ),
     "huge width": (
         lambda f: _edit_config(f, lambda c: c.update(hidden_size=2**20)),

@@ -83,6 +83,17 @@ def test_numbers_that_json_does_not_have_are_refused(tmp_path: Path, text: str) 
         open_bundle(place.parent)
 
 
+@pytest.mark.parametrize("part", ['"psnr_db"', '"floor_db"', '"taps"'])
+def test_half_a_surrogate_pair_is_refused_wherever_it_stands(tmp_path: Path, part: str) -> None:
+    place = write(tmp_path / "bundle") / "manifest.json"
+    content = place.read_text()
+    assert part in content
+    place.write_text(content.replace(part, r'"\ud800"'))
+    with pytest.raises(LpaError, match=r"manifest\.json.*export") as caught:
+        open_bundle(place.parent)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("samples", [0, 1, 719, 720, 1039, 1040, 15_999, 16_000])
 def test_frames_are_counted_as_the_hosts_arithmetic_counts_them(samples: int) -> None:
     stated_frames = Frames(kernels=(400, 3), strides=(160, 2), hop=320, receptive_field=720)

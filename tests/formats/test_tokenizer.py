@@ -67,6 +67,7 @@ CASES: dict[str, tuple[dict[str, int], dict[str, Any] | None, int, int]] = {
         12,
         0,
     ),
+    "no unknown token": (ids("<pad>", "|", *LETTERS), {"unk_token": ""}, 12, 0),
     "no delimiter": (ids("<pad>", *LETTERS), {"word_delimiter_token": None}, 11, 0),
     "another delimiter": (ids("[PAD]", "a", "b", "*"), {"pad_token": "[PAD]",
                           "word_delimiter_token": "*"}, 4, 0),
@@ -319,6 +320,7 @@ def test_a_blank_that_is_no_output_is_refused(write: Write, blank: object) -> No
         (BASE, {"tokenizer_class": "BertTokenizer"}, "'BertTokenizer' cannot be reproduced"),
         (BASE, [], r"tokenizer_config\.json: expected a JSON object"),
         (BASE, {"pad_token": 7}, "transformers cannot open this tokenizer"),
+        (BASE, {"word_delimiter_token": {}}, r"word_delimiter_token is \{\}, expected text"),
         (ids("<pad>", "|", "A"), None, "3 tokens, but config.json says vocab_size 15"),
         (
             ids("<pad>", "|", *LETTERS[:7], *LETTERS[:6].lower()),
