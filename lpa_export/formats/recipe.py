@@ -25,6 +25,7 @@ __all__ = [
     "LPASettings",
     "ModelSettings",
     "Recipe",
+    "ReplacePhases",
     "ReplaceSettings",
     "SweepSettings",
     "TeacherSettings",
@@ -183,20 +184,17 @@ class SweepSettings:
         _require_falling("temperature", self.temperature)
 
 
-@dataclass(frozen=True)
-class ReplaceSettings:
+@dataclass(frozen=True, kw_only=True)
+class ReplacePhases:
     """Progressive replacement: one layer after another, then all of them jointly.
 
-    Temperatures are (start, end) in frames. ``hidden_weight`` and ``logit_weight`` weigh the
-    distillation losses beside CTC. ``initialise``: an LPA starts at random, with the value and
-    output projections of the attention, or also with windows fitted to its attention maps.
+    Temperatures are (start, end) in frames. ``hidden_weight`` weighs the distance from the
+    teacher's hidden states. ``initialise``: an LPA starts at random, with the value and output
+    projections of the attention, or also with windows fitted to its attention maps.
     ``curriculum``: temperatures fall; without it the last one holds throughout. ``co_adapt``: the
-    rest of an encoder layer (in the joint phase of the encoder, and the head) learns along with
-    its LPA. ``hard_forward``: the joint phase runs with hard gates and the gradient of the soft
-    ones; ``joint_augment``: with the dropout and SpecAugment that the teacher was trained with.
-    ``max_wer_points_per_layer``, ``max_wer_points``: a layer that adds more WER than this
-    (percentage points, on ``dev``, hard gates, before the joint phase), by itself or together with
-    those before it, is not replaced, and none after it.
+    rest of an encoder layer (in the joint phase of the model behind its front end) learns along
+    with its LPA. ``hard_forward``: the joint phase runs with hard gates and the gradient of the
+    soft ones.
     """
 
     epochs_per_layer: int = _bounded(2, min=1, max=10_000)
@@ -206,21 +204,47 @@ class ReplaceSettings:
     learning_rate: float = _bounded(1e-3, above=0.0, max=1.0)
     joint_learning_rate: float = _bounded(5e-4, above=0.0, max=1.0)
     hidden_weight: float = _bounded(1.0, min=0.0, max=1000.0)
-    logit_weight: float = _bounded(1.0, min=0.0, max=1000.0)
-    batch_seconds: float = _bounded(60.0, above=0.0, max=3600.0)
     average_epochs: int = _bounded(0, min=0, max=10_000)
     initialise: Literal["none", "projections", "attention"] = "attention"
     curriculum: bool = True
     co_adapt: bool = True
     hard_forward: bool = True
-    joint_augment: bool = True
-    max_wer_points_per_layer: float | None = _bounded(None, min=0.0, max=100.0)
-    max_wer_points: float | None = _bounded(None, min=0.0, max=100.0)
     seed: int = _bounded(0, min=0, max=2**31 - 1)
 
     def __post_init__(self) -> None:
         _require_falling("layer_temperature", self.layer_temperature)
         _require_falling("joint_temperature", self.joint_temperature)
+
+    @property
+    def limits(self) -> dict[str, float | None]:
+        """By their names: what a layer may cost by itself, and with those before it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplaceSettings(ReplacePhases):
+    """The phases, and what only recognition has.
+
+    ``logit_weight`` weighs the distance from the teacher's logits, beside CTC. ``joint_augment``:
+    the joint phase runs with the dropout and SpecAugment that the teacher was trained with.
+    ``max_wer_points_per_layer``, ``max_wer_points``: a layer that adds more WER than this
+    (percentage points, on ``dev``, hard gates, before the joint phase), by itself or together with
+    those before it, is not replaced, and none after it.
+    """
+
+    logit_weight: float = _bounded(1.0, min=0.0, max=1000.0)
+    batch_seconds: float = _bounded(60.0, above=0.0, max=3600.0)
+    joint_augment: bool = True
+    max_wer_points_per_layer: float | None = _bounded(None, min=0.0, max=100.0)
+    max_wer_points: float | None = _bounded(None, min=0.0, max=100.0)
+
+    @property
+    def limits(self) -> dict[str, float | None]:
+        """In points of WER."""
+        return {
+            "max_wer_points_per_layer": self.max_wer_points_per_layer,
+            "max_wer_points": self.max_wer_points,
+        }
 
 
 @dataclass(frozen=True)

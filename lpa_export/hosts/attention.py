@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from lpa_export.errors import LpaError
+from lpa_export.hosts.parts import BiasGate
 from lpa_export.layers import LPA, LPAConfig
 
 __all__ = [
@@ -47,6 +48,10 @@ class Replaceable(Protocol):
 
     def replacement(self, lpa: LPA, attention: Any) -> LPAAttention:
         """What stands for an attention that goes."""
+        ...
+
+    def gate(self, attention: Any) -> BiasGate | None:
+        """How an attention opens its position bias, None where it has none."""
         ...
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.hosts import encoder_layers, host_of, valid_frames
+from lpa_export.hosts import encoder_layers, family_of, valid_frames
 from lpa_export.training.batches import SpeechSet, normalise, pad
 
 __all__ = [
@@ -94,7 +94,7 @@ def capture(model: Any, layers: Sequence[int]) -> Iterator[dict[int, Seen]]:
 def attention_of(model: Any, layer: int) -> Any:
     """The self-attention of an encoder layer; LpaError when it is of no known kind."""
     host: Any = encoder_layers(model)[layer]
-    attention = getattr(host, "attention", None)
+    attention = getattr(host, family_of(model).attention, None)
     if not all(isinstance(getattr(attention, name, None), nn.Linear) for name in _PROJECTIONS):
         raise LpaError(
             f"layer {layer}: expected self-attention with {', '.join(_PROJECTIONS)}, found "
@@ -114,7 +114,7 @@ def attention_weights(model: Any, layer: int, seen: Seen) -> Tensor:
         for part in (attention.q_proj(seen.hidden), attention.k_proj(seen.hidden), seen.hidden)
     )
     scores = query * attention.scaling @ key.transpose(2, 3)
-    gate = host_of(model).gate(attention)
+    gate = family_of(model).gate(attention)
     if gate is not None and seen.bias is not None:
         # WavLM: each head opens the bias of all layers by its own part of the frame.
         first, second = gate.linear(hidden).sigmoid().unbind(-1)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lpa_export.hosts import encoder_layers, lpa_layers, valid_frames
+from lpa_export.hosts import encoder_layers, family_of, lpa_layers, valid_frames
 from lpa_export.layers import LPA
 from lpa_export.layers.harden import harden
 from lpa_export.measures.arrays import psnr
@@ -120,9 +120,9 @@ def _captured(
 
         return hook
 
-    layers: Any = encoder_layers(model)
+    layers, place = encoder_layers(model), family_of(model).attention
     handles = [
-        layers[index].attention.register_forward_pre_hook(keep(index), with_kwargs=True)
+        getattr(layers[index], place).register_forward_pre_hook(keep(index), with_kwargs=True)
         for index in captured
     ]
     try:

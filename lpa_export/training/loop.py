@@ -297,7 +297,7 @@ class _Run:
         return figures
 
     def _keep(self, figures: dict[str, float], best: float) -> float:
-        cost = self.figure.cost(figures)
+        cost = self.figure.cost(figures[self.figure.name])
         if cost > best:
             return best
         save_weights(self.folder / BEST, self.model)

@@ -45,18 +45,31 @@ POINTS = 1500  # more updates than the picture has columns are averaged
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of held-out speech by which weights are chosen; `label` is that of its axis."""
+    """A figure of held-out speech by which weights are chosen.
+
+    `name` in logs, `title` and `unit` for people, `difference`: the unit of how far two are apart.
+    """
 
     name: str
-    label: str
+    title: str
+    unit: str
+    difference: str
     rises: bool = False
 
-    def cost(self, figures: Mapping[str, float]) -> float:
-        """What should be low: the figure, or its negative where a better model has a higher one."""
-        return -figures[self.name] if self.rises else figures[self.name]
+    @property
+    def label(self) -> str:
+        """Of an axis."""
+        return f"held-out {self.title}, {self.unit}"
+
+    def cost(self, value: float) -> float:
+        """What should be low: the figure, or its negative where a better model has a higher one.
+
+        The cost of a cost is the figure again.
+        """
+        return -value if self.rises else value
 
 
-WER = Figure("wer", "held-out WER, %")
+WER = Figure("wer", "WER", "%", "points")
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:

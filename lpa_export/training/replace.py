@@ -1,8 +1,8 @@
 """From teacher to LPA: layers replaced one after another, then the whole encoder jointly.
 
 Each step of the way the frozen teacher sees the same clips: the replaced layer learns to give the
-teacher's hidden states and the model its logits, beside CTC. The gates' temperature falls
-geometrically, in frames, so that the windows are near-binary at the end; the joint phase can run
+teacher's hidden states and the model its outputs, beside what the teacher was trained with
+(`objective.py`). The gates' temperature falls geometrically, in frames, so that the windows are near-binary at the end; the joint phase can run
 with hard gates in the forward pass. The hard model is the only one that is evaluated for keeping.
 
 The control is the joint phase alone, with every attention in its place: what training on gains.
@@ -24,18 +24,16 @@ from torch import nn
 from tqdm import tqdm
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.recipe import ReplaceSettings
-from lpa_export.hosts import encoder_layers, host_of, lpa_layers, replace_layers
+from lpa_export.formats.recipe import ReplacePhases
+from lpa_export.hosts import encoder_layers, family_of, lpa_layers, replace_layers
 from lpa_export.layers import LPAConfig
-from lpa_export.training.attention_profile import attention_of, attention_profiles
-from lpa_export.training.batches import Batch, SpeechBatches, SpeechSet
+from lpa_export.training.attention_profile import attention_of
 from lpa_export.training.distributed import accelerator, is_main_process
-from lpa_export.training.evaluate import word_error_rate
 from lpa_export.training.files import load_weights, write_tensors
 from lpa_export.training.hardening import hard_forward
 from lpa_export.training.initialise import initial_lpa
-from lpa_export.training.loop import BEST, STATE, Conduct, Progress, Settings, optimise
-from lpa_export.training.losses import distillation_loss
+from lpa_export.training.loop import BEST, STATE, Conduct, Loss, Progress, Settings, optimise
+from lpa_export.training.objective import Objective
 from lpa_export.training.replacement_log import ReplacementLog
 
 __all__ = ["Replacement", "layer_folders", "phase_record"]
@@ -50,7 +48,7 @@ def layer_folders(shared: Path, layers: Sequence[int]) -> list[Path]:
 
 
 def phase_record(folder: Path) -> dict[str, str]:
-    """Of a phase that is done: the hard `wer` of its weights, and `batches_sha256` in order."""
+    """Of a phase that is done: the hard `cost` of its weights, and `batches_sha256` in order."""
     with safe_open(folder / DONE, framework="pt") as file:
         return dict(file.metadata())
 
@@ -62,33 +60,30 @@ class Replacement:
     `layer_loop` trains a layer alone, `joint_loop` all of them. A phase that is done leaves its
     weights in `folder`/<phase>/done.safetensors. With `shared`, which replacements of the same
     settings may share, the phases of single layers lie there instead, each in the folder of the
-    one before it: what one run has trained no other trains. `train_phase` and `error_rate` are
-    the loop and the measure of every phase.
+    one before it: what one run has trained no other trains. `train_phase` is the loop of every
+    phase.
     """
 
     teacher: Any
     student: Any
     config: LPAConfig
-    train: SpeechSet
-    dev: SpeechSet
-    settings: ReplaceSettings
+    objective: Objective
+    settings: ReplacePhases
     layer_loop: Settings
     joint_loop: Settings
     folder: Path
     shared: Path | None = None
-    noise_share: float = 0.0
     conduct: Conduct = field(default_factory=Conduct)
     train_phase: Callable[..., Progress] = optimise
-    error_rate: Callable[[Any, SpeechSet], float] = word_error_rate
 
     def run(self, layers: Sequence[int]) -> ReplacementLog:
-        """Replace `layers` in this order until all are, or until one costs too much WER.
+        """Replace `layers` in this order until all are, or until one costs too much.
 
-        At the end the student holds the weights with the lowest hard WER on `dev`. Raises
+        At the end the student holds the weights with the best hard figure on held-out data. Raises
         LpaError when the first layer costs too much already.
         """
         self._to_device()
-        log = ReplacementLog(100 * self.error_rate(self.teacher, self.dev))
+        log = ReplacementLog(self.objective.value(self.teacher), self.objective.figure)
         for position, layer in enumerate(layers):
             log = self._replace(layer, log, position)
             log.write(self.folder)
@@ -122,38 +117,38 @@ class Replacement:
         loop = replace(self.layer_loop, seed=self.layer_loop.seed + position)
         # Anew for each layer: a resumed run must draw what the killed one drew.
         torch.manual_seed(loop.seed)
-        hosts = encoder_layers(self.student)
-        before = copy.deepcopy(hosts[layer])
+        host, place = encoder_layers(self.student)[layer], family_of(self.student).attention
+        attention, before = getattr(host, place), copy.deepcopy(host.state_dict())
         self._insert(layer)
         folder = self.folder / f"layer-{layer}"
         if self.shared is not None:
             folder = layer_folders(self.shared, (*log.layers, layer))[-1]
-        wer = self._phase(folder, loop, layer, (*log.layers, layer))
-        log = log.take(layer, wer, self.settings)
+        value = self._phase(folder, loop, layer, (*log.layers, layer))
+        log = log.take(layer, value, self.settings)
         if log.stopped:
-            hosts[layer] = before
+            setattr(host, place, attention)
+            host.load_state_dict(before)
         return log
 
     def _insert(self, layer: int) -> None:
         how = self.settings.initialise
         profile = None
         if how == "attention":
-            reach = self.config.band
-            profile = attention_profiles(self.teacher, [layer], self.train, reach=reach)[layer]
+            profile = self.objective.profile(self.teacher, layer, self.config.band)
         lpa = initial_lpa(attention_of(self.teacher, layer), self.config, how, profile)
         replace_layers(self.student, [layer], self.config)
         lpa_layers(self.student)[layer].load_state_dict(lpa.state_dict())
-        self.student.to(self.teacher.device)
+        self.student.to(next(self.teacher.parameters()).device)
 
     def _phase(
         self, folder: Path, loop: Settings, layer: int | None, compared: Sequence[int]
     ) -> float:
-        """Train `layer`, or all of them jointly; the hard WER of the weights that are kept."""
+        """Train `layer`, or all of them jointly; the hard figure of the weights that are kept."""
         done = folder / DONE
         if not done.is_file():
             self._train(folder, loop, layer, compared)
         load_weights(done, self.student)
-        return float(phase_record(folder)["wer"])
+        return self.objective.figure.cost(float(phase_record(folder)["cost"]))
 
     def _train(
         self, folder: Path, loop: Settings, layer: int | None, compared: Sequence[int]
@@ -162,12 +157,10 @@ class Replacement:
         joint = layer is None
         self._require_gradients(layer)
         # A layer alone learns from clean input; the joint phase may be trained as the teacher was.
-        augmented = joint and self.settings.joint_augment
-        self.student.config.apply_spec_augment = augmented
+        augmented = joint and self.objective.augments
+        self.objective.augment(self.student, augmented)
         hard = joint and self.settings.hard_forward
-        batches = SpeechBatches(
-            self.train, self.settings.batch_seconds, loop.seed, self.noise_share
-        )
+        batches = self.objective.batches(loop.seed)
         with hard_forward(lpa_layers(self.student).values()) if hard else nullcontext():
             progress = self.train_phase(
                 self.student,
@@ -176,36 +169,28 @@ class Replacement:
                 loop,
                 folder,
                 evaluate=self._evaluate,
+                figure=self.objective.figure,
                 dropout=augmented,
                 conduct=self.conduct,
             )
         load_weights(folder / BEST, self.student)
         order = [list(batches.plan(epoch)) for epoch in range(loop.epochs)]
-        record = {"wer": repr(progress.best), "batches_sha256": _hash(order)}
+        record = {"cost": repr(progress.best), "batches_sha256": _hash(order)}
         write_tensors(folder / DONE, self.student.state_dict(), record)
         accelerator().wait_for_everyone()
         if is_main_process():
             (folder / STATE).unlink(missing_ok=True)
 
-    def _loss(
-        self, layer: int | None, compared: Sequence[int]
-    ) -> Callable[[Batch, float], dict[str, torch.Tensor]]:
-        settings, replaced = self.settings, lpa_layers(self.student)
+    def _loss(self, layer: int | None, compared: Sequence[int]) -> Loss:
+        replaced = lpa_layers(self.student)
         start, end = self._temperatures(layer)
 
-        def loss(batch: Batch, share: float) -> dict[str, torch.Tensor]:
+        def loss(batch: Any, share: float) -> dict[str, torch.Tensor]:
             for index, lpa in replaced.items():
                 # Layers replaced before are frozen: they stay as hard as they had become.
                 falls = layer is None or index == layer
                 lpa.hard, lpa.temperature = False, start * (end / start) ** share if falls else end
-            return distillation_loss(
-                self.teacher,
-                self.student,
-                batch,
-                sorted(compared),
-                hidden_weight=settings.hidden_weight,
-                logit_weight=settings.logit_weight,
-            )
+            return self.objective.loss(self.teacher, self.student, batch, sorted(compared))
 
         return loss
 
@@ -217,13 +202,14 @@ class Replacement:
 
     def _evaluate(self) -> dict[str, float]:
         figures, replaced = {}, lpa_layers(self.student)
+        name = self.objective.figure.name
         if not replaced:
-            wer = 100 * self.error_rate(self.student, self.dev)
-            return {"soft_wer": wer, "wer": wer}
-        for hard, name in ((False, "soft_wer"), (True, "wer")):
+            value = self.objective.value(self.student)
+            return {f"soft_{name}": value, name: value}
+        for hard, key in ((False, f"soft_{name}"), (True, name)):
             for lpa in replaced.values():
                 lpa.hard = hard
-            figures[name] = 100 * self.error_rate(self.student, self.dev)
+            figures[key] = self.objective.value(self.student)
         return figures
 
     def _require_gradients(self, layer: int | None) -> None:
@@ -233,7 +219,7 @@ class Replacement:
         if not self.settings.co_adapt:
             parts = replaced.values() if layer is None else [replaced[layer]]
         elif layer is None:
-            parts = [host_of(self.student).body(self.student).encoder, self.student.lm_head]
+            parts = self.objective.joint_parts(self.student)
         else:
             parts = [encoder_layers(self.student)[layer]]
         self.student.requires_grad_(False)

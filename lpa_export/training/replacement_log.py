@@ -1,4 +1,4 @@
-"""How the word error rate moved with each layer replaced, and where the recipe said to stop."""
+"""How the figure moved with each layer replaced, and where the recipe said to stop."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lpa_export.formats.recipe import ReplaceSettings
+from lpa_export.formats.recipe import ReplacePhases
 from lpa_export.training.files import read_json, write_json
+from lpa_export.training.records import WER, Figure
 
 __all__ = ["LAYERS", "ReplacedLayer", "ReplacementLog", "read_log_of_layers"]
 
@@ -16,19 +17,23 @@ LAYERS = "layers.json"
 
 @dataclass(frozen=True)
 class ReplacedLayer:
-    """One layer: WER in percent on dev with hard gates once it is replaced, and what it cost."""
+    """One layer: the figure on dev with hard gates once it is replaced, and what that cost."""
 
     layer: int
-    wer: float
-    cost_points: float
+    value: float
+    cost: float
     kept: bool = True
 
 
 @dataclass(frozen=True)
 class ReplacementLog:
-    """The steps so far; `stopped` says why the last one was undone, empty when none was."""
+    """The steps so far; `stopped` says why the last one was undone, empty when none was.
 
-    teacher_wer: float
+    `figure` and its values: WER in percent, or what else the task is judged by.
+    """
+
+    teacher: float
+    figure: Figure = WER
     steps: tuple[ReplacedLayer, ...] = ()
     stopped: str = ""
 
@@ -43,24 +48,22 @@ class ReplacementLog:
         return tuple(step.layer for step in self.kept)
 
     @property
-    def wer(self) -> float:
-        """WER in percent with the layers that stay replaced."""
-        return self.kept[-1].wer if self.kept else self.teacher_wer
+    def value(self) -> float:
+        """The figure with the layers that stay replaced."""
+        return self.kept[-1].value if self.kept else self.teacher
 
-    def take(self, layer: int, wer: float, settings: ReplaceSettings) -> ReplacementLog:
+    def take(self, layer: int, value: float, settings: ReplacePhases) -> ReplacementLog:
         """The log with `layer` replaced, or undone where it costs more than `settings` allow."""
-        step = ReplacedLayer(layer, wer, wer - self.wer)
-        limits = {
-            "max_wer_points_per_layer": (settings.max_wer_points_per_layer, step.cost_points),
-            "max_wer_points": (settings.max_wer_points, wer - self.teacher_wer),
-        }
-        for name, (limit, cost) in limits.items():
+        figure = self.figure
+        step = ReplacedLayer(layer, value, figure.cost(value - self.value))
+        costs = (step.cost, figure.cost(value - self.teacher))
+        for (name, limit), cost in zip(settings.limits.items(), costs, strict=True):
             if limit is not None and cost > limit:
                 kept = ", ".join(map(str, self.layers)) or "none"
                 stopped = (
-                    f"layer {layer} takes the WER from {self.wer:.2f} to {wer:.2f} % (teacher "
-                    f"{self.teacher_wer:.2f} %), more than replace.{name} {limit:g} allows; "
-                    f"layers replaced: {kept}"
+                    f"layer {layer} takes the {figure.title} from {self.value:.2f} to "
+                    f"{value:.2f} {figure.unit} (teacher {self.teacher:.2f} {figure.unit}), more "
+                    f"than replace.{name} {limit:g} allows; layers replaced: {kept}"
                 )
                 steps = (*self.steps, replace(step, kept=False))
                 return replace(self, steps=steps, stopped=stopped)
@@ -68,8 +71,10 @@ class ReplacementLog:
 
     def lines(self) -> list[str]:
         """A line per layer, and why no other followed."""
+        figure = self.figure
         lines = [
-            f"layer {step.layer}: WER {step.wer:.2f} % ({step.cost_points:+.2f} points)"
+            f"layer {step.layer}: {figure.title} {step.value:.2f} {figure.unit} "
+            f"({figure.cost(step.cost):+.2f} {figure.difference})"
             for step in self.steps
         ]
         return [*lines, f"stopped: {self.stopped}"] if self.stopped else lines
@@ -86,4 +91,5 @@ def read_log_of_layers(folder: Path) -> ReplacementLog:
 
 def _log(content: Any) -> ReplacementLog:
     steps = tuple(ReplacedLayer(**step) for step in content["steps"])
-    return ReplacementLog(**content | {"steps": steps})
+    figure = Figure(**content["figure"])
+    return ReplacementLog(**content | {"steps": steps, "figure": figure})

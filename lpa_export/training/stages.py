@@ -31,6 +31,7 @@ from lpa_export.training.files import RunFolder, load_weights, round_to_half
 from lpa_export.training.frontend import fit_log_mel
 from lpa_export.training.hardening import Hardening, measure_hardening
 from lpa_export.training.loop import BEST, STATE, Conduct, Settings
+from lpa_export.training.objective import Recognition
 from lpa_export.training.ranking import (
     SWEEP,
     AutoLayers,
@@ -222,12 +223,12 @@ class Trainer:
         )
         if run.checkpoint.is_dir():
             return run.checkpoint
-        replacement, digest = self._prepare(source, run, shared)
+        replacement, dev, digest = self._prepare(source, run, shared)
         if control:
             replacement.control(chosen)
         else:
             chosen = replacement.run(chosen).layers
-        hardening = self._measure(replacement, folder)
+        hardening = self._measure(replacement, dev, folder)
         section = None if control else self._section(chosen, hardening, digest)
         return _save(run, replacement.student, source.vocabulary, section)
 
@@ -250,8 +251,8 @@ class Trainer:
 
     def _prepare(
         self, source: Checkpoint, run: RunFolder, shared: Path | None
-    ) -> tuple[Replacement, str]:
-        """A student beside its teacher, the speech for both, and the hash of that speech."""
+    ) -> tuple[Replacement, SpeechSet, str]:
+        """A student beside its teacher, the held-out speech, and the hash of the speech to train on."""
         settings, augmentation = self.recipe.replace, self.speech.augmentation
         self.speech.require_words()
         dev = self.speech.of(self.speech.held_out, source.vocabulary, source.receptive_field)
@@ -286,26 +287,24 @@ class Trainer:
             source.model,
             student,
             self._layer_config(source),
-            train,
-            dev,
+            Recognition(train, dev, settings, augmentation.noise_share),
             settings,
             layer_loop,
             joint_loop,
             run.folder,
             shared,
-            augmentation.noise_share,
             self._conduct,
         )
-        return replacement, data_hash(utterances)
+        return replacement, dev, data_hash(utterances)
 
-    def _measure(self, replacement: Replacement, folder: Path) -> Hardening:
+    def _measure(self, replacement: Replacement, dev: SpeechSet, folder: Path) -> Hardening:
         """Figures and transcripts of the weights as they will be stored."""
         student = replacement.student
         round_to_half(student)
         for lpa in lpa_layers(student).values():
             lpa.temperature = self.recipe.replace.joint_temperature[1]
-        hardening = measure_hardening(replacement.teacher, student, replacement.dev)
-        write_transcripts(folder, replacement.dev.utterances, hardening.transcripts)
+        hardening = measure_hardening(replacement.teacher, student, dev)
+        write_transcripts(folder, dev.utterances, hardening.transcripts)
         return hardening
 
     def _section(self, layers: Sequence[int], hardening: Hardening, data_sha256: str) -> LPASection:

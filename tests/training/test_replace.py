@@ -20,6 +20,7 @@ from lpa_export.layers import LPAConfig
 from lpa_export.training.batches import SpeechSet
 from lpa_export.training.files import save_weights
 from lpa_export.training.loop import BEST, Progress, Settings
+from lpa_export.training.objective import Recognition
 from lpa_export.training.ranking import SWEEP, read_ranking
 from lpa_export.training.replace import Replacement
 from lpa_export.training.replacement_log import ReplacementLog, read_log_of_layers
@@ -62,9 +63,16 @@ class Phases:
         return Progress(epoch=1, best=figures["wer"])
 
 
+class Counted(Recognition):
+    """Every replaced layer costs 20 points of WER, 10 points is the teacher."""
+
+    def value(self, model: Any) -> float:
+        return 10.0 + 20.0 * len(lpa_layers(model))
+
+
 @pytest.fixture
 def phases() -> Phases:
-    """No training; every replaced layer costs 20 points of WER, 10 points is the teacher."""
+    """No training."""
     return Phases()
 
 
@@ -84,18 +92,17 @@ def replacement(
         teacher = Wav2Vec2ForCTC(tiny_config("pre", num_hidden_layers=3))
         student = Wav2Vec2ForCTC(teacher.config).eval()
         student.load_state_dict(teacher.state_dict())
+        chosen = ReplaceSettings(**settings)
         return Replacement(
             teacher,
             student,
             CONFIG,
-            speech,
-            speech,
-            ReplaceSettings(**settings),
+            Counted(speech, speech, chosen),
+            chosen,
             LOOP,
             LOOP,
             tmp_path / name,
             train_phase=phases,
-            error_rate=lambda model, _: 0.1 + 0.2 * len(lpa_layers(model)),
         )
 
     return make
@@ -108,7 +115,7 @@ def test_layers_are_replaced_in_the_order_given_then_jointly(
     log = made.run((2, 0))
     assert [seen["phase"] for seen in phases.seen] == ["layer-2", "layer-0", "joint"]
     assert log.layers == (2, 0)
-    assert [round(step.cost_points) for step in log.steps] == [20, 20]
+    assert [round(step.cost) for step in log.steps] == [20, 20]
     assert set(lpa_layers(made.student)) == {0, 2}
     assert read_log_of_layers(made.folder) == log
 
@@ -225,14 +232,14 @@ def test_each_initialisation_starts_from_what_it_names(
 def test_costs_are_counted_from_the_layer_before_and_from_the_teacher() -> None:
     settings = ReplaceSettings(max_wer_points_per_layer=1.0, max_wer_points=1.5)
     log = ReplacementLog(20.0).take(3, 20.8, settings).take(1, 20.5, settings)
-    assert [round(step.cost_points, 6) for step in log.steps] == [0.8, -0.3]
+    assert [round(step.cost, 6) for step in log.steps] == [0.8, -0.3]
     assert log.take(2, 21.49, settings).layers == (3, 1, 2)
     assert "per_layer 1" in log.take(2, 21.51, settings).stopped
     far = log.take(2, 21.4, settings).take(0, 21.6, settings)
-    assert "max_wer_points 1.5" in far.stopped and far.layers == (3, 1, 2) and far.wer == 21.4
+    assert "max_wer_points 1.5" in far.stopped and far.layers == (3, 1, 2) and far.value == 21.4
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"steps": [1]}', '{"teacher_wer": 1}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"steps": [1]}', '{"teacher": 1}'])
 def test_a_damaged_log_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "layers.json").write_text(content)
     with pytest.raises(LpaError, match="not the file of a replacement"):

@@ -29,5 +29,8 @@ class _Family:
         """What stands for an attention that goes."""
         return plain_replacement(lpa, attention)
 
+    def gate(self, attention: Any) -> None:
+        """There is no position bias."""
+
 
 FAMILY = _Family()

@@ -14,7 +14,7 @@ from lpa_export.training.separation.mixtures import Draw, Sounds, stacked
 
 __all__ = ["IMPROVEMENT", "improvements", "summary"]
 
-IMPROVEMENT = Figure("si_snri_db", "held-out SI-SNRi, dB", rises=True)
+IMPROVEMENT = Figure("si_snri_db", "SI-SNRi", "dB", "dB", rises=True)
 
 _CLIPS = 4
 

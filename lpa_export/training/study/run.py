@@ -247,7 +247,7 @@ def _result(
         variant=run.variant.name,
         seed=run.seed,
         layers=tuple(one.layer for one in replaced),
-        layer_wer=tuple(one.wer for one in replaced),
+        layer_wer=tuple(one.value for one in replaced),
         teacher_sha256=source.sha256,
         psnr_db=psnr_db,
         hardness=hardness or {},
