@@ -15,10 +15,10 @@ from lpa_export.commands import measure, study, windows
 from lpa_export.commands.study import add_workers
 from lpa_export.errors import LpaError
 from lpa_export.formats.task import SEPARATION, task_of
-from lpa_export.training.ranking import AutoLayers, LayerChoice, parse_layers
+from lpa_export.training.ranking import LayerChoice, parse_layers
 
 if TYPE_CHECKING:
-    from lpa_export.formats.recipe import Recipe
+    pass
 
 __all__ = ["configure_parser", "main"]
 
@@ -93,9 +93,10 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     stages.choices["replace"].add_argument(
         "--layers",
         type=_layers,
-        metavar="auto:N|LIST|recipe",
+        metavar="auto:N|LIST|intra|inter|all|recipe",
         help="the N easiest of the sweep, which is run first where it has not been; or layers in "
-        "the order to replace them, for example 0,1,2 (default: recipe)",
+        "the order to replace them, for example 0,1,2; of a separator, those within chunks, across "
+        "chunks, or all (default: recipe)",
     )
     stages.choices["replace"].add_argument(
         "--control",
@@ -138,7 +139,7 @@ def _named_layers(text: str) -> tuple[int, ...]:
         layers = parse_layers(text)
     except LpaError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    if isinstance(layers, AutoLayers):
+    if not isinstance(layers, tuple):
         raise argparse.ArgumentTypeError(f"a sweep names its layers, as 0,1,2; found {text}")
     return layers
 
@@ -160,7 +161,16 @@ def train(
     Raises LpaError for a recipe, data, layers or a run folder that cannot be used.
     """
     if task_of(recipe) == SEPARATION:
-        return _train_separation(stage, recipe, out, threads, workers)
+        return _train_separation(
+            stage,
+            recipe=recipe,
+            out=out,
+            teacher=teacher,
+            layers=layers,
+            control=control,
+            threads=threads,
+            workers=workers,
+        )
     from lpa_export.targets.settings import load_recipe
 
     loaded = load_recipe(recipe)
@@ -179,7 +189,7 @@ def train(
     trainer = Trainer(loaded, conduct)
     if stage == "teacher":
         return trainer.teacher(folder)
-    source = attention_teacher(_teacher(loaded, runs, teacher))
+    source = attention_teacher(_teacher(runs, teacher or loaded.model.checkpoint))
     if stage == "sweep":
         trainer.sweep(source, folder, layers if isinstance(layers, tuple) else None)
         return folder
@@ -189,16 +199,25 @@ def train(
 
 
 def _train_separation(
-    stage: str, recipe: Path, out: Path | None, threads: int | None, workers: int | None
+    stage: str,
+    *,
+    recipe: Path,
+    out: Path | None,
+    teacher: str | None,
+    layers: LayerChoice | None,
+    control: bool,
+    threads: int | None,
+    workers: int | None,
 ) -> Path:
     """The same of a recipe whose task is separation."""
     from lpa_export.formats.separation_recipe import load_separation_recipe
 
-    if stage != "teacher":
-        raise LpaError(f"{recipe}: of a {SEPARATION} recipe only the teacher can be trained yet")
+    if stage == "sweep":
+        raise LpaError(f"{recipe}: the layers of a {SEPARATION} recipe cannot be ranked yet")
     loaded = load_separation_recipe(recipe)
     import torch
 
+    from lpa_export.formats.separator import load_separator
     from lpa_export.training.ahead import default_workers
     from lpa_export.training.loop import Conduct
     from lpa_export.training.separation.stages import SeparationTrainer
@@ -206,15 +225,19 @@ def _train_separation(
     if threads:
         torch.set_num_threads(threads)
     conduct = Conduct(workers=default_workers() if workers is None else workers)
-    folder = out or Path("build") / "train" / loaded.name / stage
-    return SeparationTrainer(loaded, conduct).teacher(folder)
+    runs = Path("build") / "train" / loaded.name
+    folder = out or runs / ("control" if control else stage)
+    trainer = SeparationTrainer(loaded, conduct)
+    if stage == "teacher":
+        return trainer.teacher(folder)
+    source = load_separator(_teacher(runs, teacher))
+    return trainer.replace(source, folder, layers=layers, control=control)
 
 
-def _teacher(recipe: Recipe, runs: Path, named: str | None) -> str:
-    """The checkpoint to replace layers of."""
-    source = named or recipe.model.checkpoint
-    if source:
-        return source
+def _teacher(runs: Path, named: str | None) -> str:
+    """The checkpoint to replace layers of: the named one, or what the teacher's run made."""
+    if named:
+        return named
     trained = runs / "teacher" / "checkpoint"
     if not trained.is_dir():
         raise LpaError(
@@ -242,20 +265,27 @@ def run(arguments: argparse.Namespace) -> int:
 def _lines(folder: Path, arguments: argparse.Namespace) -> list[str]:
     """What is said of the stage that is done."""
     if task_of(arguments.recipe) == SEPARATION:
-        return _separator_lines(folder)
+        return _separator_lines(folder, arguments)
     lines = _sweep_lines if arguments.stage == "sweep" else _checkpoint_lines
     return lines(folder, arguments)
 
 
-def _separator_lines(checkpoint: Path) -> list[str]:
+def _separator_lines(checkpoint: Path, arguments: argparse.Namespace) -> list[str]:
     """Where the checkpoint lies, and what it gains on held-out mixtures."""
+    from lpa_export.training.replacement_log import read_log_of_layers
     from lpa_export.training.separation.stages import FIGURES
 
+    lines = [f"checkpoint: {checkpoint}"]
+    replaced = arguments.stage == "replace" and not arguments.control
+    if replaced:
+        lines += [f"  {line}" for line in read_log_of_layers(checkpoint.parent).lines()]
     figures = json.loads((checkpoint.parent / FIGURES).read_text(encoding="utf-8"))
-    return [
-        f"checkpoint: {checkpoint}",
-        *(f"  held-out {name}: {value:.2f}" for name, value in figures.items()),
-    ]
+    lines += [f"  held-out {name}: {value:.2f}" for name, value in figures.items()]
+    if replaced:
+        section = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["lpa"]
+        lines += _hardness_lines(section)
+    command = ["lpa-train", "measure", "--recipe", str(arguments.recipe)]
+    return [*lines, f"next: {shlex.join([*command, '--checkpoint', str(checkpoint)])}"]
 
 
 def _sweep_lines(folder: Path, arguments: argparse.Namespace) -> list[str]:
@@ -297,12 +327,15 @@ def _hardening(checkpoint: Path) -> list[str]:
         f"soft gates {figures['soft_wer']:.2f} %, hard gates {figures['hard_wer']:.2f} %",
         f"  hard against soft logits: {figures['hard_psnr_db']:.1f} dB",
     ]
-    for layer, hardness in section["hardness"].items():
-        lines.append(
-            f"  layer {layer}: {100 * hardness['soft_share']:.2f} % of the gates are soft, "
-            f"hard against soft output {hardness['psnr_db']:.1f} dB"
-        )
-    return lines
+    return [*lines, *_hardness_lines(section)]
+
+
+def _hardness_lines(section: dict[str, Any]) -> list[str]:
+    return [
+        f"  layer {layer}: {100 * hardness['soft_share']:.2f} % of the gates are soft, "
+        f"hard against soft output {hardness['psnr_db']:.1f} dB"
+        for layer, hardness in section["hardness"].items()
+    ]
 
 
 def _control(checkpoint: Path) -> list[str]:

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.formats.recipe import TrainingSettings
+from lpa_export.formats.recipe import ReplacePhases, TrainingSettings
 from lpa_export.formats.strict_yaml import load_strict
 from lpa_export.hosts.sepformer.config import SepFormerConfig
+from lpa_export.layers.config import Pulses
 
 __all__ = [
     "MixingSettings",
     "NoiseSettings",
     "SeparationData",
+    "SeparationLPA",
     "SeparationRecipe",
+    "SeparationReplace",
     "SeparationTeacher",
     "load_separation_recipe",
 ]
@@ -102,9 +105,40 @@ class SeparationTeacher:
     seed: int = _bounded(0, min=0, max=2**31 - 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeparationLPA(Pulses):
+    """Which attention layers become LPA; the rest of the section is the layer's shape.
+
+    ``layers``: those within chunks, those across chunks, or all.
+    """
+
+    layers: Literal["intra", "inter", "all"] = "intra"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeparationReplace(ReplacePhases):
+    """The phases of the replacement, and what only separation has.
+
+    An epoch is ``clips_per_epoch`` utterances, ``batch_clips`` an update. ``max_db_per_layer``,
+    ``max_db``: a layer that takes away more SI-SNRi than this (held-out mixtures, hard gates,
+    before the joint phase), by itself or together with those before it, is not replaced, and none
+    after it.
+    """
+
+    clips_per_epoch: int = _bounded(1000, min=1, max=10_000_000)
+    batch_clips: int = _bounded(2, min=1, max=1000)
+    max_db_per_layer: float | None = _bounded(None, min=0.0, max=100.0)
+    max_db: float | None = _bounded(None, min=0.0, max=100.0)
+
+    @property
+    def limits(self) -> dict[str, float | None]:
+        """In dB of SI-SNRi."""
+        return {"max_db_per_layer": self.max_db_per_layer, "max_db": self.max_db}
+
+
 @dataclass(frozen=True)
 class SeparationRecipe:
-    """A whole recipe: the model, the speech and noise, and how it is trained."""
+    """A whole recipe: the model, the speech and noise, and how it is trained and replaced."""
 
     task: Literal["separation"]
     name: str = field(metadata={"pattern": "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"})
@@ -112,6 +146,8 @@ class SeparationRecipe:
     data: SeparationData
     mixing: MixingSettings = MixingSettings()
     teacher: SeparationTeacher = SeparationTeacher()
+    lpa: SeparationLPA = SeparationLPA()
+    replace: SeparationReplace = SeparationReplace()
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
     def __post_init__(self) -> None:

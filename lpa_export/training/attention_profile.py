@@ -6,7 +6,7 @@ kernel the host model runs, one unpadded utterance at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "attention_profiles",
     "attention_weights",
     "capture",
+    "profiles_of",
 ]
 
 CLIPS = 32
@@ -123,20 +124,32 @@ def attention_weights(model: Any, layer: int, seen: Seen) -> Tensor:
     return scores.softmax(-1)
 
 
-@torch.no_grad()
 def attention_profiles(
     model: Any, layers: Sequence[int], speech: SpeechSet, *, reach: int
 ) -> dict[int, AttentionProfile]:
     """Layer -> its profile up to `reach` frames, over some clips of `speech`."""
+    # Spread over the set: neighbours in it are often of one speaker.
+    chosen = np.linspace(0, len(speech) - 1, min(CLIPS, len(speech))).round().astype(int)
+    clips = (
+        pad([normalise(speech.clips[index][0][: SECONDS * SAMPLE_RATE])], [speech.labels[index]])
+        for index in chosen
+    )
+    return profiles_of(model, layers, (clip.waveforms for clip in clips), reach=reach)
+
+
+@torch.no_grad()
+def profiles_of(
+    model: Any, layers: Sequence[int], waveforms: Iterable[Tensor], *, reach: int
+) -> dict[int, AttentionProfile]:
+    """The same over waveforms (1, samples), of which a layer may see many rows (chunks) at once."""
     model.eval()
+    device = next(model.parameters()).device
     sums: dict[int, _Sums] = {}
     with capture(model, layers) as seen:
-        # Spread over the set: neighbours in it are often of one speaker.
-        for index in np.linspace(0, len(speech) - 1, min(CLIPS, len(speech))).round().astype(int):
-            waveform = normalise(speech.clips[index][0][: SECONDS * SAMPLE_RATE])
-            model(pad([waveform], [speech.labels[index]]).waveforms.to(model.device))
+        for waveform in waveforms:
+            model(waveform.to(device))
             for layer in layers:
-                weights = attention_weights(model, layer, seen[layer])[0]
+                weights = attention_weights(model, layer, seen[layer]).mean(0)
                 sums.setdefault(layer, _Sums(len(weights), reach)).add(weights)
     return {layer: total.profile() for layer, total in sums.items()}
 

@@ -21,7 +21,7 @@ from lpa_export.measures.word_errors import count_errors
 from lpa_export.training.batches import SpeechSet, normalise, pad
 from lpa_export.training.evaluate import transcribe
 
-__all__ = ["Hardening", "hard_forward", "measure_hardening"]
+__all__ = ["Hardening", "captured_inputs", "hard_forward", "measure_hardening"]
 
 CLIPS = 32  # for gates and PSNR; the WER is of the whole set
 
@@ -72,7 +72,7 @@ def measure_hardening(teacher: Any, model: Any, dev: SpeechSet) -> Hardening:
         lpa.hard = False
     transcripts = {"teacher": transcribe(teacher.eval(), dev), "soft": transcribe(model, dev)}
     captured: dict[int, list[tuple[torch.Tensor, torch.Tensor | None]]] = {i: [] for i in replaced}
-    with _captured(model, captured):
+    with captured_inputs(model, captured):
         soft_logits = _logits(model, dev)
     hardness = harden(replaced, captured)
     hard_logits = _logits(model, dev)
@@ -108,7 +108,7 @@ def _logits(model: Any, dev: SpeechSet) -> torch.Tensor:
 
 
 @contextmanager
-def _captured(
+def captured_inputs(
     model: Any, captured: dict[int, list[tuple[torch.Tensor, torch.Tensor | None]]]
 ) -> Iterator[None]:
     """While the block runs, keep what every LPA layer is given."""

@@ -17,6 +17,7 @@ from lpa_export.training.files import read_json, replace_file, write_json
 __all__ = [
     "SWEEP",
     "AutoLayers",
+    "KindOfLayers",
     "LayerChoice",
     "LayerFit",
     "Ranking",
@@ -42,15 +43,28 @@ class AutoLayers:
     count: int
 
 
-LayerChoice = AutoLayers | tuple[int, ...]
+@dataclass(frozen=True)
+class KindOfLayers:
+    """Layers of a separator: those within chunks (`intra`), across chunks (`inter`), or `all`."""
+
+    name: str
+
+
+KINDS = ("intra", "inter", "all")
+LayerChoice = AutoLayers | KindOfLayers | tuple[int, ...]
 
 
 def parse_layers(text: str) -> LayerChoice:
-    """`auto:4` or `0,1,2`; LpaError for anything else, and for a layer that is there twice."""
+    """`auto:4`, `0,1,2` or `intra`; LpaError for others, and for a layer that is there twice."""
+    if text in KINDS:
+        return KindOfLayers(text)
     if match := re.fullmatch(r"auto:([1-9][0-9]{0,3})", text):
         return AutoLayers(int(match[1]))
     if not re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", text):
-        raise LpaError(f"expected layers as 0,1,2 or auto:4, found {text!r}")
+        raise LpaError(
+            "expected layers as 0,1,2 or auto:4, or of a separator intra, inter or all; "
+            f"found {text!r}"
+        )
     layers = tuple(map(int, text.split(",")))
     if len(set(layers)) != len(layers):
         raise LpaError(f"layers must differ, found {text}")

@@ -1,9 +1,10 @@
 """From teacher to LPA: layers replaced one after another, then the whole encoder jointly.
 
 Each step of the way the frozen teacher sees the same clips: the replaced layer learns to give the
-teacher's hidden states and the model its outputs, beside what the teacher was trained with
-(`objective.py`). The gates' temperature falls geometrically, in frames, so that the windows are near-binary at the end; the joint phase can run
-with hard gates in the forward pass. The hard model is the only one that is evaluated for keeping.
+teacher's hidden states, and the model what its task asks for (`objective.py`). The temperature of
+the gates falls geometrically, in frames, so that the windows are near-binary at the end; the joint
+phase can run with hard gates in the forward pass. The hard model is the only one that is evaluated
+for keeping.
 
 The control is the joint phase alone, with every attention in its place: what training on gains.
 """

@@ -35,6 +35,7 @@ from lpa_export.training.objective import Recognition
 from lpa_export.training.ranking import (
     SWEEP,
     AutoLayers,
+    KindOfLayers,
     LayerChoice,
     Ranking,
     draw_sweep,
@@ -237,6 +238,8 @@ class Trainer:
     ) -> tuple[int, ...]:
         """The layers to replace, in their order."""
         count = len(encoder_layers(source.model))
+        if isinstance(layers, KindOfLayers):
+            raise LpaError(f"{layers.name} layers are those of a separator; give numbers or auto:N")
         if isinstance(layers, AutoLayers):
             if layers.count > count:
                 raise LpaError(f"auto:{layers.count} asks for more than the model's {count} layers")
@@ -252,7 +255,7 @@ class Trainer:
     def _prepare(
         self, source: Checkpoint, run: RunFolder, shared: Path | None
     ) -> tuple[Replacement, SpeechSet, str]:
-        """A student beside its teacher, the held-out speech, and the hash of the speech to train on."""
+        """A student beside its teacher, held-out speech, and the hash of the training speech."""
         settings, augmentation = self.recipe.replace, self.speech.augmentation
         self.speech.require_words()
         dev = self.speech.of(self.speech.held_out, source.vocabulary, source.receptive_field)

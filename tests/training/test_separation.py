@@ -18,14 +18,17 @@ from lpa_export.formats.audio import SAMPLE_RATE, write_flac
 from lpa_export.formats.separation_recipe import (
     MixingSettings,
     SeparationRecipe,
+    SeparationReplace,
     load_separation_recipe,
 )
-from lpa_export.formats.separator import load_separator, save_separator
+from lpa_export.formats.separator import Separator, load_separator, save_separator
+from lpa_export.hosts import lpa_layers
 from lpa_export.hosts.sepformer import SepFormer
 from lpa_export.training.clips import Clips
 from lpa_export.training.loop import Conduct, Progress
 from lpa_export.training.records import read_log
-from lpa_export.training.separation.evaluate import improvements, summary
+from lpa_export.training.replacement_log import ReplacementLog
+from lpa_export.training.separation.evaluate import IMPROVEMENT, improvements, summary
 from lpa_export.training.separation.losses import separation_loss, si_snr
 from lpa_export.training.separation.mixtures import (
     TEST_SNRS,
@@ -35,6 +38,7 @@ from lpa_export.training.separation.mixtures import (
     Sounds,
     held_out,
 )
+from lpa_export.training.separation.objective import Separation
 from lpa_export.training.separation.stages import FIGURES, SeparationTrainer
 
 RECIPE = """\
@@ -342,8 +346,143 @@ def test_a_mistake_in_the_recipe_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_other_stages_say_that_they_are_not_there(
+REPLACE = """\
+lpa: {kernel_size: 3, max_offset: 3, max_width: 6, max_period: 8}
+replace: {epochs_per_layer: 1, joint_epochs: 1, clips_per_epoch: 4, hidden_weight: 10}
+"""
+
+
+def _dev(recipe: Path) -> tuple[Sounds, list[Draw]]:
+    loaded = load_separation_recipe(recipe)
+    sounds = SeparationTrainer(loaded).dev
+    return sounds, held_out(sounds, loaded.mixing, 5, 0)
+
+
+@pytest.fixture
+def source(tmp_path: Path, separator: Callable[[int], str]) -> Separator:
+    return load_separator(separator(0))
+
+
+def test_all_layers_within_chunks_are_replaced_and_hardened(
+    recipe: Path, source: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe.write_text(RECIPE + REPLACE)
+    out = tmp_path / "run"
+    command = ["replace", "--recipe", str(recipe), "--out", str(out)]
+    assert main([*command, "--checkpoint", str(tmp_path / "model-0")]) == 0
+    said = capsys.readouterr().out
+    made = load_separator(out / "checkpoint")
+    assert made.lpa is not None and made.replaced == (0,)
+    assert [lpa.hard for lpa in lpa_layers(made.model).values()] == [True]
+    sounds, draws = _dev(recipe)
+    found = float(improvements(made.model, sounds, draws).mean())
+    assert made.lpa.figures["hard_si_snri_db"] == pytest.approx(found, abs=1e-3)
+    assert f"held-out hard_si_snri_db: {found:.2f}" in said
+    assert "layer 0: SI-SNRi " in said and " dB (" in said
+    assert "% of the gates are soft" in said
+    front_end, before = made.model.encoder.conv1d.weight, source.model.encoder.conv1d.weight
+    assert torch.equal(front_end, before.half().float())  # it learns in no phase
+    assert main([*command, "--checkpoint", str(tmp_path / "model-0")]) == 0  # done: nothing to do
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"), [("inter", (1,)), ("all", (0, 1)), ("1,0", (0, 1))]
+)
+def test_layers_are_chosen_by_kind_or_number(
+    recipe: Path,
+    separator: Callable[[int], str],
+    tmp_path: Path,
+    layers: str,
+    expected: tuple[int, ...],
+) -> None:
+    recipe.write_text(RECIPE + REPLACE)
+    command = ["replace", "--recipe", str(recipe), "--checkpoint", separator(0)]
+    command += ["--layers", layers, "--out", str(tmp_path / "run")]
+    assert main(command) == 0
+    assert load_separator(tmp_path / "run" / "checkpoint").replaced == expected
+
+
+def test_a_control_keeps_its_attention(
+    recipe: Path, separator: Callable[[int], str], tmp_path: Path
+) -> None:
+    recipe.write_text(RECIPE + REPLACE)
+    command = ["replace", "--recipe", str(recipe), "--checkpoint", separator(0), "--control"]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+    made = load_separator(tmp_path / "run" / "checkpoint")
+    assert made.lpa is None and not lpa_layers(made.model)
+
+
+def test_a_layer_that_takes_too_much_stops_the_replacement() -> None:
+    log = ReplacementLog(6.0, IMPROVEMENT)
+    settings = SeparationReplace(max_db_per_layer=0.5, max_db=0.8)
+    log = log.take(2, 5.6, settings)
+    assert log.steps[0].cost == pytest.approx(0.4)
+    assert log.lines() == ["layer 2: SI-SNRi 5.60 dB (-0.40 dB)"]
+    stopped = log.take(3, 5.0, settings).stopped
+    assert "from 5.60 to 5.00 dB (teacher 6.00 dB), more than replace.max_db_per_layer" in stopped
+    assert "replace.max_db 0.8 allows" in log.take(3, 5.15, settings).stopped
+    assert log.take(3, 6.4, settings).stopped == ""
+
+
+@torch.no_grad()
+def test_hidden_states_of_teacher_and_student_are_compared(
+    loaded: SeparationRecipe, source: Separator
+) -> None:
+    trainer = SeparationTrainer(loaded)
+    sounds = trainer.dev
+    draws = held_out(sounds, loaded.mixing, 5, 0)
+    settings = SeparationReplace(hidden_weight=10.0)
+    work = Separation(trainer.train, sounds, draws, loaded.mixing, settings, 0.0)
+    batch = work.batches(0).batch(0, 0, [(0, 0), (1, 0)])
+    same = work.loss(source.model, source.model, batch, [0, 1])
+    assert float(same["hidden"]) == 0.0
+    torch.testing.assert_close(same["loss"], -same["si_snr_db"])
+    student = SepFormer(loaded.model)
+    other = work.loss(source.model, student, batch, [1])
+    torch.testing.assert_close(other["loss"], 10 * other["hidden"] - other["si_snr_db"])
+    seen = {}
+    for name, model in (("teacher", source.model), ("student", student)):
+        model.layers[1].register_forward_hook(lambda *a, name=name: seen.update({name: a[2]}))
+        model(batch.waveforms)
+    error = (seen["student"] - seen["teacher"]).square().mean() / seen["teacher"].var()
+    torch.testing.assert_close(other["hidden"], error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--layers", "auto:1"], "a separator's layers are not ranked yet"),
+        (["--layers", "7"], "layer 7 does not exist: the model has layers 0 to 1"),
+        (["--layers", "outer"], "or of a separator intra, inter or all; found 'outer'"),
+    ],
+)
+def test_layers_that_are_not_there_are_one_line(
+    recipe: Path,
+    separator: Callable[[int], str],
+    tmp_path: Path,
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["replace", "--recipe", str(recipe), "--checkpoint", separator(0), *arguments]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_the_recipe_does_not_describe_is_refused(
+    recipe: Path, loaded: SeparationRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = SepFormer(dataclasses.replace(loaded.model, filters=9))
+    checkpoint = save_separator(tmp_path / "other", other, None)
+    command = ["replace", "--recipe", str(recipe), "--checkpoint", str(checkpoint)]
+    assert main(command) == 2
+    assert "other: not the model that small describes" in capsys.readouterr().err
+
+
+def test_the_sweep_says_that_it_is_not_there(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["sweep", "--recipe", str(recipe)]) == 2
-    assert "only the teacher can be trained yet" in capsys.readouterr().err
+    assert "layers of a separation recipe cannot be ranked yet" in capsys.readouterr().err

@@ -1,7 +1,8 @@
-"""The stages of a separation recipe: the attention teacher from scratch."""
+"""The stages of a separation recipe: teacher from scratch, replacement, test mixtures."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -13,22 +14,31 @@ import torch
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
+from lpa_export.formats.lpa_section import LPASection
 from lpa_export.formats.separation_recipe import SeparationRecipe
-from lpa_export.formats.separator import save_separator
-from lpa_export.formats.speech import Utterance, load_utterances
+from lpa_export.formats.separator import Separator, save_separator
+from lpa_export.formats.speech import Utterance, data_hash, load_utterances
+from lpa_export.hosts import lpa_layers
 from lpa_export.hosts.sepformer import SepFormer
+from lpa_export.layers import LPAConfig, Pulses
+from lpa_export.layers.harden import harden
 from lpa_export.training.clips import Clips, Recordings
 from lpa_export.training.distributed import accelerator, is_main_process
 from lpa_export.training.files import RunFolder, load_weights, round_to_half, write_json
+from lpa_export.training.hardening import captured_inputs
 from lpa_export.training.loop import BEST, Conduct, Settings, optimise
+from lpa_export.training.ranking import AutoLayers, LayerChoice, require_layers
+from lpa_export.training.replace import Replacement
 from lpa_export.training.separation.evaluate import IMPROVEMENT, improvements, summary
 from lpa_export.training.separation.losses import separation_loss
 from lpa_export.training.separation.mixture_list import read_draws, write_draws
 from lpa_export.training.separation.mixtures import Draw, MixtureBatches, Mixtures, Sounds, held_out
+from lpa_export.training.separation.objective import Separation
 
 __all__ = ["FIGURES", "SeparationTrainer"]
 
 FIGURES = "figures.json"
+HARDENED_CLIPS = 8  # for gates and PSNR; SI-SNRi is of all held-out mixtures
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,7 @@ class SeparationTrainer:
             return run.checkpoint
         torch.manual_seed(settings.seed)
         model = SepFormer(recipe.model)
-        dev, mixing = self.dev, recipe.mixing
-        draws = held_out(dev, mixing, mixing.dev_clips, settings.seed)
+        dev, draws, mixing = self.dev, self._draws, recipe.mixing
         batches = MixtureBatches(
             self.train, mixing, settings.clips_per_epoch, settings.batch_clips, settings.seed
         )
@@ -77,6 +86,126 @@ class SeparationTrainer:
             save_separator(run.checkpoint, model.eval(), None, half=True)
         accelerator().wait_for_everyone()
         return run.checkpoint
+
+    def replace(
+        self,
+        source: Separator,
+        folder: Path,
+        *,
+        layers: LayerChoice | None = None,
+        control: bool = False,
+    ) -> Path:
+        """Replace `layers` (the recipe's by default) of the teacher; returns the LPA checkpoint.
+
+        `control`: nothing is replaced, the attention is trained on through the joint phase. The
+        figures of the checkpoint (SI-SNRi on the held-out mixtures, hardness) are of the very
+        weights that are stored, after rounding to float16.
+        """
+        recipe = self.recipe
+        if source.model.config != recipe.model:
+            raise LpaError(f"{source.name}: not the model that {recipe.name} describes")
+        if source.lpa is not None:
+            raise LpaError(f"{source.name}: has LPA layers already; give the attention teacher")
+        chosen = self._chosen(layers)
+        require_layers(chosen, len(source.model.layers))
+        sections = _sections(recipe, lpa=recipe.lpa.shape | {"layers": chosen})
+        stage = "control" if control else "replace"
+        run = RunFolder.of(folder, sections, stage, teacher=source.sha256)
+        if run.checkpoint.is_dir():
+            return run.checkpoint
+        replacement = self._replacement(source, run)
+        if control:
+            replacement.control(chosen)
+        else:
+            chosen = replacement.run(chosen).layers
+        section = self._measured(replacement, chosen)
+        if is_main_process():
+            write_json(folder / FIGURES, section.figures)
+            model = replacement.student.eval()
+            save_separator(run.checkpoint, model, None if control else section, half=True)
+        accelerator().wait_for_everyone()
+        return run.checkpoint
+
+    def _chosen(self, layers: LayerChoice | None) -> tuple[int, ...]:
+        model = self.recipe.model
+        if isinstance(layers, tuple):
+            return layers
+        if isinstance(layers, AutoLayers):
+            raise LpaError("a separator's layers are not ranked yet; give numbers or intra")
+        kind = self.recipe.lpa.layers if layers is None else layers.name
+        every = tuple(sorted((*model.intra, *model.inter)))
+        return {"intra": model.intra, "inter": model.inter, "all": every}[kind]
+
+    def _replacement(self, source: Separator, run: RunFolder) -> Replacement:
+        """A student beside its teacher, and the mixtures for both."""
+        recipe, settings = self.recipe, self.recipe.replace
+        weight = recipe.teacher.level_weight
+        objective = Separation(self.train, self.dev, self._draws, recipe.mixing, settings, weight)
+        run.begin()
+        layer_loop = replace(
+            self._loop,
+            epochs=settings.epochs_per_layer,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+            average_epochs=0,
+            rate_key="replace.learning_rate",
+        )
+        joint_loop = replace(
+            layer_loop,
+            epochs=settings.joint_epochs,
+            learning_rate=settings.joint_learning_rate,
+            average_epochs=settings.average_epochs,
+            rate_key="replace.joint_learning_rate",
+        )
+        model = recipe.model
+        config = LPAConfig(model.hidden_size, model.num_attention_heads, **recipe.lpa.shape)
+        return Replacement(
+            source.model,
+            copy.deepcopy(source.model),
+            config,
+            objective,
+            settings,
+            layer_loop,
+            joint_loop,
+            run.folder,
+            conduct=replace(self.conduct, tensorboard=recipe.training.tensorboard),
+        )
+
+    def _measured(self, replacement: Replacement, layers: Sequence[int]) -> LPASection:
+        """Figures of the weights as they will be stored; the student is hard afterwards."""
+        student, objective = replacement.student, replacement.objective
+        temperature = self.recipe.replace.joint_temperature[1]
+        round_to_half(student)
+        replaced = lpa_layers(student)
+        for lpa in replaced.values():
+            lpa.temperature, lpa.hard = temperature, False
+        captured: dict[int, Any] = {index: [] for index in replaced}
+        figures = {
+            "teacher": objective.value(replacement.teacher),
+            "soft": objective.value(student),
+        }
+        with captured_inputs(student, captured):
+            improvements(student, self.dev, self._draws[:HARDENED_CLIPS])
+        hardness = harden(replaced, captured)
+        figures["hard"] = objective.value(student)
+        speech = [item for path in self.recipe.data.train for item in load_utterances(path)]
+        return LPASection(
+            layers=tuple(sorted(layers)),
+            pulses=Pulses(**self.recipe.lpa.shape),
+            temperature=temperature,
+            name=self.recipe.name,
+            hardness={
+                str(layer.layer): {
+                    "soft_share": round(layer.soft_share, 4),
+                    "psnr_db": round(layer.psnr_db, 4),
+                }
+                for layer in hardness
+            },
+            figures={
+                f"{who}_{IMPROVEMENT.name}": round(value, 4) for who, value in figures.items()
+            },
+            training_data_sha256=data_hash(speech),
+        )
 
     def test(self) -> tuple[Sounds, list[Draw]]:
         """The test mixtures, of the stored list, which is drawn and written where there is none."""
@@ -107,6 +236,12 @@ class SeparationTrainer:
         data = self.recipe.data
         noise = [item for item in self._noise if _matches(item, data.noise.dev)]
         return self._sounds(load_utterances(data.dev), noise, self.recipe.mixing.clip_seconds)
+
+    @cached_property
+    def _draws(self) -> list[Draw]:
+        """The held-out mixtures, by which weights are chosen."""
+        recipe = self.recipe
+        return held_out(self.dev, recipe.mixing, recipe.mixing.dev_clips, recipe.teacher.seed)
 
     @cached_property
     def _noise(self) -> list[Utterance]:
@@ -159,9 +294,11 @@ def _matches(noise: Utterance, patterns: Iterable[str]) -> bool:
 _OF_THE_TEST = {"data": ("test", "test_list"), "mixing": ("test_clips", "test_seconds")}
 
 
-def _sections(recipe: SeparationRecipe) -> dict[str, Any]:
-    """What the teacher depends on."""
-    content = asdict(recipe)
+def _sections(recipe: SeparationRecipe, **replaced: Any) -> dict[str, Any]:
+    """What the teacher depends on, or with `replaced` (`lpa`) the replacement."""
+    content = asdict(recipe) | replaced
+    if not replaced:
+        del content["lpa"], content["replace"]
     # These change nothing but what is written beside, or measured afterwards.
     del content["training"]["tensorboard"]
     for section, names in _OF_THE_TEST.items():
