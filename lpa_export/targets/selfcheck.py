@@ -13,7 +13,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +26,10 @@ from lpa_export.formats.manifest import SelfCheck
 from lpa_export.measures.arrays import psnr
 
 if TYPE_CHECKING:
-    from lpa_export.formats.bundle import Bundle
     from lpa_export.formats.golden import GoldenClip
     from lpa_export.runtimes import Bucketed, Runner
 
-__all__ = ["FLIPPED_SHARE", "Levels", "compare", "level", "self_check"]
+__all__ = ["FLIPPED_SHARE", "Levels", "level", "lowest_levels", "self_check"]
 
 FLIPPED_SHARE = 0.02
 """A hard gate is a step: an edge within float noise of a frame's centre falls to one side in torch
@@ -111,13 +110,12 @@ def _ending(done: subprocess.CompletedProcess[str]) -> str:
     return lines[-1][:200] if lines else f"exit code {done.returncode}"
 
 
-def compare(bundle: Bundle, runner: Runner) -> Levels:
-    """Run every golden clip that fits, all taps and every bucket."""
-    from lpa_export.formats.golden import read_golden
+def lowest_levels(clips: Iterable[GoldenClip], taps: Iterable[str], runner: Runner) -> Levels:
+    """Run every clip that fits, all `taps` and every bucket."""
     from lpa_export.runtimes import Bucketed
 
-    lowest = {tap.name: math.inf for tap in bundle.manifest.taps}
-    for clip in read_golden(bundle):
+    lowest = dict.fromkeys(taps, math.inf)
+    for clip in clips:
         if runner.max_samples is not None and len(clip.waveform) > runner.max_samples:
             continue
         found = dict(runner.taps(clip.waveform))
@@ -166,18 +164,21 @@ def main(folder: str, runner: str) -> None:
     from importlib import import_module
 
     from lpa_export.formats.bundle import open_bundle
+    from lpa_export.formats.golden import read_golden
     from lpa_export.runtimes import ArtifactError
 
     module, name = runner.split(":")
     try:
         bundle = open_bundle(Path(folder))
-        levels = compare(bundle, getattr(import_module(module), name)(bundle))
+        taps = [tap.name for tap in bundle.manifest.taps]
+        runs = getattr(import_module(module), name)(bundle)
+        levels = lowest_levels(read_golden(bundle), taps, runs)
     except (ArtifactError, LpaError) as error:
         answer: dict[str, object] = {"error": str(error)}
     else:
         # JSON has no infinity, which two equal arrays have for a PSNR; as text it passes.
-        taps = {tap: repr(value) for tap, value in levels.taps.items()}
-        answer = {"label": levels.label, "taps": taps}
+        found = {tap: repr(value) for tap, value in levels.taps.items()}
+        answer = {"label": levels.label, "taps": found}
     print(json.dumps(answer))
 
 

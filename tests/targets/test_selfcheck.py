@@ -17,10 +17,11 @@ from onnx import helper, numpy_helper
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import open_bundle
 from lpa_export.formats.checkpoint import Checkpoint
+from lpa_export.formats.golden import GoldenClip
 from lpa_export.formats.schemes import SCHEMES
 from lpa_export.targets import Job, Target, TargetSpec, Written, target_named
 from lpa_export.targets.assemble import BundleRequest, write_bundle
-from lpa_export.targets.selfcheck import level
+from lpa_export.targets.selfcheck import level, lowest_levels
 
 Make = Callable[..., Any]
 Damage = Callable[[Path, Any, Written], Written]
@@ -58,6 +59,30 @@ def test_nothing_to_compare_is_no_level(damage: str) -> None:
     found[3, 3] = np.nan
     kinds = {"missing": None, "shape": expected[:-1], "nan": found}
     assert math.isnan(level(expected, kinds[damage]))
+
+
+@dataclass
+class Drifting:
+    """A runner whose answer for the first clip is the worst, and NaN for one tap of the second."""
+
+    label: str = "measured"
+    max_samples: int | None = None
+
+    def taps(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+        off = np.float32(waveform[0])
+        undefined = np.float32(math.nan if waveform[1] else 0.0)
+        return {"features": _values() + off, "logits": _values() + undefined}
+
+
+def test_a_tap_is_as_good_as_its_worst_clip() -> None:
+    taps = {"features": _values(), "logits": _values()}
+    clips = [
+        GoldenClip(str(off), "", np.array([off, number == 1], np.float32), taps, "")
+        for number, off in enumerate((1e-2, 1e-3, 1e-4))
+    ]
+    levels = lowest_levels(clips, taps, Drifting())  # type: ignore[arg-type]
+    assert levels.taps["features"] == level(_values(), _values() + np.float32(1e-2))
+    assert math.isnan(levels.taps["logits"])
 
 
 def _weight(checkpoint: Any) -> np.ndarray:
