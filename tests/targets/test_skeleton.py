@@ -17,9 +17,10 @@ from lpa_export.hosts.parts import Parts
 from lpa_export.layers import LPAConfig
 from lpa_export.measures.arrays import psnr
 from lpa_export.targets.batched import BATCHED, BatchedModel
+from lpa_export.targets.bucketed import BucketModel
 from lpa_export.targets.coreml.limits import BLOCK
 from lpa_export.targets.coreml.programs import Encoder, FrontEnd, WholeModel
-from lpa_export.targets.executorch.model import BucketModel, ExactModel
+from lpa_export.targets.executorch.model import ExactModel
 from lpa_export.targets.kit_in_pieces import IN_PIECES
 from lpa_export.targets.skeleton import Kit, keeps_float
 

@@ -6,16 +6,14 @@ field that says where.
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lpa_export.errors import LpaError
-from lpa_export.formats.audio import require_frames, require_within
 from lpa_export.formats.manifest import Bucket
-from lpa_export.runtimes import THREADS, Array, ArtifactError, Label
+from lpa_export.runtimes import THREADS, Array, ArtifactError
+from lpa_export.runtimes.bucketed import BucketedRunner
 from lpa_export.runtimes.mlx.file import CPU, placed, primitives, read_header, require_readable
 from lpa_export.runtimes.mlx.section import runtime_of
 from lpa_export.runtimes.process import Worker
@@ -28,23 +26,16 @@ __all__ = ["WORKER", "MlxRunner"]
 WORKER = Path(__file__).with_name("worker.py")
 """What the process runs."""
 
-_THIS = "this waveform"
 
+class MlxRunner(BucketedRunner):
+    """The program of a bundle.
 
-class MlxRunner:
-    """The program of a bundle: rows one by one, in the smallest bucket that fits.
-
-    Raises ArtifactError when the file does not open, and LpaError when it is not in the bundle.
+    Raises ArtifactError when the file does not open, or is not in the bundle.
     """
 
-    label: Label = "measured"
-
     def __init__(self, bundle: "Bundle", *, threads: int = THREADS) -> None:
-        self._manifest = bundle.manifest
         self.runtime = runtime_of(bundle)
-        self._buckets = bundle.manifest.buckets or ()
-        self.min_samples = bundle.manifest.frames.receptive_field
-        self.max_samples = self._buckets[-1].samples
+        super().__init__(bundle.manifest)
         try:
             data = bundle.file(self.runtime.program).read_bytes()
         except (OSError, LpaError) as error:
@@ -73,58 +64,6 @@ class MlxRunner:
             said = " ".join(str(error).split())
             raise ArtifactError(f"{self.runtime.program} does not open: {said}") from error
 
-    @property
-    def values(self) -> frozenset[str]:
-        """All taps can be read out."""
-        return frozenset(tap.tensor for tap in self._manifest.taps)
-
-    @property
-    def buckets(self) -> tuple[int, ...]:
-        """Frames of each bucket, ascending."""
-        return tuple(bucket.frames for bucket in self._buckets)
-
-    def run(self, padded: Array, lengths: Sequence[int]) -> list[Array]:
-        """Logits (valid frames, vocabulary) of each row of ``padded`` (batch, samples)."""
-        return [
-            self._logits(row[:length], self._fitting(row[:length]), 0.0)
-            for row, length in zip(padded, lengths, strict=True)
-        ]
-
-    def run_in(self, waveform: Array, bucket: int, *, garbage: float = 0.0) -> Array:
-        """Logits (valid frames, vocabulary) of one waveform (samples,) in the bucket of so many
-        frames, what is padded filled with ``garbage``."""
-        chosen = next(item for item in self._buckets if item.frames == bucket)
-        return self._logits(waveform, chosen, garbage)
-
-    def taps(self, waveform: Array) -> dict[str, Array]:
-        """The manifest's taps of one waveform (samples,): name to (frames, width)."""
-        found = self._call(waveform, self._fitting(waveform), 0.0, taps=True)
-        names = [tap.name for tap in self._manifest.taps]
-        if len(found) != len(names):
-            raise ArtifactError(f"the program gives {len(found)} taps, of {len(names)}")
-        frames = self._manifest.frames
-        counts = [frames.count(len(waveform), inside=name != "logits") for name in names]
-        return {
-            name: values[:count] for name, values, count in zip(names, found, counts, strict=True)
-        }
-
-    def _fitting(self, waveform: Array) -> Bucket:
-        require_frames(waveform, self.min_samples, _THIS)
-        require_within(waveform, self.max_samples, _THIS)
-        return next(item for item in self._buckets if len(waveform) <= item.samples)
-
-    def _logits(self, waveform: Array, bucket: Bucket, garbage: float) -> Array:
-        logits = self._call(waveform, bucket, garbage, taps=False)[0]
-        return logits[: self._manifest.frames.count(len(waveform))]
-
-    def _call(self, waveform: Array, bucket: Bucket, garbage: float, *, taps: bool) -> list[Array]:
-        padded = np.full((1, bucket.samples), garbage, np.float32)
-        padded[0, : len(waveform)] = waveform
-        lengths = np.array([len(waveform)], np.int32)
-        try:
-            found = self._worker.ask("run", [padded, lengths], taps=taps)[1]
-        except ArtifactError as error:
-            raise ArtifactError(f"the program broke while running: {error}") from error
-        if not found or any(values.ndim != 3 or values.shape[0] != 1 for values in found):
-            raise ArtifactError("the program gives no outputs (1, frames, width)")
-        return [values[0] for values in found]
+    def call(self, bucket: Bucket, waveform: Array, lengths: Any, *, taps: bool) -> list[Array]:
+        """The function of that shape."""
+        return self._worker.ask("run", [waveform, lengths], taps=taps)[1]

@@ -1,21 +1,16 @@
-"""The programs of an utterance: of exact length, with taps beside it, and padded to a bucket."""
+"""The programs of an utterance of exact length, and one of its taps."""
 
 from __future__ import annotations
-
-from dataclasses import replace
-from functools import partial
 
 from torch import Tensor, nn
 
 from lpa_export.hosts.parts import Parts
-from lpa_export.layers.folding import LocalDenseMaskLPA
-from lpa_export.targets.batched import BATCHED, BatchedModel, Context, Preparation
 from lpa_export.targets.executorch.kit import exact_kit, group_size
 from lpa_export.targets.executorch.windows import FixedWindows, Utterance
 from lpa_export.targets.position_bias import BiasByDistance
 from lpa_export.targets.skeleton import Skeleton
 
-__all__ = ["BucketModel", "ExactModel", "TappedModel"]
+__all__ = ["ExactModel", "TappedModel"]
 
 
 class ExactModel(Skeleton):
@@ -71,35 +66,3 @@ class TappedModel(nn.Module):
     def forward(self, waveform: Tensor) -> list[Tensor]:
         """(1, samples) -> the taps, each (1, frames, width)."""
         return self.model.taps(waveform)
-
-
-class BucketModel(nn.Module):
-    """waveform (1, samples) float32, lengths (1,) int32 -> logits (1, frames, V).
-
-    LPA as local dense masks: no cumulative sum, no gather, and all that depends on the length
-    alone is stored, which accelerators with fixed shapes want. Frames behind those of the valid
-    samples mean nothing.
-    """
-
-    def __init__(self, parts: Parts, frames: int) -> None:
-        super().__init__()
-        dense = replace(
-            BATCHED,
-            lpa=partial(DenseLPA, frames=frames),
-            prepare=partial(Preparation, any_length=False),
-        )
-        self.model = BatchedModel(parts, dense)
-
-    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """See the class."""
-        logits: Tensor = self.model(waveform, lengths)[0]
-        return logits
-
-
-class DenseLPA(LocalDenseMaskLPA):
-    """A folded layer that is given the valid frames as booleans."""
-
-    def forward(self, hidden: Tensor, context: Context) -> Tensor:  # type: ignore[override]
-        """(1, T, D) -> (1, T, D)."""
-        mixed: Tensor = super().forward(hidden, context.valid.to(hidden.dtype))
-        return mixed

@@ -13,9 +13,10 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.manifest import Bucket
 from lpa_export.targets.batched import example_inputs
+from lpa_export.targets.bucketed import BucketModel
 from lpa_export.targets.describe import bucket_of
 from lpa_export.targets.executorch.lower import trace
-from lpa_export.targets.executorch.model import BucketModel, ExactModel, TappedModel
+from lpa_export.targets.executorch.model import ExactModel, TappedModel
 from lpa_export.targets.executorch.quantise import calibration_speech, counted, quantise
 
 if TYPE_CHECKING:
