@@ -241,6 +241,17 @@ _TARGETS = {
             extra="mlx",
             platforms="Linux on x86-64 with glibc 2.35 or newer, or macOS on Apple silicon",
         ),
+        TargetSpec(
+            name="coreai",
+            exporter="lpa_export.targets.coreai.target:CoreaiTarget",
+            runner="lpa_export.runtimes.coreai.runner:CoreaiRunner",
+            settings="lpa_export.targets.coreai.settings:CoreaiSettings",
+            usage="lpa_export.targets.coreai.usage:usage",
+            schemes=(scheme_named("fp32"),),
+            needs=("coreai", "coreai_torch"),
+            extra="coreai",
+            platforms="Linux on x86-64 with glibc 2.34 or newer, or macOS on Apple silicon",
+        ),
     )
 }
 _installed: list[str] = []

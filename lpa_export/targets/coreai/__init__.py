@@ -1,0 +1,1 @@
+"""Core AI: an `.aimodel` with a function per bucket, by Apple's own converter."""

@@ -1,0 +1,106 @@
+"""The Core AI target: trace each bucket, convert, describe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lpa_export.environment import quiet
+from lpa_export.formats.manifest import Bucket, Port
+from lpa_export.hosts import parts_of
+from lpa_export.runtimes.coreai.section import CoreaiRuntime, taps_of
+from lpa_export.targets import Job, Written
+from lpa_export.targets.describe import (
+    bucket_of,
+    families,
+    metadata,
+    normalisation,
+    require_exportable,
+    taps,
+    tools,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.schemes import Scheme
+    from lpa_export.targets.coreai.settings import CoreaiSettings
+
+__all__ = ["PROGRAM", "CoreaiTarget"]
+
+PROGRAM = "model.aimodel"
+
+
+class CoreaiTarget:
+    """`model.aimodel` for one utterance at a time, a function per bucket and one of its taps."""
+
+    def check(self, checkpoint: Checkpoint, settings: CoreaiSettings, scheme: Scheme) -> None:
+        """Raise LpaError for what cannot be written: a bucket without a frame."""
+        require_exportable(checkpoint)
+        _buckets(checkpoint, settings)
+
+    def write(self, job: Job, folder: Path) -> Written:
+        """Write the program."""
+        from lpa_export.targets.bucketed import BucketModel, TappedBucketModel
+
+        settings: CoreaiSettings = job.settings
+        parts = parts_of(job.checkpoint)
+        buckets = _buckets(job.checkpoint, settings)
+        every = taps(parts, lambda tap: tap.replace(".", "_"))
+        with quiet():
+            from coreai.runtime import AIModelAssetMetadata
+            from coreai_torch import TorchConverter
+
+            converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
+            for bucket in buckets:
+                job.announce(f"tracing the model at {bucket.seconds:g} s")
+                model = BucketModel(parts, bucket.frames)
+                for name, module, outputs in (
+                    (bucket.program, model, ["logits"]),
+                    (taps_of(bucket), TappedBucketModel(model), [tap.tensor for tap in every]),
+                ):
+                    converter.add_exported_program(
+                        _traced(module, bucket),
+                        input_names=["waveform", "lengths"],
+                        output_names=outputs,
+                        entrypoint_name=name,
+                    )
+            job.announce("converting the program")
+            about = AIModelAssetMetadata()
+            for key, value in metadata(job.checkpoint, job.scheme.name).items():
+                about.set_custom(key, value)
+            converter.to_coreai().save_asset(folder / PROGRAM, metadata=about)
+        vocabulary = len(job.checkpoint.vocabulary)
+        return Written(
+            artifacts=(PROGRAM,),
+            lowering=families(parts, "local_dense_mask"),
+            normalisation=normalisation(parts.do_normalize),
+            inputs=(
+                Port(name="waveform", dtype="float32", shape=(1, "samples")),
+                Port(name="lengths", dtype="int32", shape=(1,)),
+            ),
+            outputs=(Port(name="logits", dtype="float32", shape=(1, "frames", vocabulary)),),
+            taps=every,
+            buckets=buckets,
+            tools=tools("coreai-core", "coreai-torch", "torch", "transformers"),
+            runtime=CoreaiRuntime(program=PROGRAM),
+        )
+
+
+def _buckets(checkpoint: Checkpoint, settings: CoreaiSettings) -> tuple[Bucket, ...]:
+    """A bucket of each length. Raises LpaError for one that is shorter than a frame."""
+    front_end = parts_of(checkpoint).front_end
+    return tuple(bucket_of(seconds, front_end) for seconds in settings.buckets)
+
+
+def _traced(module: nn.Module, bucket: Bucket) -> ExportedProgram:
+    import torch
+    from coreai_torch import get_decomp_table
+
+    samples = torch.tensor([bucket.samples], dtype=torch.int32)
+    example: tuple[Any, ...] = (torch.zeros(1, bucket.samples), samples)
+    with torch.no_grad():
+        program = torch.export.export(module.eval(), example)
+        return program.run_decompositions(get_decomp_table())
