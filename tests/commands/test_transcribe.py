@@ -272,7 +272,7 @@ def test_a_bundle_that_is_not_as_exported_is_refused(
     [
         (
             ("--target", "abacus"),
-            "unknown target 'abacus'; known: onnx, coreml, executorch, mlx, torch",
+            "unknown target 'abacus'; known: onnx, coreml, executorch, mlx, coreai, torch",
         ),
         (("--bundle", "nowhere"), "nowhere: no such bundle folder"),
         (("--target", "torch", "--checkpoint", "nowhere"), "no such checkpoint folder"),

@@ -32,8 +32,8 @@ from lpa_validate.report import Check, Data, Reference, Report, not_run
 __all__ = ["parse_checks", "run_checks", "validate"]
 
 _TOOLS = (
-    *("coremltools", "executorch", "jiwer", "mlx", "numpy", "onnx", "onnxruntime", "torch"),
-    "transformers",
+    *("coreai-core", "coremltools", "executorch", "jiwer", "mlx", "numpy", "onnx", "onnxruntime"),
+    *("torch", "transformers"),
 )
 
 ALONE = Jobs()
