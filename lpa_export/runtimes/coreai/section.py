@@ -36,4 +36,9 @@ def runtime_of(bundle: "Bundle") -> CoreaiRuntime:
         raise LpaError(
             f"{bundle.path / MANIFEST}: a Core AI program has buckets; export the bundle again"
         )
+    if runtime.program not in bundle.manifest.artifacts:
+        raise LpaError(
+            f"{bundle.path / MANIFEST}: 'runtime' names {runtime.program!r}, which is no artifact; "
+            "export the bundle again"
+        )
     return runtime

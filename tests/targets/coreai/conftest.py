@@ -13,9 +13,6 @@ from lpa_export.formats.text import Vocabulary
 from lpa_export.hosts import lpa_layers, replace_layers
 from lpa_export.layers import LPAConfig, Pulses
 
-for _package in ("coreai", "coreai_torch"):
-    pytest.importorskip(_package, reason="the extra coreai is not installed")
-
 LETTERS = Vocabulary(("<pad>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
 
 

@@ -16,6 +16,9 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import open_bundle, write_manifest
 from lpa_export.runtimes.coreai.runner import CoreaiRunner
 
+for _package in ("coreai", "coreai_torch"):
+    pytest.importorskip(_package, reason="the extra coreai is not installed")
+
 Capture = pytest.CaptureFixture[str]
 
 
@@ -77,6 +80,19 @@ def test_a_damaged_program_is_one_line(
     assert transcribe_main([*flags, str(clip)]) == 2
     captured = capsys.readouterr()
     assert "model.aimodel" in captured.err and captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("program", ["../model.aimodel", "other.aimodel"])
+def test_a_program_that_is_no_artifact_is_refused(
+    coreai_bundle: Path, tmp_path: Path, program: str
+) -> None:
+    shutil.copytree(coreai_bundle, tmp_path / "bundle")
+    place = tmp_path / "bundle" / "manifest.json"
+    content = json.loads(place.read_text("utf-8"))
+    content["runtime"]["program"] = program
+    place.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(LpaError, match=f"'runtime' names '{program}', which is no artifact"):
+        CoreaiRunner(open_bundle(tmp_path / "bundle"))
 
 
 @pytest.mark.parametrize(
