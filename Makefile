@@ -29,7 +29,7 @@ check: lint
 	$(BIN)/python -m pytest -q -n auto $(FAST)
 
 test: lint
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --durations=20
 	@ios_demo/scripts/swift.sh available || test -z "$$CI"
 
 ios: $(VENV)/.test-installed

@@ -227,7 +227,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("scheme", ["fp16", "palette4"])
+@pytest.mark.parametrize("scheme", ["fp16", pytest.param("palette4", marks=pytest.mark.slow)])
 def test_functions_share_their_weights(exported: Make, scheme: str) -> None:
     both = _weights(exported(scheme=scheme).folder / "encoder.mlpackage")
     one = _weights(exported(scheme=scheme, buckets=(1.2,)).folder / "encoder.mlpackage")
