@@ -8,6 +8,8 @@ import PackageDescription
   let onnx: [Target] = [
     .systemLibrary(name: "COnnxRuntime"),
     .target(name: "LPAOnnx", dependencies: ["LPACore", "COnnxRuntime"]),
+    // For the runner on the page, which no target has.
+    .target(name: "MLX", path: "Stubs/MLX"),
   ]
   let runtime = "LPAOnnx"
 #else
@@ -24,10 +26,10 @@ var targets: [Target] = [
   .target(name: "LPADemoUI", dependencies: dependencies(["LPACore", "LPACoreML"] + stubs)),
   .executableTarget(name: "lpa-demo", dependencies: dependencies(["LPACore", runtime])),
   .executableTarget(
-    name: "LPADemoApp", dependencies: dependencies(["LPADemoUI"] + stubs), path: "App",
+    name: "LPADemoApp", dependencies: dependencies(["LPACore", "LPADemoUI"] + stubs), path: "App",
     exclude: ["Resources"]),
   .testTarget(name: "LPACoreTests", dependencies: ["LPACore"]),
-  .testTarget(name: "LPADemoUITests", dependencies: ["LPADemoUI"]),
+  .testTarget(name: "LPADemoUITests", dependencies: ["LPACore", "LPADemoUI"]),
 ]
 targets += onnx
 for stub in stubs {

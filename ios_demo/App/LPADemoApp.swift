@@ -40,19 +40,19 @@ struct LPADemoApp: App {
     Bundle.main.resourceURL?.appendingPathComponent("Bundle")
   }
 
-  /// Ends the process when there was something to do: 0 all gates hold, 1 one failed, 2 not run.
+  /// Ends the process when there was something to do; exit codes as HeadlessOutcome's.
   private static func runHeadless() async {
     let documents = FileManager.default.urls(for: .documentDirectory, in: .userDomainMask).first
     let folder = documents ?? FileManager.default.temporaryDirectory
     do {
       guard let plan = try HeadlessPlan(CommandLine.arguments, folder: folder) else { return }
-      guard let resources else { throw LpaError("the app has no resources") }
-      let bundle = try BundleLibrary(root: ownFolder).opened(resources)
-      let passed = try await plan.run(bundle) { units in
+      let bundle = try BundleLibrary(root: ownFolder).present(resources: resources)
+      let outcome = try await plan.run(bundle) { units in
         try await CoreMLOpener().open(bundle, units: isSimulator ? .cpu : units) { _ in }
       }
       print("wrote \(plan.output.path)")
-      exit(passed ? 0 : 1)
+      for problem in outcome.problems { print("LPADemo: error: \(problem)") }
+      exit(outcome.exitCode)
     } catch {
       print("LPADemo: error: \(error.oneLine)")
       exit(2)

@@ -47,7 +47,5 @@ step inside apt-get install -yqq --no-install-recommends -o Dpkg::Options::=--fo
 step inside sh -c 'cd /tmp && apt-get download -qq libonnxruntime-dev \
     && dpkg -x libonnxruntime-dev_*.deb / && rm libonnxruntime-dev_*.deb'
 step inside apt-get clean
-# Where swift.sh mounts the repository: another user than root could not make it.
-mkdir -p "$root$(realpath "$(dirname "$0")/../..")"
 touch "$root/.ready"
 echo "$root: swiftlang $(inside dpkg-query -W -f '${Version}' swiftlang), $(du -sh "$root" | cut -f1)"

@@ -7,6 +7,8 @@ public struct LPABundle: Sendable {
   public let manifest: Manifest
   /// SHA-256 of manifest.json, which holds that of every other file: the bundle's identity.
   public let sha256: String
+  /// The folder with its links followed: nothing of the bundle may lie elsewhere.
+  private let root: String
 
   /// Opens a folder and checks the form of its manifest. Raises LpaError in one line.
   public init(_ folder: URL) throws {
@@ -21,6 +23,7 @@ public struct LPABundle: Sendable {
       throw LpaError("\(name): not a bundle, it has no \(Manifest.fileName); give a folder of lpa-export")
     }
     self.folder = folder
+    root = folder.resolvingSymlinksInPath().standardizedFileURL.path
     sha256 = Sha256.of(data)
     do {
       manifest = try Manifest(parsing: data)
@@ -42,7 +45,6 @@ public struct LPABundle: Sendable {
   public func file(_ name: String) throws -> URL {
     try Manifest.requireInside(name)
     let place = folder.appendingPathComponent(name)
-    let root = folder.resolvingSymlinksInPath().standardizedFileURL.path
     guard place.resolvingSymlinksInPath().standardizedFileURL.path.hasPrefix(root + "/") else {
       throw LpaError("\(name): a link out of the bundle; put the file itself there")
     }
@@ -76,10 +78,13 @@ public struct LPABundle: Sendable {
   ///
   /// Reports are written after export and may be there.
   public func damage() -> [String] {
-    var lines: [String] = []
-    for (name, entry) in manifest.files.sorted(by: { $0.key < $1.key }) {
-      if let problem = damage(name, entry) { lines.append("\(name): \(problem)") }
+    // The largest first: the others are hashed beside it.
+    let files = manifest.files.sorted { ($1.value.bytes, $0.key) < ($0.value.bytes, $1.key) }
+    let problems = concurrently(files) { file in damage(file.key, file.value) }
+    var lines = zip(files, problems).compactMap { file, problem in
+      problem.map { "\(file.key): \($0)" }
     }
+    lines.sort()
     let known = Set(manifest.files.keys).union([
       Manifest.fileName, "report.json", ".report.json.new",
     ])
@@ -104,10 +109,9 @@ public struct LPABundle: Sendable {
     } catch {
       return error.oneLine.contains("a link") ? "a link out of the bundle" : "missing"
     }
-    let attributes = try? FileManager.default.attributesOfItem(atPath: place.path)
-    guard let size = attributes?[.size] as? NSNumber else { return "cannot be read" }
-    if size.intValue != entry.bytes {
-      let kind = size.intValue < entry.bytes ? "truncated" : "altered"
+    guard let size = FileStatus(place.path)?.bytes else { return "cannot be read" }
+    if size != entry.bytes {
+      let kind = size < entry.bytes ? "truncated" : "altered"
       return "\(kind), \(entry.bytes) bytes expected, \(size) found"
     }
     guard let digest = try? Sha256.ofFile(place) else { return "cannot be read" }
@@ -122,8 +126,7 @@ public struct LPABundle: Sendable {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
     return names.sorted().flatMap { name -> [String] in
       let place = folder.appendingPathComponent(name)
-      let type = (try? FileManager.default.attributesOfItem(atPath: place.path))?[.type]
-      let isFolder = type as? FileAttributeType == .typeDirectory
+      let isFolder = FileStatus(place.path, followingLinks: false)?.isFolder == true
       return isFolder ? files(below: place, prefix: prefix + name + "/") : [prefix + name]
     }
   }

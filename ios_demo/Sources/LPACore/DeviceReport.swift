@@ -30,6 +30,9 @@ public struct DeviceReport: Sendable {
   public var recognition: Recognition?
   public var benchmarks: [BenchmarkResult] = []
 
+  /// Whether nothing was measured yet.
+  public var isEmpty: Bool { replays.isEmpty && recognition == nil && benchmarks.isEmpty }
+
   public init(_ bundle: LPABundle, device: Device = .current) {
     self.bundle = bundle
     self.device = device

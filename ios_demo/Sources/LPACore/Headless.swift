@@ -1,5 +1,16 @@
 import Foundation
 
+/// What came of a run without screens: a unit that breaks does not keep the others from being measured.
+public struct HeadlessOutcome: Sendable, Equatable {
+  /// Whether every gate held that was judged.
+  public var passed = true
+  /// One line per measurement that could not be made.
+  public var problems: [String] = []
+
+  /// As those of the commands: 0 all gates hold, 1 a gate failed, 2 something could not be measured.
+  public var exitCode: Int32 { problems.isEmpty ? (passed ? 0 : 1) : 2 }
+}
+
 /// What an app that was started with `--lpa-run` does before it leaves again: the way to measure
 /// on a device from a script.
 public struct HeadlessPlan: Sendable, Equatable {
@@ -17,7 +28,8 @@ public struct HeadlessPlan: Sendable, Equatable {
   ///
   ///     --lpa-run replay,wer,bench [--lpa-data FILE] [--lpa-units cpu,neural-engine]
   ///
-  /// The report is `report.json` in `folder`, where FILE is looked for too. Raises LpaError for words that are not understood.
+  /// The report is `report.json` in `folder`, where FILE is looked for too. Raises LpaError for words
+  /// that are not understood.
   public init?(_ words: [String], folder: URL) throws {
     func value(_ option: String) throws -> String? {
       guard let position = words.firstIndex(of: option) else { return nil }
@@ -45,38 +57,55 @@ public struct HeadlessPlan: Sendable, Equatable {
     }
   }
 
-  /// Runs the steps, writes the report, and says whether all gates held.
+  /// Runs the steps and writes the report of all that could be measured.
+  ///
+  /// Raises LpaError where nothing was measured, and where the report cannot be written.
   public func run(
     _ bundle: LPABundle, open: @escaping @Sendable (ComputeUnits) async throws -> any ModelRunner
-  ) async throws -> Bool {
+  ) async throws -> HeadlessOutcome {
     var report = DeviceReport(bundle)
-    var passed = true
+    var outcome = HeadlessOutcome()
     for units in units {
       for step in steps {
-        switch step {
-        case .replay:
-          let result = try await replay(bundle, on: open(units))
-          passed = passed && result.passed
-          report.replays.append(result)
-        case .bench:
-          let clips = try bundle.goldenClips().map { try bundle.waveform(of: $0) }
-          let longest = clips.max { $0.count < $1.count } ?? []
-          report.benchmarks.append(
-            try await benchmark(
-              longest, sampleRate: bundle.manifest.sampleRate, passes: 20
-            ) { try await open(units) })
-        case .wer:
-          // One is enough: the first units asked for.
-          guard report.recognition == nil, let data else { continue }
-          let found = try await recognise(
-            loadUtterances(data), dataName: data.deletingPathExtension().lastPathComponent,
-            bundle: bundle, runner: open(units))
-          passed = passed && found.errors.wer <= bundle.manifest.gates.referenceWERCeiling
-          report.recognition = found
+        do {
+          let passed = try await take(step, into: &report) { try await open(units) }
+          outcome.passed = outcome.passed && passed
+        } catch {
+          outcome.problems.append("\(step.rawValue) on \(units.title): \(error.oneLine)")
         }
       }
     }
+    if report.isEmpty, let first = outcome.problems.first { throw LpaError(first) }
     try report.write(to: output)
-    return passed
+    return outcome
+  }
+
+  /// One step on one runner; whether its gates held.
+  private func take(
+    _ step: Step, into report: inout DeviceReport,
+    open: @Sendable () async throws -> any ModelRunner
+  ) async throws -> Bool {
+    let bundle = report.bundle
+    switch step {
+    case .replay:
+      let result = try await replay(bundle, on: open())
+      report.replays.append(result)
+      return result.passed
+    case .bench:
+      let clips = try bundle.goldenClips().map { try bundle.waveform(of: $0) }
+      let longest = clips.max { $0.count < $1.count } ?? []
+      report.benchmarks.append(
+        try await benchmark(
+          longest, sampleRate: bundle.manifest.sampleRate, passes: 20, open: open))
+      return true
+    case .wer:
+      // One is enough: the first units that do it.
+      guard report.recognition == nil, let data else { return true }
+      let found = try await recognise(
+        loadUtterances(data), dataName: data.deletingPathExtension().lastPathComponent,
+        bundle: bundle, runner: open())
+      report.recognition = found
+      return found.errors.wer <= bundle.manifest.gates.referenceWERCeiling
+    }
   }
 }

@@ -29,7 +29,7 @@ public final class OnnxRunner: ModelRunner {
     guard present.isSuperset(of: ["waveform", "lengths", "logits"]) else {
       throw LpaError("\(name): no input or output of the manifest's names in the graph")
     }
-    runtime = "ONNX Runtime \(OnnxSession.version), CPU"
+    runtime = "ONNX Runtime \(session.version), CPU"
     tensors = Dictionary(manifest.taps.map { ($0.name, $0.tensor) }, uniquingKeysWith: { $1 })
     reachableTaps = Set(tensors.keys)
   }

@@ -4,8 +4,8 @@ import LPACore
 
 /// A session of ONNX Runtime's C API on the CPU. Its `Run` may be called from several threads.
 final class OnnxSession: @unchecked Sendable {
+  private let library: OnnxLibrary
   private let api: OrtApi
-  private var environment: OpaquePointer?
   private var session: OpaquePointer?
   private var memory: OpaquePointer?
 
@@ -13,13 +13,8 @@ final class OnnxSession: @unchecked Sendable {
   ///
   /// Raises LpaError with the runtime's own reason when it refuses the model.
   init(_ model: Data, folder: URL, threads: Int) throws {
-    // Read when an environment is made: else a device id is kept under the home folder.
-    setenv("ORT_DISABLE_TELEMETRY", "1", 1)
-    guard let base = OrtGetApiBase(), let table = base.pointee.GetApi(UInt32(ORT_API_VERSION)) else {
-      throw LpaError("ONNX Runtime is older than its header, which is of version \(ORT_API_VERSION)")
-    }
-    api = table.pointee
-    try check(api.CreateEnv(ORT_LOGGING_LEVEL_FATAL, "lpa", &environment))
+    library = try OnnxLibrary.shared()
+    api = library.api
     var options: OpaquePointer?
     try check(api.CreateSessionOptions(&options))
     defer { api.ReleaseSessionOptions(options) }
@@ -30,7 +25,8 @@ final class OnnxSession: @unchecked Sendable {
         options, "session.model_external_initializers_file_folder_path", folder.path))
     try model.withUnsafeBytes { bytes in
       try check(
-        api.CreateSessionFromArray(environment, bytes.baseAddress, bytes.count, options, &session))
+        api.CreateSessionFromArray(
+          library.environment, bytes.baseAddress, bytes.count, options, &session))
     }
     try check(api.CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory))
   }
@@ -38,13 +34,9 @@ final class OnnxSession: @unchecked Sendable {
   deinit {
     api.ReleaseSession(session)
     api.ReleaseMemoryInfo(memory)
-    api.ReleaseEnv(environment)
   }
 
-  static var version: String {
-    guard let text = OrtGetApiBase()?.pointee.GetVersionString?() else { return "unknown" }
-    return String(cString: text)
-  }
+  var version: String { library.version }
 
   var outputNames: [String] {
     get throws { try names(count: api.SessionGetOutputCount, name: api.SessionGetOutputName) }
@@ -130,12 +122,7 @@ final class OnnxSession: @unchecked Sendable {
     }
   }
 
-  private func check(_ status: OrtStatusPtr?) throws {
-    guard let status else { return }
-    defer { api.ReleaseStatus(status) }
-    let message = api.GetErrorMessage(status).map { String(cString: $0) } ?? "no reason given"
-    throw LpaError("ONNX Runtime: \(message)")
-  }
+  private func check(_ status: OrtStatusPtr?) throws { try api.check(status) }
 }
 
 /// The strings as an array of C strings, for the length of the call.

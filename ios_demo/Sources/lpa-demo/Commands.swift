@@ -8,14 +8,14 @@ struct Session: Sendable {
   private let threads: Int
   private let units: String
 
-  init(_ words: [String]) throws {
+  init(_ words: [String]) async throws {
     arguments = try Arguments(
       words,
       options: ["--bundle", "--threads", "--units", "--cut", "--passes", "--data"],
       flags: ["--json"])
     threads = try arguments.number("--threads", atLeast: 1, default: 2)
     units = arguments["--units"] ?? Runners.defaultUnits
-    bundle = try Runners.openBundle(arguments.requiredPath("--bundle"))
+    bundle = try await Runners.openBundle(arguments.requiredPath("--bundle"))
   }
 
   var wantsJSON: Bool { arguments.has("--json") }

@@ -46,7 +46,7 @@ func run(_ words: [String]) async -> Int32 {
     guard let command = commands[name] else {
       throw LpaError("unknown command '\(name)'; known: \(commands.keys.sorted().joined(separator: ", "))")
     }
-    return try await command(Session(Array(words.dropFirst())))
+    return try await command(await Session(Array(words.dropFirst())))
   } catch {
     note("error", error.oneLine)
     return ExitCode.couldNotRun

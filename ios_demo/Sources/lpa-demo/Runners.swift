@@ -16,9 +16,13 @@ enum Runners {
   #endif
 
   /// Raises LpaError for a bundle of another target or with files that are not as exported.
-  static func openBundle(_ folder: URL) throws -> LPABundle {
+  static func openBundle(_ folder: URL) async throws -> LPABundle {
     let bundle = try LPABundle(folder)
     try bundle.require(targets: [target])
+    #if canImport(LPAOnnx)
+      // Loaded while the files are hashed; the end of this function waits for it.
+      async let _ = OnnxLibrary.prepare()
+    #endif
     try bundle.requireSound()
     return bundle
   }

@@ -100,6 +100,7 @@ public struct Color: ShapeStyle, StubView, Sendable {
   public static let red = Color()
   public static let green = Color()
   public static let orange = Color()
+  public static let secondary = Color()
   public func opacity(_ opacity: Double) -> Color { self }
 }
 

@@ -22,6 +22,30 @@ private func temporaryFolder() throws -> URL {
     #expect(try library.imported() == nil)
   }
 
+  @Test func anotherOneTakesItsPlaceAndWhatAKilledImportLeftGoes() throws {
+    let root = try temporaryFolder()
+    defer { try? FileManager.default.removeItem(at: root) }
+    let library = BundleLibrary(root: root, target: "onnx")
+    _ = try library.importing(Vectors.file("bundle"))
+    try FileManager.default.createDirectory(
+      at: root.appendingPathComponent(".unfinished-x"), withIntermediateDirectories: true)
+    _ = try library.importing(Vectors.file("bundle"))
+    #expect(try FileManager.default.contentsOfDirectory(atPath: root.path) == ["Bundle"])
+    #expect(try library.present(resources: nil).folder.lastPathComponent == "Bundle")
+  }
+
+  @Test func whatWasImportedComesBeforeTheResources() throws {
+    let root = try temporaryFolder()
+    defer { try? FileManager.default.removeItem(at: root) }
+    let library = BundleLibrary(root: root, target: "onnx")
+    let resources = Vectors.file("bundle")
+    #expect(try library.present(resources: resources).folder == resources)
+    let imported = try library.importing(resources)
+    #expect(try library.present(resources: resources).folder == imported.folder)
+    library.remove()
+    #expect(message { _ = try library.present(resources: nil) }?.contains("lpa-bundle") == true)
+  }
+
   @Test(arguments: ["damaged", "link", "target", "newer", "none"])
   func nothingIsHalfImportedAndWhatWasThereStays(how: String) throws {
     let root = try temporaryFolder()
@@ -150,8 +174,8 @@ private func temporaryFolder() throws -> URL {
     let bundle = try LPABundle(Vectors.file("bundle"))
     let plan = try #require(
       try HeadlessPlan(["--lpa-run", "replay,bench", "--lpa-units", "cpu,gpu"], folder: folder))
-    let passed = try await plan.run(bundle) { _ in GoldenRunner(bundle: bundle) }
-    #expect(passed)
+    let sound = try await plan.run(bundle) { _ in GoldenRunner(bundle: bundle) }
+    #expect(sound == HeadlessOutcome() && sound.exitCode == 0)
     let report = try JSONValue(parsing: Data(contentsOf: plan.output))
     #expect(report.list("replays").count == 2 && report.list("benchmarks").count == 2)
     #expect(report["recognition"] == .null)
@@ -160,7 +184,26 @@ private func temporaryFolder() throws -> URL {
       runner.change = { _, values in values.rows(0..<3) }
       return runner
     }
-    #expect(!broken)
+    #expect(!broken.passed && broken.exitCode == 1)
+  }
+
+  @Test func unitsThatBreakDoNotKeepTheOthersFromBeingMeasured() async throws {
+    let folder = try temporaryFolder()
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let bundle = try LPABundle(Vectors.file("bundle"))
+    let plan = try #require(
+      try HeadlessPlan(["--lpa-run", "replay", "--lpa-units", "gpu,cpu"], folder: folder))
+    let outcome = try await plan.run(bundle) { units in
+      if units == .gpu { throw LpaError("refused") }
+      return GoldenRunner(bundle: bundle)
+    }
+    #expect(outcome.exitCode == 2 && outcome.problems == ["replay on CPU and GPU: refused"])
+    #expect(try JSONValue(parsing: Data(contentsOf: plan.output)).list("replays").count == 1)
+    try FileManager.default.removeItem(at: plan.output)
+    await #expect(throws: LpaError("replay on CPU and GPU: refused")) {
+      try await plan.run(bundle) { _ in throw LpaError("refused") }
+    }
+    #expect(!FileManager.default.fileExists(atPath: plan.output.path))
   }
 }
 

@@ -1,20 +1,21 @@
 import Foundation
-import LPACore
 import Testing
 
+@testable import LPACore
 @testable import LPADemoUI
 
 private let vectors = URL(fileURLWithPath: #filePath)
   .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("Vectors")
 private let storedBundle = vectors.appendingPathComponent("bundle")
 
-/// Gives the stored bundle's golden logits, or breaks where a test wants it.
+/// Gives the stored bundle's golden logits, as many as a waveform has frames, or breaks where a test wants it.
 private struct StandIn: ModelRunner {
   let runtime: String
   let maxSamples: Int? = nil
   let reachableTaps: Set<String> = ["logits"]
   let bundle: LPABundle
   let behaviour: Behaviour
+  var windows: [WindowSection] = []
 
   enum Behaviour: Sendable {
     case right
@@ -27,7 +28,8 @@ private struct StandIn: ModelRunner {
     for index in logits.values.indices where behaviour != .right {
       logits.values[index] = behaviour == .silent ? (index % 29 == 0 ? 1 : 0) : .nan
     }
-    return Inference(logits: logits)
+    let heard = bundle.manifest.frames.frames(waveform.count)
+    return Inference(logits: logits.rows(0..<min(logits.rows, heard)))
   }
 }
 
@@ -35,6 +37,7 @@ private struct StandInOpener: ModelOpening {
   var refused: Set<ComputeUnits> = []
   var behaviours: [ComputeUnits: StandIn.Behaviour] = [:]
   var delay: Duration = .zero
+  var windows: [WindowSection] = []
 
   func open(
     _ bundle: LPABundle, units: ComputeUnits, step: @escaping @Sendable (ModelState.Event) -> Void
@@ -44,7 +47,8 @@ private struct StandInOpener: ModelOpening {
     if refused.contains(units) { throw LpaError("refused on \(units.title)") }
     step(.loaded)
     return StandIn(
-      runtime: units.title, bundle: bundle, behaviour: behaviours[units] ?? .right)
+      runtime: units.title, bundle: bundle, behaviour: behaviours[units] ?? .right,
+      windows: windows)
   }
 }
 
@@ -293,6 +297,10 @@ private struct StandInMicrophone: AudioInput {
     let logits = try #require(model.taps.last)
     #expect(model.row(logits, on: .cpu)?.psnrDB == .infinity)
     #expect(model.row(logits, on: .gpu) == nil)
+    #expect(model.gate == 90)
+    #expect(model.cell(logits, on: .cpu) == "inf pass")
+    #expect(model.cell(logits, on: .neuralEngine) == "nan FAIL")
+    #expect(model.cell(logits, on: .gpu) == "-")
   }
 
   @Test func aBenchmarkIsTakenOnTheUnitsInUse() async {
@@ -305,10 +313,43 @@ private struct StandInMicrophone: AudioInput {
   }
 
   @Test func aBundleWithoutWindowsSaysHowToGetThem() async {
-    let model = WindowsModel(store: await stage.ready())
+    let model = WindowsModel(store: await stage.ready()) { [] }
     model.run()
     await model.finished()
     #expect(model.layers.isEmpty && model.problem?.contains("--taps outputs") == true)
     #expect(model.picture.isEmpty)
+  }
+
+  @Test func windowsAreThoseOfTheLastRecordingOrOfAGoldenClip() async throws {
+    var opener = StandInOpener()
+    opener.windows = [try alternating()]
+    let heard = Heard()
+    let model = WindowsModel(store: await stage.ready(opener)) { heard.samples }
+    #expect(model.choices == ["demo0008"])
+    model.run()
+    await model.finished()
+    #expect(model.choice == "demo0008" && model.problem == nil)
+    let golden = model.picture.count
+    heard.samples = [Float](repeating: 0.1, count: 16_000)
+    #expect(model.choices == [WindowsModel.lastRecording, "demo0008"])
+    model.choice = WindowsModel.lastRecording
+    model.run()
+    await model.finished()
+    #expect(model.problem == nil && model.picture.count == 46 && golden > 46)
+    #expect(model.picture[0][..<3] == [1, 1, 0] && model.picture[2][..<3] == [0, 0, 1])
+  }
+
+  private final class Heard {
+    var samples: [Float] = []
+  }
+
+  /// Windows of two frames, one beside the other.
+  private func alternating() throws -> WindowSection {
+    let text = """
+      {"layer": 0, "heads": 1, "aperiodic": 0, "edges": null, "shares": [],
+       "teeth": [{"head": 0, "period": 2, "phase": 0, "width": 2}]}
+      """
+    return try WindowSection(
+      Fields(JSONValue(parsing: Data(text.utf8)), place: "section", known: WindowSection.keys))
   }
 }

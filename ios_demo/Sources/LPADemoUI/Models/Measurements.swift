@@ -31,6 +31,16 @@ import Observation
     return result.taps.first { $0.tap == tap.name }
   }
 
+  /// What every tap is held to, in dB; nil: the bundle states no such gate.
+  public var gate: Double? { store.bundle?.manifest.gates.psnrDB }
+
+  /// The figure of a tap and its verdict, which colour alone would hide from some.
+  public func cell(_ tap: Manifest.Tap, on units: ComputeUnits) -> String {
+    guard let row = row(tap, on: units), let value = row.psnrDB else { return "-" }
+    let figure = value.isFinite ? String(format: "%.1f", value) : "\(value)"
+    return figure + (row.passed.map { $0 ? " pass" : " FAIL" } ?? "")
+  }
+
   public func run() {
     guard let bundle = store.bundle, !isRunning else { return }
     isRunning = true
@@ -86,22 +96,32 @@ import Observation
   public func finished() async { await work?.value }
 }
 
-/// Which frames the layers average on a golden clip.
+/// Which frames the layers average on a recording: the last one that was transcribed, or a golden clip.
 @MainActor @Observable public final class WindowsModel {
   public private(set) var layers: [LayerWindows] = []
   public private(set) var problem: String?
   public private(set) var isRunning = false
-  public private(set) var clips: [String] = []
-  public var clip = ""
+  /// What can be chosen; "" is what was chosen when nothing was.
+  public var choices: [String] {
+    let golden = (try? store.bundle?.goldenClips().map(\.id)) ?? []
+    return (recording().isEmpty ? [] : [Self.lastRecording]) + golden
+  }
+  public var choice = ""
+  public static let lastRecording = "Last recording"
   public var layer = 0
   /// Nil: all heads.
   public var head: Int?
   public var families = Set(LayerWindows.Family.allCases)
 
   private let store: ModelStore
+  private let recording: @MainActor () -> [Float]
   private var work: Task<Void, Never>?
 
-  public init(store: ModelStore) { self.store = store }
+  /// `recording`: the last one at the bundle's rate, empty where there is none.
+  public init(store: ModelStore, recording: @escaping @MainActor () -> [Float]) {
+    self.store = store
+    self.recording = recording
+  }
 
   public var shown: LayerWindows? { layers.first { $0.layer == layer } ?? layers.first }
 
@@ -118,16 +138,14 @@ import Observation
       return
     }
     (isRunning, problem) = (true, nil)
+    let choices = choices
+    if !choices.contains(choice) { choice = choices.first ?? "" }
+    let (choice, recording) = (choice, recording())
     work = Task {
       do {
-        let golden = try bundle.goldenClips()
-        clips = golden.map(\.id)
-        guard let chosen = golden.first(where: { $0.id == clip }) ?? golden.first else {
-          throw LpaError("no golden clip in the bundle")
-        }
-        clip = chosen.id
-        layers = try await layerWindows(
-          bundle.waveform(of: chosen), manifest: bundle.manifest, on: runner)
+        let golden = try bundle.goldenClips().first { $0.id == choice }
+        let waveform = try golden.map { try bundle.waveform(of: $0) } ?? recording
+        layers = try await layerWindows(waveform, manifest: bundle.manifest, on: runner)
       } catch {
         (layers, problem) = ([], error.oneLine)
       }

@@ -48,18 +48,12 @@ public protocol ModelOpening: Sendable {
 
   /// The bundle that was imported before, else the one in the app's resources.
   public func start(resources: URL?) {
-    begin { library in
-      if let imported = try library.imported() { return imported }
-      guard let resources, FileManager.default.fileExists(atPath: resources.path) else {
-        throw LpaError("no bundle yet: import a folder of lpa-export, or put one in by lpa-bundle")
-      }
-      return try library.opened(resources)
-    }
+    begin { try $0.present(resources: resources) }
   }
 
   /// Copies a folder into the app, all of it or nothing, and opens it.
   public func importBundle(_ folder: URL) {
-    begin { try $0.importing(folder) }
+    begin { library in try withAccess(to: folder) { try library.importing(folder) } }
   }
 
   public func remove() {

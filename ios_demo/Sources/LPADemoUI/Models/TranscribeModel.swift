@@ -48,13 +48,14 @@ public protocol AudioReading: Sendable {
   public private(set) var transcript: Transcript?
   public private(set) var notice: String?
   public private(set) var title = ""
+  /// What was transcribed last, at the bundle's rate.
+  public private(set) var waveform: [Float] = []
 
   private let store: ModelStore
   private let input: any AudioInput
   private let reader: any AudioReading
   private let player: any AudioPlaying
   private var recording = Recording()
-  private var waveform: [Float] = []
   private var work: Task<Void, Never>?
 
   public init(

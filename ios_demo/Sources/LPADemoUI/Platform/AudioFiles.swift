@@ -8,9 +8,10 @@ public struct AudioFiles: AudioReading {
   public init() {}
 
   public func read(_ file: URL) throws -> Pcm {
-    // Files of other apps are behind a door that has to be opened.
-    let isForeign = file.startAccessingSecurityScopedResource()
-    defer { if isForeign { file.stopAccessingSecurityScopedResource() } }
+    try withAccess(to: file) { try opened(file) }
+  }
+
+  private func opened(_ file: URL) throws -> Pcm {
     guard let handle = try? FileHandle(forReadingFrom: file),
       let head = try? handle.read(upToCount: 4)
     else { throw LpaError("\(file.lastPathComponent): cannot be read") }

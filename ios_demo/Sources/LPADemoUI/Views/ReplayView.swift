@@ -23,12 +23,19 @@ struct ReplayView: View {
           Grid(alignment: .leading) {
             GridRow {
               Text("Tap").bold()
+              Text("Gate").bold()
               ForEach(model.units) { units in Text(Self.short(units)).bold() }
             }
             ForEach(Array(model.taps.enumerated()), id: \.offset) { _, tap in
               GridRow {
                 Text(tap.name).font(.caption)
-                ForEach(model.units) { units in figure(model.row(tap, on: units)) }
+                Text(gate).font(.caption).foregroundStyle(.secondary)
+                ForEach(model.units) { units in
+                  Text(model.cell(tap, on: units))
+                    .font(.caption)
+                    .monospacedDigit()
+                    .foregroundStyle(color(model.row(tap, on: units)))
+                }
               }
             }
           }
@@ -54,13 +61,13 @@ struct ReplayView: View {
     }
   }
 
-  @ViewBuilder private func figure(_ row: TapResult?) -> some View {
-    if let row, let value = row.psnrDB {
-      Text(value.isFinite ? value.formatted(.number.precision(.fractionLength(1))) : "\(value)")
-        .monospacedDigit()
-        .foregroundStyle(row.passed == false ? Color.red : Color.green)
-    } else {
-      Text("-").foregroundStyle(.secondary)
+  private var gate: String { model.gate.map { "\(Int($0)) dB" } ?? "none" }
+
+  private func color(_ row: TapResult?) -> Color {
+    switch row?.passed {
+    case true?: .green
+    case false?: .red
+    case nil: .secondary
     }
   }
 

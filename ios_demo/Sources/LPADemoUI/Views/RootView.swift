@@ -14,10 +14,11 @@ import SwiftUI
     player: any AudioPlaying = Player()
   ) {
     self.store = store
-    transcribe = TranscribeModel(store: store, input: input, reader: reader, player: player)
+    let transcribe = TranscribeModel(store: store, input: input, reader: reader, player: player)
+    self.transcribe = transcribe
     replay = ReplayModel(store: store)
     benchmark = BenchmarkModel(store: store)
-    windows = WindowsModel(store: store)
+    windows = WindowsModel(store: store) { transcribe.waveform }
   }
 }
 

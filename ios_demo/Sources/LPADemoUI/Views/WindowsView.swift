@@ -8,7 +8,10 @@ struct WindowsView: View {
     NavigationStack {
       List {
         Section {
-          Button("Look at a golden clip") { model.run() }.disabled(model.isRunning)
+          Picker("Recording", selection: $model.choice) {
+            ForEach(model.choices, id: \.self) { choice in Text(choice).tag(choice) }
+          }
+          Button("Draw its windows") { model.run() }.disabled(model.isRunning)
           if model.isRunning { ProgressView() }
           if let problem = model.problem { Text(problem).foregroundStyle(.red) }
         }
@@ -29,9 +32,6 @@ struct WindowsView: View {
   }
 
   @ViewBuilder private func choices(_ shown: LayerWindows) -> some View {
-    Picker("Recording", selection: $model.clip) {
-      ForEach(model.clips, id: \.self) { clip in Text(clip).tag(clip) }
-    }
     Picker("Layer", selection: $model.layer) {
       ForEach(model.layers.map(\.layer), id: \.self) { layer in Text(String(layer)).tag(layer) }
     }
