@@ -37,7 +37,7 @@ ios: $(VENV)/.test-installed
 	$(BIN)/lpa-export --target coreml --taps outputs --overwrite
 	$(BIN)/lpa-bundle --target all --bundle build/an4-tiny/coreml --app ios_demo
 	ios_demo/scripts/swift.sh build
-	ios_demo/scripts/swift.sh test --skip-build
+	ios_demo/scripts/swift.sh test --skip-build --disable-xctest --quiet
 	@if [ "$$(uname -s)" = Darwin ]; then runs=coreml; else runs=onnx; fi; \
 		ios_demo/scripts/swift.sh demo replay --bundle build/an4-tiny/$$runs
 

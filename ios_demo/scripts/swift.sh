@@ -48,11 +48,13 @@ provide_onnxruntime() {
     local library=${ORT_LIBRARY:-}
     if [ -z "$library" ]; then
         local python=${PYTHON:-$repository/.venv/bin/python}
+        [ -x "$python" ] \
+            || { echo "ios_demo: error: cannot run $python for its ONNX Runtime; set PYTHON or ORT_LIBRARY" >&2; exit 2; }
         library=$("$python" -c '
 import importlib.util, pathlib
 folder = pathlib.Path(importlib.util.find_spec("onnxruntime").origin).parent / "capi"
 print(next(folder.glob("libonnxruntime.so.1*")))' 2>/dev/null) \
-            || { echo "ios_demo: error: no ONNX Runtime library in $python; set ORT_LIBRARY or PYTHON" >&2; exit 2; }
+            || { echo "ios_demo: error: $python has no onnxruntime; set PYTHON or ORT_LIBRARY" >&2; exit 2; }
     fi
     mkdir -p "$runtime"
     ln -sfn "$(realpath "$library")" "$runtime/libonnxruntime.so.1"
@@ -104,7 +106,8 @@ case $command in
         ;;
     typecheck)
         available >&2 || exit 2
-        inside swiftc -typecheck -swift-version 6 -parse-as-library \
+        # As a whole: else the first file with an error hides those of the others.
+        inside swiftc -typecheck -wmo -swift-version 6 -parse-as-library \
             -I "$package/.build/release/Modules" "$@"
         ;;
     demo)

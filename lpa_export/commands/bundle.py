@@ -22,7 +22,11 @@ APP_TARGET = "coreml"
 ALL = "all"
 _PROJECT = "project.yml"
 _PLACE = Path("App") / "Resources" / "Bundle"
-_ELSEWHERE = {"onnx": "lpa-demo runs it", "executorch": "it runs in ExecuTorch's own apps"}
+_ELSEWHERE = {
+    "onnx": "lpa-demo runs it",
+    "executorch": "it runs in ExecuTorch's own apps",
+    "mlx": "ios_demo/README.md has a runner for apps with mlx-swift",
+}
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ Without a Swift toolchain these tests are skipped by name, and with CI=1 they fa
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from lpa_export.errors import LpaError
 from lpa_export.formats.audio import load_audio
 from lpa_export.formats.speech import load_utterances
 from tests.ios_demo.vectors import DEMO, REPOSITORY
 
 SCRIPT = REPOSITORY / "ios_demo" / "scripts" / "swift.sh"
+NOBODY = 65534
 
 Demo = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -39,14 +43,23 @@ def script(
     )
 
 
-@pytest.fixture(scope="module")
-def built() -> None:
-    """Everything of the package that this system can build, tests included."""
+def toolchain() -> Path:
+    return Path(os.environ.get("SWIFT_ROOT", REPOSITORY / "build" / "swift"))
+
+
+def require_toolchain() -> None:
+    """Skip without one; with CI set that is a failure."""
     missing = script("available")
     if missing.returncode:
         if os.environ.get("CI"):
             pytest.fail(missing.stdout)
         pytest.skip(missing.stdout.strip())
+
+
+@pytest.fixture(scope="module")
+def built() -> None:
+    """Everything of the package that this system can build, tests included."""
+    require_toolchain()
     build = script("build")
     assert build.returncode == 0, build.stdout[-4000:] + build.stderr[-2000:]
 
@@ -88,15 +101,35 @@ def one_line_error(run: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_swift_tests_pass(built: None) -> None:
-    run = script("test", "--skip-build")
+    run = script("test", "--skip-build", "--disable-xctest")
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
     assert "Test run with" in run.stdout
 
 
-def test_replay_passes_every_gate_at_every_tap(demo: Demo, bundle: Path) -> None:
+@pytest.fixture(scope="module")
+def replayed(demo: Demo, bundle: Path) -> Any:
+    """The report of lpa-demo replay."""
     run = demo("replay", "--bundle", bundle, "--json")
     assert run.returncode == 0
-    (replay,) = as_json(run)["replays"]
+    return as_json(run)
+
+
+@pytest.fixture(scope="module")
+def recognised(demo: Demo, bundle: Path) -> Any:
+    """The report of lpa-demo wer."""
+    run = demo("wer", "--bundle", bundle, "--data", DEMO / "manifest.jsonl", "--json")
+    assert run.returncode == 0
+    return as_json(run)
+
+
+@pytest.fixture(scope="module")
+def benched(demo: Demo, bundle: Path) -> Any:
+    """The report of lpa-demo bench."""
+    return as_json(demo("bench", "--bundle", bundle, "--passes", "3", "--json"))
+
+
+def test_replay_passes_every_gate_at_every_tap(replayed: Any, bundle: Path) -> None:
+    (replay,) = replayed["replays"]
     manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
     assert replay["passed"] and not replay["failures"]
     assert [tap["name"] for tap in replay["taps"]] == [tap["name"] for tap in manifest["taps"]]
@@ -117,14 +150,12 @@ def test_transcripts_and_word_times_are_those_of_lpa_transcribe(
     assert as_json(demo("transcribe", "--bundle", bundle, "--json", *files)) == expected
 
 
-def test_wer_is_that_of_lpa_validate_to_the_digit(demo: Demo, bundle: Path) -> None:
+def test_wer_is_that_of_lpa_validate_to_the_digit(recognised: Any, bundle: Path) -> None:
     from lpa_validate import validate
 
     report = validate(target="onnx", bundle=bundle, data=DEMO / "manifest.jsonl", checks=["wer"])
     figures = report.check("wer")
-    found = as_json(demo("wer", "--bundle", bundle, "--data", DEMO / "manifest.jsonl", "--json"))[
-        "recognition"
-    ]
+    found = recognised["recognition"]
     assert found["wer"] == figures.figure("WER, artifact").value
     for kind in ("substitutions", "deletions", "insertions"):
         assert found[kind] == figures.figure(f"{kind}, artifact").value
@@ -133,13 +164,37 @@ def test_wer_is_that_of_lpa_validate_to_the_digit(demo: Demo, bundle: Path) -> N
     assert found["data"]["words"] == report.data.words
 
 
-def test_benchmark_reports_what_it_measured(demo: Demo, bundle: Path) -> None:
-    (found,) = as_json(demo("bench", "--bundle", bundle, "--passes", "3", "--json"))["benchmarks"]
+def test_benchmark_reports_what_it_measured(benched: Any, bundle: Path) -> None:
+    (found,) = benched["benchmarks"]
     assert found["passes"] == 3
     assert 0 < found["p50"] <= found["p95"]
     assert found["real_time_factor"] == pytest.approx(found["p50"] / found["audio_seconds"])
     # At least the model's own size.
     assert found["peak_memory_bytes"] > (bundle / "model.onnx").stat().st_size
+
+
+def test_what_lpa_demo_reports_is_merged_and_what_another_bundle_did_is_not(
+    replayed: Any, recognised: Any, benched: Any, bundle: Path, copied: Path, tmp_path: Path
+) -> None:
+    from lpa_validate import validate
+
+    whole = {
+        **replayed,
+        "recognition": recognised["recognition"],
+        "benchmarks": benched["benchmarks"],
+    }
+    place = tmp_path / "report.json"
+    place.write_text(json.dumps(whole), "utf-8")
+    report = validate(target="onnx", bundle=bundle, checks=["integrity"], merge=place)
+    check = report.check("device")
+    assert report.verdict == "pass" and check.status == "pass"
+    runtime = replayed["replays"][0]["runtime"]
+    assert check.figure(f"PSNR, logits, {runtime}").label == "measured"
+    assert check.figure(f"WER, {runtime}").value == recognised["recognition"]["wer"]
+    assert report.environment["device"].startswith(os.uname().machine + ", Linux")
+    edit_manifest(copied, lambda manifest: manifest.update(model="another"))
+    with pytest.raises(LpaError, match="of another bundle"):
+        validate(target="onnx", bundle=copied, checks=["integrity"], merge=place)
 
 
 def test_a_long_recording_is_cut_and_joined_as_in_python(
@@ -413,16 +468,39 @@ def typecheck(folder: Path, module: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_stubs_catch_planted_errors_in_app_files(planted: Path) -> None:
-    for module in ("LPADemoUI", "LPACoreML"):
-        assert typecheck(planted, module).returncode == 0
+    """Each error is said of its own line, and no other line of the module has one: without them
+    the files are sound."""
+    expected: dict[str, set[str]] = {}
     for name, (module, file, right, wrong) in PLANTED.items():
         place = planted / module / file
         text = place.read_text("utf-8")
-        assert right in text, name
+        assert text.count(right) == 1, name
+        line = text[: text.index(right)].count("\n") + 1
+        # What a switch forgets is said of the switch.
+        if not wrong:
+            line = text[: text.rindex("switch", 0, text.index(right))].count("\n") + 1
         place.write_text(text.replace(right, wrong), "utf-8")
+        expected.setdefault(module, set()).add(f"{Path(file).name}:{line}")
+    for module, places in expected.items():
         run = typecheck(planted, module)
-        assert run.returncode != 0 and f"{Path(file).name}:" in run.stderr + run.stdout, name
-        place.write_text(text, "utf-8")
+        assert run.returncode != 0
+        found = re.findall(r"(\w+\.swift:\d+):\d+: error:", run.stderr + run.stdout)
+        assert set(found) == places, run.stderr
+
+
+def test_the_runner_for_mlx_on_the_page_agrees_with_its_stub(built: None, tmp_path: Path) -> None:
+    page = (REPOSITORY / "ios_demo" / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"```swift\n(.*?)```", page, re.DOTALL)
+    folder = REPOSITORY / "ios_demo" / ".build" / f"page-{os.getpid()}"
+    folder.mkdir()
+    try:
+        (folder / "MLXRunner.swift").write_text(code, "utf-8")
+        run = script("typecheck", folder / "MLXRunner.swift")
+        assert run.returncode == 0, run.stderr + run.stdout
+        (folder / "MLXRunner.swift").write_text(code.replace("importFunction(from:", "load(from:"))
+        assert script("typecheck", folder / "MLXRunner.swift").returncode != 0
+    finally:
+        shutil.rmtree(folder)
 
 
 # Without a toolchain.
@@ -434,6 +512,76 @@ def test_a_missing_toolchain_is_said_and_never_passed(tmp_path: Path) -> None:
     assert run.stdout.startswith("ios_demo: not run, because ")
     assert "passed" not in run.stdout
     assert len(run.stdout.splitlines()) == 1
+
+
+def test_a_missing_toolchain_skips_the_tests_and_fails_them_in_ci(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makefile = (REPOSITORY / "Makefile").read_text("utf-8")
+    (line,) = re.findall(r"^\t@(ios_demo/scripts/swift.sh available.*)$", makefile, re.MULTILINE)
+
+    def make_test_ends() -> subprocess.CompletedProcess[str]:
+        recipe = ["sh", "-c", line.replace("$$", "$")]
+        return subprocess.run(recipe, cwd=REPOSITORY, capture_output=True, text=True)
+
+    monkeypatch.setenv("SWIFT_ROOT", str(tmp_path / "none"))
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="ios_demo: not run, because"):
+        require_toolchain()
+    assert make_test_ends().returncode == 0
+    monkeypatch.setenv("CI", "1")
+    with pytest.raises(pytest.fail.Exception, match="ios_demo: not run, because"):
+        require_toolchain()
+    assert make_test_ends().returncode == 1
+    assert make_test_ends().stdout.startswith("ios_demo: not run, because ")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests are run by another user than root")
+def test_another_user_than_root_runs_swift(open_folder: Path) -> None:
+    """In a package of his own, with the toolchain that root installed."""
+    require_toolchain()
+    package = open_folder / "ios_demo"
+    shutil.copytree(SCRIPT.parent, package / "scripts")
+    (package / "one.swift").write_text("let one: Int = 1\n")
+    (package / "other.swift").write_text('let one: Int = "1"\n')
+    for place in [open_folder, *open_folder.rglob("*")]:
+        os.chown(place, NOBODY, NOBODY)
+
+    def as_nobody(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [package / "scripts" / "swift.sh", *words],
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=[],
+            env={**os.environ, "SWIFT_ROOT": str(toolchain())},
+            cwd="/",
+            capture_output=True,
+            text=True,
+        )
+
+    available = as_nobody("available")
+    if available.returncode:
+        pytest.skip(available.stdout.strip())
+    assert as_nobody("typecheck", package / "one.swift").returncode == 0
+    assert "other.swift:1:" in as_nobody("typecheck", package / "other.swift").stderr
+
+
+def test_a_machine_that_lets_nobody_make_namespaces_is_said(open_folder: Path) -> None:
+    (open_folder / "unshare").write_text("#!/bin/sh\nexit 1\n")
+    (open_folder / "unshare").chmod(0o755)
+    (open_folder / ".ready").touch()
+    path = f"{open_folder}:{os.environ['PATH']}"
+    run = script("available", env={"SWIFT_ROOT": str(open_folder), "PATH": path})
+    assert run.returncode == 1
+    assert "make no namespace of mounts" in run.stdout and len(run.stdout.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

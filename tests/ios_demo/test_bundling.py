@@ -118,7 +118,12 @@ def test_a_damaged_bundle_is_refused_and_the_old_one_stays(
 
 @pytest.mark.parametrize(
     ("target", "problem"),
-    [("onnx", "lpa-demo runs it"), ("executorch", "ExecuTorch"), ("tflite", "it takes coreml")],
+    [
+        ("onnx", "lpa-demo runs it"),
+        ("executorch", "ExecuTorch"),
+        ("mlx", "mlx-swift"),
+        ("tflite", "it takes coreml"),
+    ],
 )
 def test_targets_that_the_app_cannot_run_are_refused(
     app: Path, target: str, problem: str, capsys: pytest.CaptureFixture[str]

@@ -12,7 +12,9 @@ from tests.ios_demo.vectors import REPOSITORY
 APP = REPOSITORY / "ios_demo"
 STUBS = sorted(path for path in APP.glob("Stubs/*/*.swift") if path.stem != "Machinery")
 SWIFT = sorted([*APP.glob("Sources/**/*.swift"), *APP.glob("App/**/*.swift")])
-PAGE = re.compile(r"^// https://developer\.apple\.com/documentation/\S+( \(.+\))?$")
+APPLE = r"developer\.apple\.com/documentation"
+MLX = r"swiftpackageindex\.com/ml-explore/mlx-swift/main/documentation/mlx"
+PAGE = re.compile(rf"^// https://({APPLE}|{MLX})/\S+( \(.+\))?$")
 
 
 @pytest.mark.parametrize("path", STUBS, ids=lambda path: path.stem)
