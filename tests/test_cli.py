@@ -4,11 +4,11 @@ import argparse
 import errno
 import importlib
 import os
+import resource
 import shlex
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -272,11 +272,13 @@ def test_help_imports_nothing_heavy_and_answers_fast(name: str) -> None:
     command = [sys.executable, "-c", script]
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        # Its processor time: the clock runs on while other tests have their turn.
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
         )
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0, done.stderr
         assert done.stdout.endswith("HEAVY []\n")
         assert f"usage: {name}" in done.stdout
