@@ -53,9 +53,10 @@ def manifest(tmp_path: Path, samples: Path) -> Path:
 
 LAYERS = {
     "twice": ("1,1", "layers must differ, found 1,1"),
-    "a word": ("all", "expected layers as 0,1,2 or auto:4, found 'all'"),
+    "a word": ("some", "expected layers as 0,1,2 or auto:4, or of a separator"),
+    "of a separator": ("all", "all layers are those of a separator; give numbers or auto:N"),
     "negative": ("-1", "layers"),
-    "auto of nothing": ("auto:0", "expected layers as 0,1,2 or auto:4, found 'auto:0'"),
+    "auto of nothing": ("auto:0", "of a separator intra, inter or all; found 'auto:0'"),
     "outside": ("0,3", "layer 3 does not exist: the model has layers 0 to 2"),
     "auto of too many": ("auto:4", "auto:4 asks for more than the model's 3 layers"),
 }

@@ -17,7 +17,7 @@ from lpa_export.hosts import lpa_layers
 from lpa_export.layers import LPA, LPAConfig, Pulses
 from lpa_export.layers.folding import fold
 from lpa_export.layers.harden import count_by_family, harden
-from lpa_export.targets import known_targets
+from lpa_export.targets import targets_named
 
 Make = Callable[..., LPA]
 Oracle = Callable[..., dict[int, np.ndarray]]
@@ -141,7 +141,7 @@ def test_a_checkpoint_from_before_the_anchor_loads(tiny_checkpoint: Callable[...
     assert lpa.config.anchor == "frame" and lpa.utterance is None
 
 
-@pytest.mark.parametrize("target", known_targets())
+@pytest.mark.parametrize("target", targets_named("all"))
 def test_every_target_refuses_it_in_one_line(
     anchored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str
 ) -> None:
