@@ -306,11 +306,34 @@ def test_a_device_is_judged_by_the_bundles_gates(
     assert check.figure("pass on the CPU by pass on the Neural Engine").value == 4.0
     selfcheck = open_bundle(bundle).manifest.selfcheck
     assert selfcheck.label == "emulated"
-    row = next(row for row in check.details["taps"] if row["tap"] == "logits")
+    row = next(row for row in check.details["device_taps"] if row["tap"] == "logits")
     assert row["emulated_db"] == selfcheck.taps["logits"] and row["measured_db"] == 61.5
     # Strict JSON holds the infinite PSNR too.
     plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert plain["checks"][-1]["details"]["taps"][0]["measured_db"] == "inf"
+    assert plain["checks"][-1]["details"]["device_taps"][0]["measured_db"] == "inf"
+
+
+@pytest.mark.parametrize("form", ["text", "github", "json", "html"])
+def test_the_command_shows_what_the_device_measured(
+    device: dict[str, Any],
+    bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+) -> None:
+    from lpa_validate.command import main
+
+    place = tmp_path / "device-report.json"
+    place.write_text(json.dumps(device), "utf-8")
+    arguments = ["--target", "coreml", "--bundle", str(bundle), "--checks", "integrity"]
+    flags = ["--merge", str(place), "--format", form]
+    assert main([*arguments, *flags]) == 0
+    out = capsys.readouterr().out
+    assert "PSNR, logits, Core ML, CPU and Neural Engine" in out
+    if form == "text":
+        assert "taps on Core ML, CPU and Neural Engine:" in out
+        (row,) = (line for line in out.splitlines() if line.startswith("    encoder.layers.0 "))
+        assert "61.5 dB measured" in row and "dB emulated" in row
 
 
 def test_a_failed_gate_on_the_device_fails_the_report(

@@ -86,7 +86,7 @@ def check_device(device: DeviceReportEntry, bundle: Bundle, report: Report) -> C
         reason=_reason(device, figures),
         details={
             "device": device_name(device),
-            "taps": [row for replay in device.replays for row in _tap_rows(replay, bundle)],
+            "device_taps": [row for replay in device.replays for row in _tap_rows(replay, bundle)],
             "predicted": [
                 {"check": check.name, "figure": figure.name, "value": figure.value}
                 for check in report.checks

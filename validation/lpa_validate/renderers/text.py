@@ -1,7 +1,8 @@
 """The report for a person at a terminal: one line per figure, gate and verdict beside it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from lpa_validate.beside import Beside
@@ -39,6 +40,7 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
     "neural_engine": neural_engine_lines,
     "compute_plan": neural_engine_lines,
     "delegates": delegation_lines,
+    "device_taps": lambda details: _device_taps(details["device_taps"]),
 }
 """Key of a check's details -> what the checks of single targets have to show with it."""
 
@@ -139,6 +141,19 @@ def _taps(details: Mapping[str, Any]) -> list[str]:
         f"{tap['name']:<28}{tap['kind']:<12}{_number(tap['psnr_db'])} dB"
         for tap in details.get("taps", ())
     ]
+
+
+def _device_taps(taps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A table for each runtime that replayed the golden clips."""
+    for runtime, rows in groupby(taps, key=lambda tap: tap["runtime"]):
+        yield from _rows(f"taps on {runtime}", [_device_tap(tap) for tap in rows])
+
+
+def _device_tap(tap: Mapping[str, Any]) -> str:
+    measured, emulated = tap["measured_db"], tap["emulated_db"]
+    figure = "not reachable" if measured is None else f"{_number(measured)} dB measured"
+    beside = "" if emulated is None else f", {_number(emulated)} dB emulated"
+    return f"{tap['tap']:<28}{tap['kind']:<12}{figure}{beside}"
 
 
 def _changed(details: Mapping[str, Any]) -> list[str]:
