@@ -70,7 +70,7 @@ inside() {
         new=$root/mnt
         mount --make-rprivate /
         mount -t tmpfs tmpfs "$new"
-        cp -P "$root"/{bin,lib,lib64,sbin} "$new"
+        cp -P "$root"/{bin,lib*,sbin} "$new"
         mkdir "$new"/tmp
         for place in /usr /etc; do mkdir "$new$place"; mount --rbind "$root$place" "$new$place"; done
         for place in /proc /dev "$repository"; do
