@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["counted", "kept_weights", "quantise"]
 
-# Convolutions stay in float: as ConvInteger they took 1.7 times as long on the shipped model, and
-# cost 10 dB.
 _QUANTISED = ["MatMul", "Gemm"]
 
 
@@ -38,7 +36,8 @@ def kept_weights(model: nn.Module) -> list[np.ndarray]:
 def quantise(graph: onnx.ModelProto, model: nn.Module, scratch: Path) -> onnx.ModelProto:
     """A quantised copy of the graph of `model`. `scratch`: a folder for a file that is gone then.
 
-    The CTC head (4 dB) and the controls of the pulses (1 dB) stay in float, as everywhere.
+    The CTC head (4 dB) and the controls of the pulses (1 dB) stay in float, as everywhere;
+    convolutions have a file of their own.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -68,7 +67,7 @@ def counted(graph: onnx.ModelProto, kept: int) -> Compression:
     """Bytes in float32 of all weights of products and convolutions, and what became of them.
 
     Looked up in the quantised graph. `kept`: bytes of products that stay in float by design, as
-    all convolutions do.
+    all do that are convolutions there.
     """
     sizes = {
         tensor.name: 4 * math.prod(tensor.dims)

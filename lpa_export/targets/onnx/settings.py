@@ -10,7 +10,7 @@ MAX_FILE_BYTES = 2**31 - 2**26
 
 @dataclass(frozen=True)
 class OnnxSettings:
-    """``quantize`` int8: dynamic, per channel.
+    """``quantize`` int8: dynamic, per channel. ``convolutions``: those of the front end too or not.
 
     ``front_end``: in pieces of two seconds its memory does not grow with the audio; ``whole`` is
     for execution providers that have no Scan, as those of phones.
@@ -18,6 +18,13 @@ class OnnxSettings:
     """
 
     quantize: str = field(default="none", metadata={"choices": ("none", "int8")})
+    convolutions: str = field(
+        default="int8",
+        metadata={
+            "choices": ("int8", "float"),
+            "flag": "onnx: with --quantize int8 the front end in 'int8' (default), or 'float'",
+        },
+    )
     front_end: str = field(
         default="pieces",
         metadata={

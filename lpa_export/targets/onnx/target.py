@@ -21,6 +21,7 @@ from lpa_export.targets.describe import (
     tools,
 )
 from lpa_export.targets.kit_in_pieces import IN_PIECES
+from lpa_export.targets.onnx.convolutions import quantise_convolutions
 from lpa_export.targets.onnx.external import save, weight_bytes
 from lpa_export.targets.onnx.lower import OUTPUTS, lower, tap_tensor
 from lpa_export.targets.onnx.optimise import optimise
@@ -63,6 +64,9 @@ class OnnxTarget:
         check_frame_arithmetic(model, frames)
         job.announce("tracing the model")
         graph = lower(model, tuple(parts.taps), frames.receptive_field)
+        if job.scheme.weights == "int8" and job.settings.convolutions == "int8":
+            # Before the rewrites, which let the transposes between two of them meet.
+            quantise_convolutions(graph)
         job.announce("optimising the graph")
         most = job.settings.max_file_bytes
         graph = optimise(graph, folder, external=weight_bytes(graph) > most)
