@@ -29,6 +29,7 @@ from lpa_export.training.loop import Conduct, Progress
 from lpa_export.training.records import read_log
 from lpa_export.training.replacement_log import ReplacementLog
 from lpa_export.training.separation.evaluate import IMPROVEMENT, improvements, summary
+from lpa_export.training.separation.generated_noise import generated_noise
 from lpa_export.training.separation.losses import separation_loss, si_snr
 from lpa_export.training.separation.mixtures import (
     TEST_SNRS,
@@ -161,6 +162,37 @@ def test_a_batch_follows_from_its_place_alone(loaded: SeparationRecipe) -> None:
     assert torch.equal(first.waveforms, second.waveforms)
     assert not torch.equal(first.waveforms, batches.batch(2, 1, plan[1]).waveforms)
     assert first.sources.shape == (2, 1, 3200)
+
+
+def test_a_share_of_the_clips_has_noise_that_is_generated(loaded: SeparationRecipe) -> None:
+    sounds = SeparationTrainer(loaded).train
+    members = [(index, 0) for index in range(4)]
+
+    def noise(share: float) -> torch.Tensor:
+        mixing = dataclasses.replace(loaded.mixing, generated_share=share)
+        batch = MixtureBatches(sounds, mixing, 4, 4, seed=3).batch(1, 0, members)
+        return batch.waveforms - batch.sources[:, 0]
+
+    recorded, half, generated = map(noise, (0.0, 0.5, 1.0))
+    of_recordings = (half == recorded).all(1)
+    assert 0 < of_recordings.sum() < 4
+    assert torch.equal(half[~of_recordings], generated[~of_recordings])
+    assert not (generated == recorded).all(1).any()
+
+
+def test_generated_noise_is_as_loud_as_any_other_and_each_draw_differs() -> None:
+    draws = [generated_noise(np.random.default_rng(i), 16_000, 16_000) for i in range(60)]
+    again = generated_noise(np.random.default_rng(0), 16_000, 16_000)
+    np.testing.assert_array_equal(draws[0], again)
+    for draw in draws:
+        assert draw.dtype == np.float32 and np.isfinite(draw).all()
+        assert np.mean(draw.astype(np.float64) ** 2) == pytest.approx(1.0, rel=1e-4)
+    powers = [np.abs(np.fft.rfft(draw.astype(np.float64))) ** 2 for draw in draws]
+    low = [power[:1000].sum() / power.sum() for power in powers]
+    assert min(low) < 0.3 and max(low) > 0.97  # from hisses to rumbles
+    # A tone holds most of its power in few places, noise of one second does not.
+    few = [np.sort(power)[-80:].sum() / power.sum() for power in powers]
+    assert 15 < sum(share > 0.5 for share in few) < 45
 
 
 def test_noise_that_is_held_out_is_not_trained_on(loaded: SeparationRecipe) -> None:

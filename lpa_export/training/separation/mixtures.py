@@ -15,6 +15,7 @@ from lpa_export.formats.audio import SAMPLE_RATE, Waveform
 from lpa_export.formats.separation_recipe import MixingSettings
 from lpa_export.training.batches import Members
 from lpa_export.training.clips import Clips
+from lpa_export.training.separation.generated_noise import generated_noise
 
 __all__ = ["TEST_SNRS", "Draw", "MixtureBatches", "Mixtures", "Sounds", "held_out"]
 
@@ -94,10 +95,14 @@ class Sounds:
             float(rng.uniform(*mixing.level_dbfs)),
         )
 
-    def mix(self, draw: Draw) -> tuple[Waveform, Waveform]:
-        """The mixture and its speech, (samples,) each; quieter where the sum would clip."""
+    def mix(self, draw: Draw, noise: Waveform | None = None) -> tuple[Waveform, Waveform]:
+        """The mixture and its speech, (samples,) each; quieter where the sum would clip.
+
+        With `noise`, (samples,), in the place of the drawn recording.
+        """
         speech = _cut_out(self.speech[draw.speech][0], draw.speech_start, self.samples, False)
-        noise = _cut_out(self.noise[draw.noise][0], draw.noise_start, self.samples, True)
+        if noise is None:
+            noise = _cut_out(self.noise[draw.noise][0], draw.noise_start, self.samples, True)
         speech = speech * (_gain(draw.level_dbfs) / _rms(speech))
         noise = noise * (_gain(draw.level_dbfs - draw.snr_db) / _rms(noise))
         mixture = speech + noise
@@ -140,8 +145,15 @@ class MixtureBatches:
         for row, (index, _) in enumerate(members):
             rng = np.random.default_rng((self.seed, epoch, number, row))
             snr_db = float(rng.uniform(*self.mixing.snr_db))
-            made.append(self.sounds.mix(self.sounds.draw(index, rng, self.mixing, snr_db)))
+            draw = self.sounds.draw(index, rng, self.mixing, snr_db)
+            made.append(self.sounds.mix(draw, self._generated(rng)))
         return stacked(made)
+
+    def _generated(self, rng: np.random.Generator) -> Waveform | None:
+        """Noise for one clip, in the share of clips that the recipe states."""
+        if rng.random() >= self.mixing.generated_share:
+            return None
+        return generated_noise(rng, self.sounds.samples, self.sounds.sampling_rate)
 
     def names(self, members: Members) -> str:
         """See `Source`."""
