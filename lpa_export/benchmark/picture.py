@@ -1,12 +1,13 @@
-"""Time and memory against seconds of audio, both sides in each."""
+"""Time and memory against seconds of audio, all sides in each."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lpa_export.benchmark.result import Benchmark
-from lpa_export.benchmark.text import where
+from lpa_export.benchmark.text import sides_of, where
 from lpa_export.errors import LpaError
 
 __all__ = ["draw", "require_drawing"]
@@ -27,8 +28,8 @@ def require_drawing(place: Path) -> None:
         raise LpaError(f"{place.parent}: no such folder for the picture; make it first")
 
 
-def draw(result: Benchmark, place: Path) -> None:
-    """Write the picture; the same result gives the same SVG."""
+def draw(results: Sequence[Benchmark], place: Path) -> None:
+    """Write the picture of one run; the same results give the same SVG."""
     import matplotlib
 
     settings: dict[Any, Any] = {"svg.hashsalt": "lpa-bench", "svg.fonttype": "none"}
@@ -37,7 +38,8 @@ def draw(result: Benchmark, place: Path) -> None:
 
         figure = Figure(figsize=(9.0, 3.8), layout="constrained")
         time, memory = figure.subplots(1, 2)
-        for side in filter(None, (result.ours, result.theirs)):
+        sides = sides_of(results)
+        for side in sides:
             seconds = [point.seconds for point in side.points]
             grows = "" if side.exponent is None else f", length to the {side.exponent:.2f}"
             line = time.plot(
@@ -66,10 +68,9 @@ def draw(result: Benchmark, place: Path) -> None:
             axes.set_xlabel("audio, s")
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
-        sides = filter(None, (result.ours, result.theirs))
         if any(point.unusable for side in sides for point in side.points):
             time.set_xlabel("audio, s (hollow: unusable)")
         time.legend(frameon=False)
-        figure.suptitle(where(result), fontsize=8)
+        figure.suptitle(where(results[0]), fontsize=8)
         metadata = {"Date": None} if place.suffix == ".svg" else None
         figure.savefig(place, metadata=metadata)

@@ -1,4 +1,4 @@
-"""Two sides in turn, length by length, each time in a process of its own; then the figures."""
+"""The sides in turn, length by length, each time in a process of its own; then the figures."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured. `seconds`: lengths of audio; each side runs in `rounds` processes a length,
-    and in each for at least `least_seconds` of timed runs."""
+    """What is measured: `entrants`, each beside `against`. `seconds`: lengths of audio; each side
+    runs in `rounds` processes a length, and in each for at least `least_seconds` of timed runs."""
 
     target: str
     entrants: tuple[Entrant, ...]
@@ -49,6 +49,7 @@ class Plan:
     rounds: int
     least_seconds: float
     device: str = "cpu"
+    against: Entrant | None = None
 
 
 @dataclass
@@ -68,19 +69,23 @@ class _Measured:
         return tuple(answer.times for answer in self.answers)
 
 
-def run_benchmark(plan: Plan, announce: Callable[[str], None] = lambda step: None) -> Benchmark:
-    """Measure all that is planned. Raises LpaError where a side does not run.
+def run_benchmark(
+    plan: Plan, announce: Callable[[str], None] = lambda step: None
+) -> tuple[Benchmark, ...]:
+    """Measure all that is planned: a result for each entrant. Raises LpaError where a side does
+    not run.
 
     The sides take turns at every length, and who is first changes from round to round, so that a
     machine that grows slower is unfair to none.
     """
-    columns: list[dict[float, _Measured]] = [{} for _ in plan.entrants]
+    entrants = plan.entrants if plan.against is None else (*plan.entrants, plan.against)
+    columns: list[dict[float, _Measured]] = [{} for _ in entrants]
     # The longest first: what does not run at all is known before the rest is measured.
     for seconds in sorted(plan.seconds, reverse=True):
         for round_ in range(plan.rounds):
-            order = list(range(len(plan.entrants)))
+            order = list(range(len(entrants)))
             for index in order if round_ % 2 == 0 else reversed(order):
-                side = plan.entrants[index].side
+                side = entrants[index].side
                 announce(f"{side.name}, {seconds:g} s of audio, {round_ + 1} of {plan.rounds}")
                 request = Request(
                     side=side,
@@ -91,18 +96,22 @@ def run_benchmark(plan: Plan, announce: Callable[[str], None] = lambda step: Non
                 columns[index].setdefault(seconds, _Measured()).ask(request)
     sides = [
         _side(entrant, [_point(s, column[s]) for s in sorted(column)])
-        for entrant, column in zip(plan.entrants, columns, strict=True)
+        for entrant, column in zip(entrants, columns, strict=True)
     ]
-    theirs = sides[1] if len(sides) > 1 else None
-    return Benchmark(
-        target=plan.target,
-        device=plan.device,
-        threads=plan.threads,
-        rounds=plan.rounds,
-        machine=_machine(),
-        ours=sides[0],
-        theirs=theirs,
-        ratios=() if theirs is None else _ratios(sides[0].points, theirs.points),
+    theirs = None if plan.against is None else sides.pop()
+    machine = _machine()
+    return tuple(
+        Benchmark(
+            target=plan.target,
+            device=plan.device,
+            threads=plan.threads,
+            rounds=plan.rounds,
+            machine=machine,
+            ours=side,
+            theirs=theirs,
+            ratios=() if theirs is None else _ratios(side.points, theirs.points),
+        )
+        for side in sides
     )
 
 

@@ -1,17 +1,17 @@
-"""A benchmark as a table for readers."""
+"""Benchmarks as tables for readers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lpa_export.benchmark.result import Benchmark, Point, SideResult
 
-__all__ = ["figures", "render_text", "where"]
+__all__ = ["figures", "render_text", "sides_of", "where"]
 
 
-def render_text(result: Benchmark) -> str:
-    """What ran, where, a table per side, the ratios, and what is not to be trusted."""
-    return "\n".join(_lines(result)) + "\n"
+def render_text(results: Sequence[Benchmark]) -> str:
+    """Of one run: what ran, where, a table per side, the ratios, and what is not to be trusted."""
+    return "\n".join(_lines(results)) + "\n"
 
 
 def figures(result: Benchmark) -> dict[str, str]:
@@ -36,6 +36,12 @@ def figures(result: Benchmark) -> dict[str, str]:
     return found
 
 
+def sides_of(results: Sequence[Benchmark]) -> list[SideResult]:
+    """All that one run measured, what it was beside at the end."""
+    theirs = results[0].theirs
+    return [*(result.ours for result in results), *([] if theirs is None else [theirs])]
+
+
 def where(result: Benchmark) -> str:
     """The machine and its settings in a line."""
     machine = result.machine
@@ -49,17 +55,19 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
-def _lines(result: Benchmark) -> Iterator[str]:
-    tools = ", ".join(f"{name} {number}" for name, number in result.machine.tools.items())
-    yield f"{result.target}: {where(result)}"
-    yield f"{result.machine.system}; {tools}"
-    yield f"each length in {result.rounds} processes a side, by turns; medians, warm-up left out"
-    for side in filter(None, (result.ours, result.theirs)):
+def _lines(results: Sequence[Benchmark]) -> Iterator[str]:
+    run = results[0]
+    tools = ", ".join(f"{name} {number}" for name, number in run.machine.tools.items())
+    yield f"{run.target}: {where(run)}"
+    yield f"{run.machine.system}; {tools}"
+    yield f"each length in {run.rounds} processes a side, by turns; medians, warm-up left out"
+    for side in sides_of(results):
         yield ""
         yield from _side_lines(side)
-    if result.theirs is not None:
-        yield ""
-        yield f"{result.theirs.name} takes, for each second of {result.ours.name}"
+    for result in results:
+        if result.theirs is not None:
+            yield ""
+            yield f"{result.theirs.name} takes, for each second of {result.ours.name}"
         for ratio in result.ratios:
             doubt = "  UNUSABLE" if ratio.unusable else ""
             yield (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lpa_export.benchmark.run import Entrant
     from lpa_export.formats.bundle import Bundle
 
-__all__ = ["bench", "main"]
+__all__ = ["bench", "bench_all", "main"]
 
 PROG = "lpa-bench"
 TORCH = "torch"
@@ -54,26 +54,60 @@ def bench(
 
     Raises LpaError for what cannot be run here, does not fit in memory, or cannot be compared.
     """
+    (result,) = bench_all(
+        target=target,
+        bundles=() if bundle is None else (bundle,),
+        against=against,
+        checkpoint=checkpoint,
+        seconds=seconds,
+        threads=threads,
+        rounds=rounds,
+        least_seconds=least_seconds,
+        device=device,
+        announce=announce,
+    )
+    return result
+
+
+def bench_all(
+    *,
+    target: str,
+    bundles: Sequence[str | Path] = (),
+    against: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    seconds: Sequence[float] = SECONDS,
+    threads: int | None = None,
+    rounds: int = ROUNDS,
+    least_seconds: float = LEAST_SECONDS,
+    device: str = "cpu",
+    announce: Callable[[str], None] = lambda step: None,
+) -> tuple[Benchmark, ...]:
+    """The same of several bundles by turns, each beside `against`, which is timed once.
+
+    A result for each; without `bundles` that of the only one under build/.
+    """
     from lpa_export.benchmark.run import Plan, run_benchmark
     from lpa_export.runtimes import THREADS
 
-    asked = _Asked(target, bundle, against, checkpoint, device, max(seconds, default=0.0), announce)
+    longest = max(seconds, default=0.0)
+    asked = _Asked(target, tuple(bundles), against, checkpoint, device, longest, announce)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        opened = None if target == TORCH else asked.open()
+        opened = () if target == TORCH else asked.open()
         plan = Plan(
             target=target,
-            entrants=asked.entrants(opened, scratch),
+            entrants=tuple(map(_of_bundle, opened)) or (asked.of_torch(checkpoint),),
             seconds=tuple(seconds),
             threads=threads or THREADS,
             rounds=rounds,
             least_seconds=least_seconds,
             device=device,
+            against=None if against is None else asked.other(opened, scratch),
         )
-        result = run_benchmark(plan, announce)
-    if opened is not None:
-        _keep(opened, result)
-    return result
+        results = run_benchmark(plan, announce)
+    for bundle, result in zip(opened, results, strict=False):
+        _keep(bundle, result)
+    return results
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +132,10 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(known_targets())} or {TORCH}",
     )
     parser.add_argument(
-        "--bundle", metavar="DIR", help="the bundle to time (default: the one under build/)"
+        "--bundle",
+        action="append",
+        metavar="DIR",
+        help="the bundle to time (default: the one under build/); may be given several times",
     )
     parser.add_argument(
         "--against",
@@ -129,7 +166,9 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="cpu", metavar="NAME", help=f"with {TORCH}: cpu (default) or cuda"
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as JSON, a list of several"
+    )
     parser.add_argument(
         "--picture", type=Path, metavar="FILE", help="draw time and memory, as .svg, .png or .pdf"
     )
@@ -147,9 +186,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if arguments.picture is not None:
         require_drawing(arguments.picture)
-    result = bench(
+    results = bench_all(
         target=arguments.target,
-        bundle=arguments.bundle,
+        bundles=arguments.bundle or (),
         against=arguments.against,
         checkpoint=arguments.checkpoint,
         seconds=arguments.seconds,
@@ -158,9 +197,10 @@ def _run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         announce=_announced if sys.stderr.isatty() else lambda step: None,
     )
-    print(as_json(result) if arguments.json else render_text(result), end="")
+    plain = results if len(results) > 1 else results[0]
+    print(as_json(plain) if arguments.json else render_text(results), end="")
     if arguments.picture is not None:
-        draw(result, arguments.picture)
+        draw(results, arguments.picture)
     return PASSED
 
 
@@ -185,15 +225,15 @@ class _Asked:
     """What the user named, and what it means."""
 
     target: str
-    bundle: str | Path | None
+    bundles: tuple[str | Path, ...]
     against: str | Path | None
     checkpoint: str | Path | None
     device: str
     longest: float
     announce: Callable[[str], None]
 
-    def open(self) -> Bundle:
-        """The bundle. Raises LpaError where it is unsound or too large for the longest audio."""
+    def open(self) -> tuple[Bundle, ...]:
+        """The bundles. Raises LpaError where one is unsound or too large for the longest audio."""
         from lpa_export.formats.bundle import default_bundle, open_bundle, require_sound
         from lpa_export.runtimes.memory import require_memory
         from lpa_export.targets import target_named
@@ -201,25 +241,24 @@ class _Asked:
         target_named(self.target)
         if self.device != "cpu":
             raise LpaError(f"--device goes with --target {TORCH}; a bundle runs where it was for")
-        bundle = open_bundle(self.bundle or default_bundle(self.target))
-        require_sound(bundle, self.target)
-        require_memory(bundle.manifest, self.longest, str(bundle.path))
-        return bundle
+        opened = []
+        for place in self.bundles or (default_bundle(self.target),):
+            bundle = open_bundle(place)
+            require_sound(bundle, self.target)
+            require_memory(bundle.manifest, self.longest, str(bundle.path))
+            opened.append(bundle)
+        return tuple(opened)
 
-    def entrants(self, opened: Bundle | None, scratch: Path) -> tuple[Entrant, ...]:
-        """One side, or two; what a baseline exports lies in `scratch`."""
-        ours = self._of_torch(self.checkpoint) if opened is None else _of_bundle(opened)
-        return ours if self.against is None else (*ours, *self._other(opened, scratch))
-
-    def _other(self, opened: Bundle | None, scratch: Path) -> tuple[Entrant, ...]:
+    def other(self, opened: Sequence[Bundle], scratch: Path) -> Entrant:
+        """What they are beside; a baseline's export lies in `scratch`."""
         from lpa_export.benchmark.compare import require_comparable
         from lpa_export.benchmark.sides import BASELINES
         from lpa_export.formats.bundle import open_bundle, require_sound
 
         if str(self.against) in BASELINES:
             return self._baseline(opened, str(self.against), scratch)
-        if opened is None:
-            return self._of_torch(self.against)
+        if not opened:
+            return self.of_torch(self.against)
         assert self.against is not None
         if not Path(self.against).is_dir():
             raise LpaError(
@@ -228,21 +267,23 @@ class _Asked:
             )
         other = open_bundle(self.against)
         require_sound(other, other.manifest.target)
-        require_comparable(opened, other)
+        for bundle in opened:
+            require_comparable(bundle, other)
         return _of_bundle(other)
 
-    def _baseline(self, opened: Bundle | None, name: str, scratch: Path) -> tuple[Entrant, ...]:
+    def _baseline(self, opened: Sequence[Bundle], name: str, scratch: Path) -> Entrant:
         from lpa_export.benchmark.compare import require_same_task
         from lpa_export.benchmark.run import Entrant
         from lpa_export.benchmark.sides import BASELINES, Side, write_baseline
         from lpa_export.formats.source import checkpoint_folder
 
-        if self.checkpoint is None and opened and not opened.manifest.checkpoint.shipped:
-            made_from = opened.manifest.checkpoint.name
-            raise LpaError(f"{name} is made of a checkpoint: give that of {made_from!r}")
+        for bundle in opened:
+            if self.checkpoint is None and not bundle.manifest.checkpoint.shipped:
+                made_from = bundle.manifest.checkpoint.name
+                raise LpaError(f"{name} is made of a checkpoint: give that of {made_from!r}")
         folder = checkpoint_folder(self.checkpoint)
-        if opened is not None:
-            require_same_task(opened, folder)
+        for bundle in opened:
+            require_same_task(bundle, folder)
         row = BASELINES[name]
         path = folder
         if row.writes:
@@ -250,22 +291,23 @@ class _Asked:
             self.announce(f"exporting {name}")
             write_baseline(row, folder, path)
         side = Side(name=name, kind=row.kind, path=str(path), device=self.device)
-        return (Entrant(side, f"{folder.name}, untouched, random weights", row.scheme),)
+        return Entrant(side, f"{folder.name}, untouched, random weights", row.scheme)
 
-    def _of_torch(self, source: str | Path | None) -> tuple[Entrant, ...]:
+    def of_torch(self, source: str | Path | None) -> Entrant:
+        """The model of a checkpoint in torch."""
         from lpa_export.benchmark.run import Entrant
         from lpa_export.benchmark.sides import Side
         from lpa_export.formats.source import checkpoint_folder, checkpoint_name
 
-        if self.bundle is not None:
+        if self.bundles:
             raise LpaError("--bundle goes with an exported target; torch takes --checkpoint")
         folder = checkpoint_folder(source)
         name = checkpoint_name(source, folder)
         side = Side(name=f"torch {name}", kind=TORCH, path=str(folder), device=self.device)
-        return (Entrant(side, name, "fp32"),)
+        return Entrant(side, name, "fp32")
 
 
-def _of_bundle(bundle: Bundle) -> tuple[Entrant, ...]:
+def _of_bundle(bundle: Bundle) -> Entrant:
     from lpa_export.benchmark.run import Entrant
     from lpa_export.benchmark.sides import Side
     from lpa_export.formats.bundle import artifact_digest
@@ -273,7 +315,7 @@ def _of_bundle(bundle: Bundle) -> tuple[Entrant, ...]:
     manifest = bundle.manifest
     digests = {name: artifact_digest(manifest, name) for name in manifest.artifacts}
     side = Side(name=str(bundle.path), kind="bundle", path=str(bundle.path))
-    return (Entrant(side, manifest.model, manifest.scheme.name, digests),)
+    return Entrant(side, manifest.model, manifest.scheme.name, digests)
 
 
 def _keep(bundle: Bundle, result: Benchmark) -> None:

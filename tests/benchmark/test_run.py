@@ -27,10 +27,13 @@ def entrant(name: str) -> Entrant:
     return Entrant(Side(name=name, kind="bundle", path=name), "tiny", "fp32")
 
 
-def plan(*names: str, seconds: tuple[float, ...] = (1.0, 4.0), rounds: int = 2) -> Plan:
+def plan(
+    *names: str, against: str = "", seconds: tuple[float, ...] = (1.0, 4.0), rounds: int = 2
+) -> Plan:
     return Plan(
         target="onnx",
         entrants=tuple(map(entrant, names)),
+        against=entrant(against) if against else None,
         seconds=seconds,
         threads=1,
         rounds=rounds,
@@ -40,7 +43,7 @@ def plan(*names: str, seconds: tuple[float, ...] = (1.0, 4.0), rounds: int = 2) 
 
 def benchmark_with(
     monkeypatch: pytest.MonkeyPatch, ask: Ask, planned: Plan, foreign: float = 0.0
-) -> Benchmark:
+) -> tuple[Benchmark, ...]:
     class Load:
         cores = foreign
 
@@ -62,7 +65,7 @@ def test_medians_exponents_and_ratios_are_those_of_the_times(
         time = 0.1 * slower * request.seconds**1.5
         return Answer(times=(time, 1.01 * time, 0.99 * time), first_peak=10, third_peak=20)
 
-    found = benchmark_with(monkeypatch, ask, plan("a", "b"))
+    (found,) = benchmark_with(monkeypatch, ask, plan("a", against="b"))
     assert [point.seconds for point in found.ours.points] == [1.0, 4.0]
     assert [point.time for point in found.ours.points] == pytest.approx([0.1, 0.8])
     assert found.ours.exponent == pytest.approx(1.5)
@@ -81,8 +84,29 @@ def test_the_sides_take_turns_and_the_longest_comes_first(monkeypatch: pytest.Mo
         asked.append((request.seconds, request.side.name))
         return Answer(times=(1.0,))
 
-    benchmark_with(monkeypatch, ask, plan("a", "b"))
-    assert asked == [(s, name) for s in (4.0, 1.0) for name in ("a", "b", "b", "a")]
+    benchmark_with(monkeypatch, ask, plan("a", "b", against="c"))
+    assert asked == [(s, name) for s in (4.0, 1.0) for name in "abccba"]
+
+
+def test_each_of_several_is_beside_the_one_that_they_are_against(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    times = {"a": 1.0, "b": 2.0, "c": 6.0}
+
+    def ask(request: Request) -> Answer:
+        return Answer(times=(times[request.side.name],) * 2, first_peak=10, third_peak=20)
+
+    found = benchmark_with(monkeypatch, ask, plan("a", "b", against="c", seconds=(1.0,)))
+    assert [result.ours.name for result in found] == ["a", "b"]
+    assert [result.ratios[0].ratio for result in found] == [6.0, 3.0]
+    assert found[0].theirs is found[1].theirs
+    text = render_text(found)
+    assert [text.count(f"{name} (tiny, fp32)") for name in "abc"] == [1, 1, 1]
+    assert "c takes, for each second of a" in text and "c takes, for each second of b" in text
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    draw(found, tmp_path / "all.svg")
+    drawn = (tmp_path / "all.svg").read_text("utf-8")
+    assert [drawn.count(f">{name}</text>") for name in "abc"] == [1, 1, 1]
 
 
 def test_what_is_not_to_be_trusted_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,10 +114,10 @@ def test_what_is_not_to_be_trusted_says_why(monkeypatch: pytest.MonkeyPatch) -> 
         unsteady = request.side.name == "b"
         return Answer(times=(1.0, 1.4, 1.8, 2.2) if unsteady else (1.0, 1.0))
 
-    quiet = benchmark_with(monkeypatch, ask, plan("a", "b", seconds=(1.0,)))
+    (quiet,) = benchmark_with(monkeypatch, ask, plan("a", against="b", seconds=(1.0,)))
     assert quiet.ours.points[0].unusable == ""
     assert quiet.ratios[0].unusable == "spread 38 %"
-    loaded = benchmark_with(monkeypatch, ask, plan("a", seconds=(1.0,)), foreign=0.5)
+    (loaded,) = benchmark_with(monkeypatch, ask, plan("a", seconds=(1.0,)), foreign=0.5)
     assert loaded.ours.points[0].unusable == "other processes kept 0.5 cores busy"
     assert loaded.theirs is None and loaded.ratios == () and loaded.ours.exponent is None
 
@@ -124,7 +148,7 @@ def test_results_lie_beside_bundles_each_under_its_folder(tmp_path: Path) -> Non
 
 
 def test_the_text_has_every_figure() -> None:
-    text = render_text(result())
+    text = render_text([result()])
     for words in ("fast (avx2), cpu, 2 threads", "1.25 s", "2.0 %", "200 MB", "300 MB"):
         assert words in text
     assert "UNUSABLE: spread 9 %" in text
@@ -139,7 +163,7 @@ def test_the_picture_shows_both_sides_and_is_the_same_each_time(tmp_path: Path) 
     places = [tmp_path / name for name in ("a.svg", "b.svg")]
     for place in places:
         require_drawing(place)
-        draw(result(), place)
+        draw([result()], place)
     first, second = (place.read_text("utf-8") for place in places)
     assert first == second
     for words in ("build/tiny/onnx", "hub-export", "peak memory", "hollow: unusable"):

@@ -60,6 +60,20 @@ def test_one_bundle_is_measured_and_the_figures_are_kept(bundle: Path, capsys: C
     assert damaged_files(open_bundle(bundle)) == []
 
 
+def test_several_bundles_are_one_run_and_each_keeps_its_figures(
+    bundle: Path, capsys: Capture
+) -> None:
+    other = bundle.with_name("other")
+    shutil.copytree(bundle, other)
+    given = ["--bundle", str(bundle), "--bundle", str(other), "--seconds", "0.5"]
+    assert main(["--target", "onnx", *given, "--rounds", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [result["ours"]["name"] for result in found] == [str(bundle), str(other)]
+    kept = json.loads((bundle.parent / "bench.json").read_text("utf-8"))
+    assert kept == dict(zip(("onnx", "other"), found, strict=True))
+    assert "measured by lpa-bench" in (other / "README.md").read_text("utf-8")
+
+
 def test_beside_a_users_own_export(bundle: Path, exported: Any) -> None:
     found = bench(
         target="onnx",

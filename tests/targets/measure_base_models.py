@@ -41,6 +41,11 @@ def save_base_model(folder: Path, replaced: Sequence[int], family: str = "wav2ve
     host = HOSTS[family]
     config: Any = host.config({"pad_token_id": 0})
     model = host.build(config).eval()
+    with torch.no_grad():
+        # New ones make next to nothing of silence, which int8 has no digits for.
+        for name, parameter in model.named_parameters():
+            if "feature_extractor" in name and name.endswith("bias"):
+                parameter.normal_()
     section = None
     if replaced:
         sizes = (config.hidden_size, config.num_attention_heads)
