@@ -11,6 +11,7 @@ import torch
 from onnx import numpy_helper
 
 from lpa_export.measures.arrays import psnr
+from lpa_export.runtimes.onnx import every_graph, every_node
 from lpa_export.targets.onnx.quantise import counted, kept_weights, quantise
 
 Make = Callable[..., Any]
@@ -25,14 +26,18 @@ def quantised(lowered: Make, tmp_path_factory: pytest.TempPathFactory) -> onnx.M
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return {
+        tensor.name: numpy_helper.to_array(tensor)
+        for graph in every_graph(model.graph)
+        for tensor in graph.initializer
+    }
 
 
 def test_weights_of_products_are_int8_with_a_scale_per_channel(
     lowered: Make, quantised: onnx.ModelProto
 ) -> None:
     constants = _constants(quantised)
-    products = [node for node in quantised.graph.node if node.op_type == "MatMulInteger"]
+    products = [node for node in every_node(quantised.graph) if node.op_type == "MatMulInteger"]
     assert len(products) > 10
     for node in products:
         weight = constants[node.input[1]]
@@ -65,7 +70,7 @@ def test_head_and_controls_stay_in_float(lowered: Make, quantised: onnx.ModelPro
     constants = _constants(quantised)
     kept = {
         constants[node.input[1]].shape[-1]
-        for node in quantised.graph.node
+        for node in every_node(quantised.graph)
         if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants
     }
     assert kept == {len(checkpoint.vocabulary), lpa.config.controls}
@@ -91,4 +96,4 @@ def test_two_quantisations_give_the_same_bytes(
 
 
 def test_the_graph_it_is_given_stays_as_it_is(lowered: Make, quantised: onnx.ModelProto) -> None:
-    assert not any(node.op_type == "MatMulInteger" for node in lowered().optimised.graph.node)
+    assert not any(node.op_type == "MatMulInteger" for node in every_node(lowered().optimised.graph))

@@ -55,7 +55,7 @@ def quantise(graph: onnx.ModelProto, model: nn.Module, scratch: Path) -> onnx.Mo
             per_channel=True,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=_products_with(graph, kept_weights(model)),
-            extra_options={"MatMulConstBOnly": True},
+            extra_options={"MatMulConstBOnly": True, "EnableSubgraph": True},
         )
         return anonymise(onnx.load(path))
     finally:
@@ -95,12 +95,13 @@ def _products_with(graph: onnx.ModelProto, weights: Iterable[np.ndarray]) -> lis
     wanted = {_content(array) for weight in weights for array in (weight, weight.T)}
     found = {
         tensor.name
-        for tensor in graph.graph.initializer
+        for part in every_graph(graph.graph)
+        for tensor in part.initializer
         if len(tensor.dims) == 2 and _content(numpy_helper.to_array(tensor)) in wanted
     }
     return [
         node.name
-        for node in graph.graph.node
+        for node in every_node(graph.graph)
         if node.op_type in _QUANTISED and not found.isdisjoint(node.input)
     ]
 
