@@ -96,4 +96,6 @@ def test_two_quantisations_give_the_same_bytes(
 
 
 def test_the_graph_it_is_given_stays_as_it_is(lowered: Make, quantised: onnx.ModelProto) -> None:
-    assert not any(node.op_type == "MatMulInteger" for node in every_node(lowered().optimised.graph))
+    assert not any(
+        node.op_type == "MatMulInteger" for node in every_node(lowered().optimised.graph)
+    )
