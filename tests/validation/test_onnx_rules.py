@@ -111,6 +111,42 @@ def test_fixing_shapes_folds_what_depends_on_them_alone() -> None:
     assert not {"Shape", "ConstantOfShape"} & {item.op_type for item in fixed.graph.node}
 
 
+def test_a_body_may_name_what_it_holds_as_the_graph_around_does() -> None:
+    """The runtime's rewrites do: a product and a sum become a Gemm between two Reshapes."""
+
+    def product(read: str, made: str) -> list[onnx.NodeProto]:
+        return [
+            helper.make_node("MatMul", [read, "weight"], [f"{made}_product"]),
+            helper.make_node("Add", [f"{made}_product", "bias"], [made]),
+        ]
+
+    def weights(width: int) -> list[onnx.TensorProto]:
+        shapes = {"weight": (4, width), "bias": (width,)}
+        return [numpy_helper.from_array(np.ones(s, np.float32), n) for n, s in shapes.items()]
+
+    def value(name: str, *shape: Any) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape or None)
+
+    turn = [*product("piece", "inside"), helper.make_node("Identity", ["carried"], ["kept"])]
+    formal = [value("carried", 1), value("piece", 2, 3, 4)]
+    body = helper.make_graph(turn, "body", formal, [value("kept"), value("inside")], weights(5))
+    scan = helper.make_node("Scan", ["start", "x"], ["end", "z"], body=body, num_scan_inputs=1)
+    start = numpy_helper.from_array(np.zeros(1, np.float32), "start")
+    graph = helper.make_graph(
+        [*product("x", "y"), scan],
+        "around",
+        [value("x", "turns", 2, 3, 4)],
+        [value("y"), value("z")],
+        [*weights(7), start],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 10
+    fixed = fixed_shapes(model, {"x": (2, 2, 3, 4)})
+    found = concrete_graph(fixed, {"x": np.ones((2, 2, 3, 4), np.float32)})
+    assert {item.op for item in found.nodes} >= {"ai.onnx:Gemm", "ai.onnx:Scan"}
+    assert sum(map(macs, found.nodes)) == 2 * 6 * 4 * 7 + 2 * 6 * 4 * 5
+
+
 LIST = """
 |Operator|Note|
 |--------|------|

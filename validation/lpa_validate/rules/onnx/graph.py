@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 from lpa_export.runtimes import ArtifactError
-from lpa_export.runtimes.onnx import every_node, open_session, with_outputs
+from lpa_export.runtimes.onnx import every_graph, every_node, open_session, with_outputs
 
 if TYPE_CHECKING:
     import onnx
@@ -103,9 +103,30 @@ def _optimised(model: "onnx.ModelProto") -> "onnx.ModelProto":
             onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-            return onnx.load(path)
+            return _with_unique_names(onnx.load(path))
         except Exception as error:  # the runtime raises its own types, RuntimeError among them
             raise ArtifactError(" ".join(str(error).split())) from error
+
+
+def _with_unique_names(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """The model with other names, in place, for what bodies hold under names of other graphs.
+
+    The runtime's rewrites name what they add in each graph by itself, and refuse to read it then.
+    """
+    taken: set[str] = set()
+    for number, graph in enumerate(every_graph(model.graph)):
+        made = {tensor.name for tensor in graph.initializer}
+        made |= {name for node in graph.node for name in node.output if name}
+        new = {name: f"{name}.body_{number}" for name in made & taken}
+        taken |= made
+        for node in every_node(graph) if new else ():
+            node.input[:] = [new.get(name, name) for name in node.input]
+            node.output[:] = [new.get(name, name) for name in node.output]
+        for value in (*graph.initializer, *graph.output):
+            value.name = new.get(value.name, value.name)
+        # Shapes that were noted under the old names.
+        del graph.value_info[:]
+    return model
 
 
 def concrete_graph(model: "onnx.ModelProto", inputs: Mapping[str, Array]) -> ConcreteGraph:
