@@ -28,6 +28,7 @@ from lpa_export.formats.text import Vocabulary, greedy_text
 from lpa_export.runtimes import pad
 from tests.fuzz.drawing import Drawn, draw
 from tests.fuzz.logs import Case, Log
+from tests.torchlib import one_torchlib
 
 __all__ = ["REFERENCE", "main", "outcomes"]
 
@@ -141,6 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_libraries()
     disable_progress_bar()
     torch.set_num_threads(1)
+    one_torchlib()
     log = Log(arguments.log)
     targets = arguments.target
     with tempfile.TemporaryDirectory() as scratch:

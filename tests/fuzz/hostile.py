@@ -248,12 +248,15 @@ def _in_a_child(form: Format, case: Path, scratch: Path) -> tuple[str, str]:
 
 def _ended(child: int) -> int | None:
     """The child's status; None when it had to be killed."""
-    deadline = time.monotonic() + WALL_SECONDS
-    while time.monotonic() < deadline:
+    waited, last = 0.0, time.monotonic()
+    while waited < WALL_SECONDS:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return status
         time.sleep(0.005)
+        now = time.monotonic()
+        # No longer step than a second counts: the machine may have been stopped in between.
+        waited, last = waited + min(now - last, 1.0), now
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return None
@@ -371,6 +374,8 @@ def prepare() -> None:
     quiet_libraries()
     disable_progress_bar()
     torch.set_num_threads(1)
+    # Whatever asks for more on the way: OpenMP that has run on several threads hangs in a fork.
+    torch.set_num_threads = lambda nthreads: None
 
 
 if __name__ == "__main__":
