@@ -11,11 +11,18 @@ from typing import Any
 
 import pytest
 
+from tests.torchlib import one_torchlib
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Before anything that reads it is imported: tiny models run slower on many threads, results must
 # not depend on the core count, and tests run beside each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torchlib() -> None:
+    one_torchlib()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ there twice, values of another type and paths out of the folder are refused, eac
 import json
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.gates import Gates
+from lpa_export.formats.paths import names_a_file_inside
 from lpa_export.formats.schemes import Scheme
 
 __all__ = [
@@ -370,8 +371,7 @@ def json_schema(kind: Any) -> str:
 
 def require_inside(name: str, place: Path) -> None:
     """Refuse names that are absolute, go up, or mean another thing on another system."""
-    parts = PurePosixPath(name).parts
-    if not parts or parts[0] == "/" or ".." in parts or set(name) & set("\\:\0"):
+    if not names_a_file_inside(name):
         raise LpaError(f"{place}: {name!r} does not name a file inside the bundle; do not trust it")
 
 

@@ -19,6 +19,7 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE, Waveform, write_flac
 from lpa_export.formats.bundle import new_folder
 from lpa_export.formats.hub_speech import hub_source, stream
+from lpa_export.formats.paths import is_file
 
 __all__ = [
     "MANIFEST",
@@ -76,7 +77,7 @@ def load_utterances(
     for place, utterance in read(source):
         if utterance.id in seen:
             raise LpaError(f"{place}: id {utterance.id!r} is there twice; ids must differ")
-        if not utterance.audio.is_file():
+        if not is_file(utterance.audio):
             raise LpaError(
                 f"{place}: no audio file {utterance.audio}; relative paths start at the "
                 "manifest's own folder"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.paths import names_a_file_inside
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +92,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise LpaError(f"{index}: not readable as an index of shards ({error})") from error
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
+        if not isinstance(name, str) or Path(name).name != name or not names_a_file_inside(name):
             raise LpaError(f"{index}: {name!r} is no file beside the index")
         if not (index.parent / name).is_file():
             raise LpaError(f"{index}: the shard {name} is missing; download all of them")

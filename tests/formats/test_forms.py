@@ -84,6 +84,7 @@ def test_the_hash_covers_every_shard(plain: Make) -> None:
         ('{"weight_map": {}}', "names no shard"),
         ('{"weight_map": {"a": "../secret.safetensors"}}', "is no file beside the index"),
         ('{"weight_map": {"a": "/etc/passwd"}}', "is no file beside the index"),
+        ('{"weight_map": {"a": "%s"}}' % ("a" * 300), "is no file beside the index"),
         ('{"weight_map": {"a": "model-9.safetensors"}}', "shard model-9.safetensors is missing"),
     ],
 )

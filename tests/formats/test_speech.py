@@ -74,6 +74,7 @@ BAD_LINES = {
     "empty_path": ('{"audio_filepath": "", "text": "A"}', "'audio_filepath' must be a path"),
     "nul_in_path": ('{"audio_filepath": "a\\u0000", "text": "A"}', "must be a path"),
     "missing_audio": (json.dumps(entry("missing")), "no audio file .*missing.flac"),
+    "longer_than_any_name": (json.dumps(entry("ä" * 126)), "no audio file"),
     "folder_as_audio": ('{"audio_filepath": "audio", "text": "A"}', "no audio file"),
     "repeated_id": (json.dumps(entry("b", id="a")), "id 'a' is there twice"),
     "id_leads_out": (json.dumps(entry("b", id="../../x")), "usable as a file name"),

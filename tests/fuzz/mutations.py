@@ -176,7 +176,9 @@ def any_message(message: type[Any]) -> Mutate:
         tree = message()
         tree.ParseFromString(content)
         for _ in range(random.choice((1, 1, 2, 3))):
-            with suppress(ValueError, TypeError):  # a field that does not take such a value
+            with suppress(
+                ValueError, TypeError, AttributeError
+            ):  # a field that takes no such value
                 _change_message(tree, random)
         changed: bytes = tree.SerializeToString()
         return changed

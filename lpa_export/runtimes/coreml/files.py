@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lpa_export.formats.paths import names_a_file_inside
 from lpa_export.runtimes.coreml.errors import PackageError, one_line
 
 __all__ = ["Blob", "PackageFiles", "check_blobs", "package_files"]
@@ -90,10 +91,10 @@ def _items(folder: Path) -> dict[str, str]:
 
 
 def _inside(root: Path, path: str) -> Path:
-    resolved = (root / path).resolve()
-    if not resolved.is_relative_to(root.resolve()):
+    # There are no links in a package: what the name says is where it leads.
+    if not names_a_file_inside(path):
         raise PackageError(f"{root.parent.name}: Manifest.json leads outside of the package")
-    return resolved
+    return root / path
 
 
 def check_blobs(weights: Path | None, blobs: Iterable[Blob]) -> None:
@@ -106,8 +107,9 @@ def check_blobs(weights: Path | None, blobs: Iterable[Blob]) -> None:
         files.setdefault(blob.file, []).append(blob)
     for name, wanted in files.items():
         path = weights / name if weights else None
-        if path is None or name in (".", "..") or not path.is_file():
-            raise PackageError(f"the weights are missing: no file {name} for {wanted[0].value}")
+        if path is None or not names_a_file_inside(name) or not path.is_file():
+            named = name if len(name) < 80 else name[:80] + "..."
+            raise PackageError(f"the weights are missing: no file {named!r} for {wanted[0].value}")
         _check_file(path, wanted)
 
 

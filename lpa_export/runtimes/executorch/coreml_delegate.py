@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lpa_export.formats.paths import names_a_file_inside
 from lpa_export.runtimes import ArtifactError
 
 __all__ = ["BACKEND", "PACKAGE", "CoremlModel", "Names", "Reference", "reference", "unpack"]
@@ -133,6 +134,6 @@ def _write(
         return
     place.mkdir(exist_ok=True)
     for name, child in node["children"].items():
-        if name in ("", ".", "..") or set(name) & set("/\\:\0"):
+        if "/" in name or not names_a_file_inside(name):
             raise ValueError("a name leads out of the folder")
         _write(nodes, child, data, place / name, seen)

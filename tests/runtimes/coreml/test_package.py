@@ -14,6 +14,7 @@ import pytest
 
 from lpa_export.runtimes import ArtifactError
 from lpa_export.runtimes.coreml import Evaluator, Package, PackageError, UnsupportedOp, load_package
+from lpa_export.runtimes.coreml.files import Blob, check_blobs
 
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
@@ -92,6 +93,18 @@ def test_what_is_no_package(tmp_path: Path, whole: Path) -> None:
 def test_a_damaged_manifest(copy: Path, text: str) -> None:
     (copy / "Manifest.json").write_text(text)
     assert "Manifest.json" in refused(copy)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "a\ud800", "a/" * 3000 + "b"])
+def test_names_that_no_file_can_have(copy: Path, name: str) -> None:
+    written = (copy / "Manifest.json").read_text()
+    manifest = json.loads(written)
+    manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"] = name
+    (copy / "Manifest.json").write_text(json.dumps(manifest))
+    assert "Manifest.json" in refused(copy)
+    blob = Blob("weight", name, 0, 4)
+    with pytest.raises(PackageError, match=r"no file 'a.*' for weight"):
+        check_blobs(copy, [blob])
 
 
 def test_nothing_outside_is_read(copy: Path, tmp_path: Path) -> None:

@@ -89,7 +89,9 @@ def test_files_come_out_as_they_went_in(tmp_path: Path) -> None:
     assert (tmp_path / "other").read_bytes() == b"\0\1"
 
 
-@pytest.mark.parametrize("name", ["../out", "/out", "..", ".", "", "a/b", "a\\b", "C:x", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../out", "/out", "..", ".", "", "a/b", "a\\b", "C:x", "a\0b", "a" * 300, "a\ud800"]
+)
 def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
