@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint, LPASection
     from lpa_export.formats.gates import Gates
     from lpa_export.formats.recipe import Recipe
+    from lpa_export.formats.schemes import Scheme
+    from lpa_export.targets import TargetSpec
     from lpa_export.targets.assemble import BundleFiles
 
 __all__ = ["ExportResult", "export", "main"]
@@ -76,38 +79,91 @@ def export(
     own = target_settings(spec, read, settings)
     wanted = chosen_scheme(spec, own, precision=precision, quantize=quantize)
     # Not before: what stands above is read at once, torch takes seconds.
-    from lpa_export.targets.assemble import BundleFiles, BundleRequest, write_bundle
+    from lpa_export.formats.separator import is_separator
 
-    chosen = spec.load()
     if out is not None:
         _require_writable(Path(out), overwrite)
     announce("loading the checkpoint")
-    loaded = _load(checkpoint, language)
-    if read is not None:
-        _require_same_layers(read, loaded)
-    _require_hard(loaded.lpa, loaded.name, read)
-    chosen.check(loaded, own, wanted)
+    found: _Found
+    if is_separator(checkpoint, language):
+        assert checkpoint is not None  # the shipped model recognises speech
+        if language is not None or recipe is not None:
+            raise LpaError(
+                f"{checkpoint}: it separates speech: --language and --recipe go with models that "
+                "recognise it"
+            )
+        found = _separator(spec, wanted, own, checkpoint)
+    else:
+        found = _recogniser(spec, wanted, own, checkpoint, language, read)
     scheme = [] if wanted == spec.schemes[0] else [wanted.name]
     parts = [target, *variants(own), *scheme]
-    folder = Path(out) if out is not None else _default_folder(loaded.name, parts)
-    files = BundleFiles({}, ())
+    folder = Path(out) if out is not None else _default_folder(found.model, parts)
+    files = None
     if dry_run:
         _require_writable(folder, overwrite)
     else:
-        request = BundleRequest(
-            spec, wanted, own, loaded, checkpoint is None, _gates(read, wanted.name)
-        )
-        files = write_bundle(request, folder, overwrite=overwrite, announce=announce)
+        files = found.write(folder, overwrite=overwrite, announce=announce)
     return ExportResult(
         bundle=folder,
         target=target,
         scheme=wanted.name,
-        model=loaded.name,
-        layers=loaded.model.config.num_hidden_layers,
-        replaced_layers=tuple(sorted(loaded.replaced)),
-        files=files,
+        model=found.model,
+        layers=found.layers,
+        replaced_layers=found.replaced_layers,
+        files=files or _nothing(),
         dry_run=dry_run,
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A checkpoint that can be exported; `write`: its whole bundle into a folder, or nothing."""
+
+    model: str
+    layers: int
+    replaced_layers: tuple[int, ...]
+    write: Callable[..., BundleFiles]
+
+
+def _recogniser(
+    spec: TargetSpec,
+    scheme: Scheme,
+    settings: Any,
+    checkpoint: str | Path | None,
+    language: str | None,
+    recipe: Recipe | None,
+) -> _Found:
+    from lpa_export.targets.assemble import BundleRequest, write_bundle
+
+    loaded = _load(checkpoint, language)
+    if recipe is not None:
+        _require_same_layers(recipe, loaded)
+    _require_hard(loaded.lpa, loaded.name, recipe)
+    spec.load().check(loaded, settings, scheme)
+    gates = _gates(recipe, scheme.name)
+    request = BundleRequest(spec, scheme, settings, loaded, checkpoint is None, gates)
+    layers = loaded.model.config.num_hidden_layers
+    replaced = tuple(sorted(loaded.replaced))
+    return _Found(loaded.name, layers, replaced, partial(write_bundle, request))
+
+
+def _separator(spec: TargetSpec, scheme: Scheme, settings: Any, checkpoint: str | Path) -> _Found:
+    from lpa_export.formats.separator import load_separator
+    from lpa_export.targets.separation.assemble import SeparatorRequest, write_separator_bundle
+
+    spec.separating()
+    loaded = load_separator(checkpoint)
+    request = SeparatorRequest(spec, scheme, settings, loaded)
+    request.check()
+    layers = len(loaded.model.layers)
+    replaced = tuple(sorted(loaded.replaced))
+    return _Found(loaded.name, layers, replaced, partial(write_separator_bundle, request))
+
+
+def _nothing() -> BundleFiles:
+    from lpa_export.targets.assemble import BundleFiles
+
+    return BundleFiles({}, ())
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +173,8 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
 
     describe(
         parser,
-        "Write the bundle of a trained LPA speech model for one target, or all.",
+        "Write the bundle of a trained LPA speech model for one target, or all. A model that "
+        "separates or enhances speech goes to the targets that can do so.",
         examples=(
             f"{PROG} --target onnx",
             f"{PROG} --target coreml --checkpoint my/model --buckets 5,10 --quantize palette6",

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.manifest import (
     MANIFEST,
+    BundleManifest,
     FileEntry,
     Manifest,
     as_json,
@@ -32,12 +33,15 @@ __all__ = [
     "BUILD",
     "REPORT",
     "UNFINISHED_REPORT",
+    "AnyBundle",
     "Bundle",
+    "OpenedBundle",
     "artifact_digest",
     "artifact_files",
     "artifacts_size",
     "damaged_files",
     "default_bundle",
+    "manifest_place",
     "new_folder",
     "open_bundle",
     "require_sound",
@@ -45,6 +49,7 @@ __all__ = [
 ]
 
 Section = TypeVar("Section")
+Stated = TypeVar("Stated", bound=BundleManifest, covariant=True)
 
 # Bytes: whoever stops for lack of room leaves less than this.
 _NO_ROOM = 1 << 20
@@ -58,11 +63,11 @@ BUILD = Path("build")
 
 
 @dataclass(frozen=True)
-class Bundle:
+class OpenedBundle(Generic[Stated]):
     """An opened bundle: its folder, and its manifest."""
 
     path: Path
-    manifest: Manifest
+    manifest: Stated
 
     def file(self, name: str) -> Path:
         """The path of a file of the bundle, ``name`` relative to its folder.
@@ -83,6 +88,13 @@ class Bundle:
         Raises LpaError when it is not what an export writes.
         """
         return as_type(self.manifest.runtime, kind, f"{self.path / MANIFEST}: 'runtime'")
+
+
+Bundle = OpenedBundle[Manifest]
+"""One that recognises speech."""
+
+AnyBundle = OpenedBundle[BundleManifest]
+"""One of any task."""
 
 
 @contextmanager
@@ -126,7 +138,7 @@ def new_folder(final: Path | str, *, overwrite: bool, proof: str = MANIFEST) -> 
         raise
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: BundleManifest) -> None:
     """Write ``manifest.json`` into ``folder``; call it last.
 
     Size and SHA-256 of every other file are put in. The same bundle gives the same bytes.
@@ -141,18 +153,23 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def open_bundle(path: Path | str) -> Bundle:
-    """Open the bundle in folder ``path`` and check the form of its manifest (not its files).
+    """Open the recogniser's bundle in folder ``path``; its manifest's form is checked, not files.
 
-    Raises LpaError for no folder, no or a damaged manifest, another schema, and file names that
-    lead out of the folder.
+    Raises LpaError for no folder, no or a damaged manifest, another schema or task, and file names
+    that lead out of the folder.
     """
     path = Path(path)
+    return Bundle(path, read_manifest(manifest_place(path)))
+
+
+def manifest_place(path: Path) -> Path:
+    """The manifest in a bundle's folder. Raises LpaError where there is none."""
     if not path.is_dir():
         raise LpaError(f"{path}: no such bundle folder; run lpa-export first, or check the path")
     place = path / MANIFEST
     if not place.is_file():
         raise LpaError(f"{path}: not a bundle, it has no {MANIFEST}; give a folder of lpa-export")
-    return Bundle(path, read_manifest(place))
+    return place
 
 
 def default_bundle(target: str) -> Path:
@@ -170,7 +187,7 @@ def default_bundle(target: str) -> Path:
     return found[0]
 
 
-def artifact_digest(manifest: Manifest, name: str) -> str:
+def artifact_digest(manifest: BundleManifest, name: str) -> str:
     """SHA-256 of an artifact: a file's own; of a folder, that of its lines "path sha256"."""
     files = artifact_files(manifest, name)
     if name in files:
@@ -179,7 +196,7 @@ def artifact_digest(manifest: Manifest, name: str) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def artifact_files(manifest: Manifest, name: str) -> dict[str, FileEntry]:
+def artifact_files(manifest: BundleManifest, name: str) -> dict[str, FileEntry]:
     """The listed files of an artifact: the file of that name, or all files in that folder."""
     return {
         path: entry
@@ -188,7 +205,7 @@ def artifact_files(manifest: Manifest, name: str) -> dict[str, FileEntry]:
     }
 
 
-def artifacts_size(manifest: Manifest) -> int:
+def artifacts_size(manifest: BundleManifest) -> int:
     """Bytes of all artifacts together."""
     return sum(
         entry.bytes
@@ -197,7 +214,7 @@ def artifacts_size(manifest: Manifest) -> int:
     )
 
 
-def damaged_files(bundle: Bundle) -> list[str]:
+def damaged_files(bundle: AnyBundle) -> list[str]:
     """One line per missing, altered, truncated or unlisted file; empty for a sound bundle.
 
     ``report.json`` is written after export and may be there.
@@ -210,7 +227,7 @@ def damaged_files(bundle: Bundle) -> list[str]:
     return [f"{name}: {problem}" for name, problem in sorted(problems.items()) if problem]
 
 
-def require_sound(bundle: Bundle, target: str) -> None:
+def require_sound(bundle: AnyBundle, target: str) -> None:
     """Raise LpaError for a bundle of another target or with files that are not as exported."""
     found = bundle.manifest.target
     if found != target:
@@ -220,7 +237,7 @@ def require_sound(bundle: Bundle, target: str) -> None:
         raise LpaError(f"{bundle.path}: damaged: {damaged[0]}{more}; export the bundle again")
 
 
-def _damage(bundle: Bundle, name: str, entry: FileEntry) -> str:
+def _damage(bundle: AnyBundle, name: str, entry: FileEntry) -> str:
     """What is wrong with a listed file, empty when it is as it was written."""
     try:
         path = bundle.file(name)

@@ -21,10 +21,18 @@ from lpa_export.formats.manifest import as_json, as_type, read_json
 if TYPE_CHECKING:
     from lpa_export.formats.bundle import Bundle
 
-__all__ = ["GOLDEN", "GoldenClip", "GoldenEntry", "read_golden", "write_golden"]
+__all__ = [
+    "GOLDEN",
+    "INDEX",
+    "GoldenClip",
+    "GoldenEntry",
+    "read_array",
+    "read_golden",
+    "write_golden",
+]
 
 GOLDEN = "golden"
-_INDEX = f"{GOLDEN}/index.json"
+INDEX = f"{GOLDEN}/index.json"
 
 
 class GoldenEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -54,6 +62,11 @@ class GoldenClip:
     taps: Mapping[str, np.ndarray]
     transcript: str
 
+    @property
+    def bucket_size(self) -> int:
+        """Frames that a bucket has to hold."""
+        return len(self.taps["projection"])
+
 
 def write_golden(folder: Path, clips: Sequence[GoldenClip]) -> None:
     """Write `golden/` below `folder`: audio, a .npy per tap, and the index."""
@@ -72,12 +85,12 @@ def write_golden(folder: Path, clips: Sequence[GoldenClip]) -> None:
         )
         write_flac(folder / entry.audio, clip.waveform)
         index.append(entry)
-    (folder / _INDEX).write_text(as_json(index), "utf-8", newline="\n")
+    (folder / INDEX).write_text(as_json(index), "utf-8", newline="\n")
 
 
 def read_golden(bundle: Bundle) -> tuple[GoldenClip, ...]:
     """The clips of a bundle. Raises LpaError when there is none, or one that cannot be read."""
-    place = bundle.file(_INDEX)
+    place = bundle.file(INDEX)
     entries = as_type(read_json(place, "list of clips"), tuple[GoldenEntry, ...], str(place))
     if not entries:
         raise LpaError(f"{place}: no clip in it; export the bundle again")
@@ -86,11 +99,12 @@ def read_golden(bundle: Bundle) -> tuple[GoldenClip, ...]:
 
 def _clip(entry: GoldenEntry, bundle: Bundle) -> GoldenClip:
     waveform = load_audio(bundle.file(entry.audio), sample_rate=bundle.manifest.sample_rate)
-    taps = {name: _array(bundle.file(path)) for name, path in entry.taps.items()}
+    taps = {name: read_array(bundle.file(path)) for name, path in entry.taps.items()}
     return GoldenClip(entry.id, entry.text, waveform, taps, entry.transcript)
 
 
-def _array(path: Path) -> np.ndarray:
+def read_array(path: Path) -> np.ndarray:
+    """A tap, (frames, width) float32. Raises LpaError for anything else."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

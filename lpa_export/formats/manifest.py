@@ -20,12 +20,15 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.gates import Gates
 from lpa_export.formats.paths import names_a_file_inside
 from lpa_export.formats.schemes import Scheme
+from lpa_export.formats.task import RECOGNITION, SEPARATION
 
 __all__ = [
     "MANIFEST",
     "METADATA_SCHEMA",
     "SCHEMA_VERSION",
+    "AnyManifest",
     "Bucket",
+    "BundleManifest",
     "Compression",
     "FileEntry",
     "Frames",
@@ -42,6 +45,8 @@ __all__ = [
     "as_json",
     "as_type",
     "json_schema",
+    "manifest_as",
+    "manifest_content",
     "read_json",
     "read_manifest",
     "require_inside",
@@ -77,6 +82,7 @@ else:
 
 
 Struct = TypeVar("Struct")
+AnyManifest = TypeVar("AnyManifest", bound="BundleManifest")
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -278,15 +284,14 @@ class FileEntry(_Record, frozen=True):
     sha256: _SHA256
 
 
-class Manifest(_Record, frozen=True):
-    """All that a bundle says of itself.
+class BundleManifest(_Record, frozen=True, kw_only=True):
+    """What a bundle of any task says of itself.
 
     ``artifacts`` are what an app loads (files, or folders); ``buckets`` ascend, None: any length.
     ``lowering`` says how the families of windows are written. ``runtime`` is what only this
     target's runner needs; it reads it with :func:`as_type`. ``compression`` is there where the
-    scheme keeps weights in fewer bits, ``sizes`` unless it was exported before there were any. A
-    ``front_end`` in pieces is a loop in the artifact, whose memory does not grow with the audio.
-    ``tools`` maps packages to versions. ``files`` has every file but the manifest itself.
+    scheme keeps weights in fewer bits. ``tools`` maps packages to versions. ``files`` has every
+    file but the manifest itself.
     """
 
     target: str
@@ -294,9 +299,6 @@ class Manifest(_Record, frozen=True):
     scheme: Scheme
     sample_rate: _Positive
     frames: Frames
-    normalisation: Normalisation
-    vocabulary: VocabularyEntry
-    normaliser: Normaliser
     artifacts: Annotated[tuple[str, ...], Meta(min_length=1)]
     lowering: dict[str, str]
     inputs: tuple[Port, ...]
@@ -305,23 +307,55 @@ class Manifest(_Record, frozen=True):
     buckets: tuple[Bucket, ...] | None
     runtime: dict[str, Any]
     checkpoint: Source
-    gates: Gates
     selfcheck: SelfCheck
     tools: dict[str, str]
     files: dict[str, FileEntry] = {}
-    front_end: FrontEnd = "whole"
     compression: Compression | None = None
-    sizes: Sizes | None = None
     schema_version: Literal[2] = SCHEMA_VERSION
 
 
+class Manifest(BundleManifest, frozen=True, kw_only=True):
+    """All that the bundle of a recogniser says of itself; it names no task.
+
+    ``sizes`` are there unless it was exported before there were any. A ``front_end`` in pieces is a
+    loop in the artifact, whose memory does not grow with the audio.
+    """
+
+    normalisation: Normalisation
+    vocabulary: VocabularyEntry
+    normaliser: Normaliser
+    gates: Gates
+    front_end: FrontEnd = "whole"
+    sizes: Sizes | None = None
+
+
 def read_manifest(place: Path) -> Manifest:
-    """The manifest in that file. Raises LpaError in one line for anything but a sound one."""
+    """The manifest of a recogniser in that file.
+
+    Raises LpaError in one line for anything but a sound one, and for that of another task.
+    """
+    content = manifest_content(place)
+    task = content.get("task", RECOGNITION)
+    if task != RECOGNITION:
+        raise LpaError(
+            f"{place}: a bundle for {task!r}, expected one that recognises speech"
+            + ("; lpa-enhance and lpa-validate take it" if task == SEPARATION else "")
+        )
+    return manifest_as(content, Manifest, place)
+
+
+def manifest_content(place: Path) -> dict[str, Any]:
+    """The JSON object in that file. Raises LpaError where it is none, or of another schema."""
     content = read_json(place, "manifest")
     if not isinstance(content, dict):
         raise LpaError(f"{place}: expected a JSON object; export the bundle again")
     _require_version(content, place)
-    manifest = as_type(content, Manifest, str(place))
+    return content
+
+
+def manifest_as(content: Mapping[str, Any], kind: type[AnyManifest], place: Path) -> AnyManifest:
+    """A manifest's content, whose names stay inside the bundle. Raises LpaError for another."""
+    manifest = as_type(content, kind, str(place))
     for name in manifest.files:
         require_inside(name, place)
     for name in manifest.artifacts:

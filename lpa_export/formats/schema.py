@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lpa_export.formats.golden import GoldenEntry
 from lpa_export.formats.manifest import Manifest, json_schema
+from lpa_export.formats.separation_bundle import GoldenMixtureEntry, SeparationManifest
 
 __all__ = ["schemas"]
 
@@ -14,6 +15,8 @@ def schemas() -> dict[Path, str]:
     return {
         folder / "manifest.schema.json": json_schema(Manifest),
         folder / "golden.schema.json": json_schema(tuple[GoldenEntry, ...]),
+        folder / "separation_manifest.schema.json": json_schema(SeparationManifest),
+        folder / "separation_golden.schema.json": json_schema(tuple[GoldenMixtureEntry, ...]),
     }
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from lpa_export.hosts.sepformer import SepFormer, SepFormerConfig
 
-__all__ = ["Separator", "load_separator", "save_separator"]
+__all__ = ["Separator", "is_separator", "load_separator", "save_separator"]
 
 _SINUSOIDS = ".pos_enc.pe"
 # Of numbers up to 1 that float32 rounds twice.
@@ -58,6 +58,17 @@ class Separator:
     def replaced(self) -> tuple[int, ...]:
         """Numbers of the layers that are LPA."""
         return self.lpa.layers if self.lpa else ()
+
+
+def is_separator(source: str | Path | None, language: str | None = None) -> bool:
+    """Whether a checkpoint says of itself that it separates speech; None is the shipped model.
+
+    Raises LpaError for a folder that is not there.
+    """
+    from lpa_export.hosts.sepformer import MODEL_TYPE
+
+    place = checkpoint_folder(source, language) / CONFIG
+    return place.is_file() and read_json(place).get("model_type") == MODEL_TYPE
 
 
 def load_separator(source: str | Path) -> Separator:

@@ -1,11 +1,8 @@
-"""Which task a recipe is for: a model that recognises speech, or one that separates it."""
+"""Which task a recipe, a checkpoint or a bundle is for: it recognises speech, or separates it."""
 
 from pathlib import Path
 
-import yaml
-
 from lpa_export.errors import LpaError
-from lpa_export.formats.strict_yaml import read_tree
 
 __all__ = ["RECOGNITION", "SEPARATION", "TASKS", "task_of"]
 
@@ -15,6 +12,10 @@ TASKS = (RECOGNITION, SEPARATION)
 
 def task_of(path: Path) -> str:
     """The `task` of a recipe, recognition where it names none; LpaError for another."""
+    import yaml
+
+    from lpa_export.formats.strict_yaml import read_tree
+
     for key, value in read_tree(path).value:
         if isinstance(key, yaml.ScalarNode) and key.value == "task":
             if value.value not in TASKS:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ __all__ = [
     "FeatureLayer",
     "FeedForward",
     "Layer",
+    "Layered",
     "LengthAdapter",
     "Parts",
     "PositionBias",
@@ -156,6 +158,16 @@ class Layer:
     feed_forward: FeedForward
     final_norm: nn.LayerNorm
     adapter: Adapter | None
+
+
+class Layered(Protocol):
+    """Layers that run over the same frames, and the position bias that they share, if any."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]: ...
+
+    @property
+    def position_bias(self) -> PositionBias | None: ...
 
 
 @dataclass(frozen=True)

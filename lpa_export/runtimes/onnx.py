@@ -14,7 +14,7 @@ from lpa_export.runtimes import THREADS, Array, ArtifactError, Label, pad
 if TYPE_CHECKING:
     import onnx
 
-    from lpa_export.formats.bundle import Bundle
+    from lpa_export.formats.bundle import AnyBundle, Bundle
 
 __all__ = [
     "OnnxRunner",
@@ -150,7 +150,7 @@ class OnnxRunner:
             )
 
 
-def artifact_bytes(bundle: "Bundle") -> bytes:
+def artifact_bytes(bundle: "AnyBundle") -> bytes:
     """The bundle's ONNX file. Raises ArtifactError when it is missing or cannot be read."""
     path = _artifact(bundle)
     try:
@@ -159,7 +159,7 @@ def artifact_bytes(bundle: "Bundle") -> bytes:
         raise ArtifactError(f"{path.name} cannot be read ({error})") from error
 
 
-def _artifact(bundle: "Bundle") -> Path:
+def _artifact(bundle: "AnyBundle") -> Path:
     name = bundle.manifest.artifacts[0]
     try:
         return bundle.file(name)
@@ -167,7 +167,7 @@ def _artifact(bundle: "Bundle") -> Path:
         raise ArtifactError(f"{name} cannot be read ({error})") from error
 
 
-def whole_model(bundle: "Bundle") -> "onnx.ModelProto":
+def whole_model(bundle: "AnyBundle") -> "onnx.ModelProto":
     """The model with all its weights, those from a file beside it too.
 
     Raises ArtifactError when it is none, or its weights are missing.

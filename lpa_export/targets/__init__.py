@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from lpa_export.formats.golden import GoldenClip
     from lpa_export.formats.manifest import (
         Bucket,
+        BundleManifest,
         Compression,
         FrontEnd,
-        Manifest,
         Normalisation,
         Port,
         Tap,
     )
+    from lpa_export.formats.separator import Separator
+    from lpa_export.hosts.sepformer import SeparatorParts
     from lpa_export.runtimes.timing import Timed
 
 __all__ = [
@@ -40,6 +42,9 @@ __all__ = [
     "ENTRY_POINTS",
     "Announce",
     "Job",
+    "SeparationSpec",
+    "SeparatorJob",
+    "SeparatorTarget",
     "Target",
     "TargetSpec",
     "Written",
@@ -61,6 +66,20 @@ Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class SeparationSpec:
+    """What a target needs to separate speech; texts as those of `TargetSpec`.
+
+    `exporter`: a `SeparatorTarget` class; `runner`: a class called as any runner, which gives
+    waveforms; `schemes`: names of those of the target's that it can be exported in.
+    """
+
+    exporter: str
+    runner: str
+    usage: str
+    schemes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TargetSpec:
     """One kind of artifact; texts are "module:name", imported on use.
 
@@ -70,7 +89,8 @@ class TargetSpec:
     The first of the `schemes` is the default. `needs`: packages that this one does not bring, as
     they are imported; `extra` is what installs them, `platforms` where they can be installed at
     all. `timing`: what a benchmark times, called with an open bundle and `threads`, see
-    `lpa_export.runtimes.timing`; empty: the runner, by the clock.
+    `lpa_export.runtimes.timing`; empty: the runner, by the clock. `separation`: None where only
+    recognisers can be exported.
     """
 
     name: str
@@ -83,6 +103,7 @@ class TargetSpec:
     extra: str = ""
     platforms: str = ""
     timing: str = ""
+    separation: SeparationSpec | None = None
 
     def missing(self) -> str:
         """Why this target cannot be used here, in one line; empty where it can."""
@@ -105,11 +126,27 @@ class TargetSpec:
         found: Target = _resolved(self.exporter)()
         return found
 
-    def runner_class(self) -> Callable[..., Any]:
-        """The runner. Raises LpaError when the runtime it needs is not installed."""
+    def separating(self) -> SeparationSpec:
+        """What it needs to separate speech. Raises LpaError where it cannot."""
+        if self.separation is None:
+            able = [name for name, spec in _rows().items() if spec.separation is not None]
+            raise LpaError(f"target {self.name} cannot separate speech yet; {', '.join(able)} can")
+        return self.separation
+
+    def load_separator(self) -> SeparatorTarget:
+        """The exporter of separators. Raises LpaError where there is none."""
+        found: SeparatorTarget = _resolved(self.separating().exporter)()
+        return found
+
+    def runner_class(self, *, separates: bool = False) -> Callable[..., Any]:
+        """The runner, of recognisers or of separators.
+
+        Raises LpaError when the runtime it needs is not installed.
+        """
         self.require()
+        path = self.separating().runner if separates else self.runner
         try:
-            found: Callable[..., Any] = _resolved(self.runner)
+            found: Callable[..., Any] = _resolved(path)
         except ImportError as error:
             raise LpaError(
                 f"the runtime of target {self.name} cannot be imported ({error}); install it"
@@ -131,9 +168,13 @@ class TargetSpec:
         found: type[Any] = _resolved(self.settings)
         return found
 
-    def usage_of(self, manifest: Manifest) -> str:
+    def usage_of(self, manifest: BundleManifest) -> str:
         """How to run the artifacts of a bundle, in Markdown."""
-        text: str = _resolved(self.usage)(manifest)
+        from lpa_export.formats.separation_bundle import SeparationManifest
+
+        separates = isinstance(manifest, SeparationManifest)
+        path = self.separating().usage if separates else self.usage
+        text: str = _resolved(path)(manifest)
         return text
 
 
@@ -148,6 +189,17 @@ class Job:
     scheme: Scheme
     settings: Any
     clips: tuple[GoldenClip, ...]
+    announce: Announce
+
+
+@dataclass(frozen=True)
+class SeparatorJob:
+    """What a target is given of a separator; see `Job`."""
+
+    separator: Separator
+    parts: SeparatorParts
+    scheme: Scheme
+    settings: Any
     announce: Announce
 
 
@@ -186,6 +238,16 @@ class Target(Protocol):
         """Write the artifacts into `folder`; they are run and compared afterwards."""
 
 
+class SeparatorTarget(Protocol):
+    """Writes one kind of artifact of a separator."""
+
+    def check(self, separator: Separator, settings: Any, scheme: Scheme) -> None:
+        """As `Target.check`."""
+
+    def write(self, job: SeparatorJob, folder: Path) -> Written:
+        """As `Target.write`."""
+
+
 _TARGETS = {
     spec.name: spec
     for spec in (
@@ -196,6 +258,12 @@ _TARGETS = {
             settings="lpa_export.targets.onnx.settings:OnnxSettings",
             usage="lpa_export.targets.onnx.usage:usage",
             schemes=(scheme_named("fp32"), scheme_named("int8")),
+            separation=SeparationSpec(
+                exporter="lpa_export.targets.onnx.separator_target:OnnxSeparatorTarget",
+                runner="lpa_export.runtimes.separation.onnx:OnnxSeparatorRunner",
+                usage="lpa_export.targets.onnx.separator_target:usage",
+                schemes=("fp32", "int8"),
+            ),
         ),
         TargetSpec(
             name="coreml",

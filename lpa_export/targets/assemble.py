@@ -16,6 +16,7 @@ from lpa_export.formats.checkpoint import Checkpoint
 from lpa_export.formats.gates import Gates
 from lpa_export.formats.golden import write_golden
 from lpa_export.formats.manifest import (
+    AnyManifest,
     Frames,
     Manifest,
     Normaliser,
@@ -25,6 +26,7 @@ from lpa_export.formats.manifest import (
     as_type,
 )
 from lpa_export.formats.schemes import SCHEMES, Scheme
+from lpa_export.formats.separator import Separator
 from lpa_export.hosts import encoder_layers, parts_of
 from lpa_export.hosts.frames import FrameArithmetic
 from lpa_export.targets import Announce, Job, TargetSpec, Written
@@ -33,7 +35,16 @@ from lpa_export.targets.golden import golden_clips
 from lpa_export.targets.model_card import CARD, model_card
 from lpa_export.targets.selfcheck import self_check
 
-__all__ = ["TOKENS", "BundleFiles", "BundleRequest", "require_writable", "write_bundle"]
+__all__ = [
+    "TOKENS",
+    "BundleFiles",
+    "BundleRequest",
+    "checked",
+    "files_of",
+    "require_writable",
+    "source_of",
+    "write_bundle",
+]
 
 TOKENS = "tokens.json"
 
@@ -98,18 +109,32 @@ def write_bundle(
         checkpoint.vocabulary.write_lines(new / "tokens.txt")
         write_golden(new, clips)
         manifest = _manifest(request, written)
-        write_manifest(new, manifest)
-        if not written.unrunnable:
-            announce("running the artifact on the golden clips")
-            floor = SCHEMES[request.scheme.name].tap_floor_db
-            checked = self_check(new, request.target.runner, floor)
-            manifest = msgspec.structs.replace(manifest, selfcheck=checked)
+        runner = "" if written.unrunnable else request.target.runner
+        manifest = checked(new, manifest, runner, announce)
         card = model_card(manifest, request.target.usage_of(manifest))
         (new / CARD).write_text(card, "utf-8", newline="\n")
         write_manifest(new, manifest)
+    return files_of(folder, written.artifacts)
+
+
+def checked(folder: Path, manifest: AnyManifest, runner: str, announce: Announce) -> AnyManifest:
+    """Write the manifest, run the artifact by `runner` (empty: nothing can) and say how that went.
+
+    Raises LpaError as `self_check` does.
+    """
+    write_manifest(folder, manifest)
+    if not runner:
+        return manifest
+    announce("running the artifact on the golden clips")
+    floor = SCHEMES[manifest.scheme.name].tap_floor_db
+    return msgspec.structs.replace(manifest, selfcheck=self_check(folder, runner, floor))
+
+
+def files_of(folder: Path, artifacts: tuple[str, ...]) -> BundleFiles:
+    """What lies in a bundle that was written."""
     files = (path for path in folder.rglob("*") if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(files)}
-    return BundleFiles(sizes, written.artifacts)
+    return BundleFiles(sizes, artifacts)
 
 
 def _manifest(request: BundleRequest, written: Written) -> Manifest:
@@ -136,7 +161,12 @@ def _manifest(request: BundleRequest, written: Written) -> Manifest:
         taps=written.taps,
         buckets=written.buckets,
         runtime={} if written.runtime is None else msgspec.to_builtins(written.runtime),
-        checkpoint=_source(checkpoint, shipped=request.shipped),
+        checkpoint=source_of(
+            checkpoint,
+            checkpoint.model.config.model_type,
+            shipped=request.shipped,
+            language=checkpoint.language,
+        ),
         gates=request.gates,
         compression=written.compression,
         sizes=sizes(parts_of(checkpoint)),
@@ -146,15 +176,22 @@ def _manifest(request: BundleRequest, written: Written) -> Manifest:
     )
 
 
-def _source(checkpoint: Checkpoint, *, shipped: bool) -> Source:
+def source_of(
+    checkpoint: Checkpoint | Separator,
+    family: str,
+    *,
+    shipped: bool = False,
+    language: str | None = None,
+) -> Source:
+    """Where a bundle comes from; `family`: the host's model type."""
     figures = checkpoint.lpa.figures if checkpoint.lpa else {}
     return Source(
         name=checkpoint.name,
         sha256=checkpoint.sha256,
-        family=checkpoint.model.config.model_type,
+        family=family,
         layers=len(encoder_layers(checkpoint.model)),
         replaced_layers=tuple(sorted(checkpoint.replaced)),
         shipped=shipped,
         figures={name: value for name, value in figures.items() if type(value) in (int, float)},
-        language=checkpoint.language,
+        language=language,
     )

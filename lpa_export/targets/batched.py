@@ -19,6 +19,7 @@ from lpa_export.hosts.frames import frames_after
 from lpa_export.hosts.parts import (
     Attention,
     FeatureLayer,
+    Layered,
     Parts,
     PositionalLayer,
 )
@@ -227,7 +228,7 @@ class Preparation(nn.Module):
     `any_length`: whether the LPA layers are `FoldedLPA`.
     """
 
-    def __init__(self, parts: Parts, *, any_length: bool = True) -> None:
+    def __init__(self, parts: Layered, *, any_length: bool = True) -> None:
         super().__init__()
         bias = parts.position_bias
         self.by_distance = None if bias is None else BiasByDistance(bias)

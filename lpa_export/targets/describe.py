@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
@@ -21,6 +21,7 @@ from lpa_export.hosts.frames import FrameArithmetic
 
 if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.separator import Separator
     from lpa_export.hosts.parts import Parts
 
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 
-def require_exportable(checkpoint: Checkpoint) -> None:
+def require_exportable(checkpoint: Checkpoint | Separator) -> None:
     """Raise LpaError for LPA layers that no target is written for."""
     from lpa_export.hosts import lpa_layers
 
@@ -57,8 +58,15 @@ def normalisation(do_normalize: bool) -> Normalisation:
     )
 
 
+class Tapped(Protocol):
+    """What has taps: `Parts` of recognisers and of separators."""
+
+    @property
+    def taps(self) -> dict[str, str]: ...
+
+
 def taps(
-    parts: Parts,
+    parts: Tapped,
     tensor: Callable[[str], str],
     where: Callable[[str], str | None] = lambda tap: None,
 ) -> tuple[Tap, ...]:

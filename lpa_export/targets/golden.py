@@ -23,7 +23,7 @@ from lpa_export.hosts import lpa_layers
 from lpa_export.layers import LPA
 from lpa_export.runtimes.torch import TorchReference
 
-__all__ = ["golden_clips"]
+__all__ = ["as_stored", "edge_margins", "golden_clips", "require_finite"]
 
 CLIPS = 3
 CANDIDATES = 8
@@ -44,11 +44,11 @@ def golden_clips(checkpoint: Checkpoint) -> tuple[GoldenClip, ...]:
     reference = TorchReference(checkpoint)
     candidates = []
     for utterance in _shortest(load_utterances(None)):
-        waveform = _as_stored(load_audio(utterance.audio))
+        waveform = as_stored(load_audio(utterance.audio))
         require_frames(waveform, checkpoint.receptive_field, utterance.id)
-        with edge_margins(checkpoint) as margins:
+        with edge_margins(checkpoint.model) as margins:
             taps = reference.taps(waveform)
-        _require_finite(taps, checkpoint.name)
+        require_finite(taps, checkpoint.name)
         transcript = greedy_text(taps["logits"], checkpoint.vocabulary)
         clip = GoldenClip(utterance.id, utterance.text, waveform, taps, transcript)
         candidates.append((min(margins, default=math.inf), clip))
@@ -57,7 +57,7 @@ def golden_clips(checkpoint: Checkpoint) -> tuple[GoldenClip, ...]:
 
 
 @contextmanager
-def edge_margins(checkpoint: Checkpoint) -> Iterator[list[float]]:
+def edge_margins(model: Any) -> Iterator[list[float]]:
     """Collect, per LPA layer that runs in the block, its least edge margin in frames.
 
     The margin of an aperiodic window edge is its distance from the whole number where it rounds
@@ -71,7 +71,7 @@ def edge_margins(checkpoint: Checkpoint) -> Iterator[list[float]]:
         if edges.numel():
             margins.append(float((edges - edges.round()).abs().min()))
 
-    handles = [lpa.register_forward_hook(note) for lpa in lpa_layers(checkpoint.model).values()]
+    handles = [lpa.register_forward_hook(note) for lpa in lpa_layers(model).values()]
     try:
         yield margins
     finally:
@@ -84,7 +84,8 @@ def _shortest(utterances: Sequence[Utterance]) -> list[Utterance]:
     return sorted(long_enough, key=lambda u: (u.duration, u.id))[:CANDIDATES]
 
 
-def _require_finite(taps: Mapping[str, np.ndarray], model: str) -> None:
+def require_finite(taps: Mapping[str, np.ndarray], model: str) -> None:
+    """Raise LpaError, naming the model and the first tap, for a value that is not finite."""
     for name, values in taps.items():
         if not np.isfinite(values).all():
             raise LpaError(
@@ -93,7 +94,7 @@ def _require_finite(taps: Mapping[str, np.ndarray], model: str) -> None:
             )
 
 
-def _as_stored(waveform: Waveform) -> Waveform:
+def as_stored(waveform: Waveform) -> Waveform:
     """The waveform as 16-bit FLAC gives it back: the reference must have heard the very same."""
     steps = np.clip(np.round(waveform * 2.0**15), -(2**15), 2**15 - 1)
     return (steps / 2.0**15).astype(np.float32)

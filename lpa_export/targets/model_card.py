@@ -9,6 +9,7 @@ import msgspec
 
 from lpa_export.formats.manifest import (
     Bucket,
+    BundleManifest,
     Frames,
     Manifest,
     Normalisation,
@@ -17,7 +18,7 @@ from lpa_export.formats.manifest import (
     VocabularyEntry,
 )
 
-__all__ = ["CARD", "model_card"]
+__all__ = ["CARD", "card_of", "lengths", "model_card"]
 
 CARD = "README.md"
 
@@ -27,33 +28,48 @@ def model_card(manifest: Manifest, usage: str, *, measured: Mapping[str, str] | 
 
     `measured`: time and memory by what they are of, once there is a benchmark of the bundle.
     """
-    checkpoint, frames = manifest.checkpoint, manifest.frames
+    frames = manifest.frames
+    facts = {
+        "Input": f"{manifest.sample_rate} Hz mono; {_normalisation(manifest.normalisation)}",
+        "Lengths": lengths(manifest.buckets, frames, manifest.sample_rate),
+        "Frames": _frames(frames, manifest.sample_rate),
+        "Tokens": _tokens(manifest.vocabulary),
+    }
+    what = f"A {manifest.checkpoint.family} CTC speech recogniser"
+    units = "WER in percent, PSNR in dB"
+    return card_of(manifest, what, facts, units, manifest.gates, usage, measured=measured)
+
+
+def card_of(
+    manifest: BundleManifest,
+    what: str,
+    facts: Mapping[str, str],
+    units: str,
+    held: msgspec.Struct,
+    usage: str,
+    *,
+    measured: Mapping[str, str] | None = None,
+) -> str:
+    """The card of a bundle of any task. `what`: the model in a few words; `facts`: those of its
+    task alone; `units` of the checkpoint's figures; `held`: its gates."""
+    checkpoint = manifest.checkpoint
     facts = {
         "Model": manifest.model,
         "Target": f"{manifest.target}, {manifest.scheme.name}",
         "Artifacts": ", ".join(f"`{name}`" for name in manifest.artifacts),
         "Layers": _layers(checkpoint),
         "Lowering": _pairs(manifest.lowering),
-        "Input": f"{manifest.sample_rate} Hz mono; {_normalisation(manifest.normalisation)}",
-        "Lengths": _lengths(manifest.buckets, frames, manifest.sample_rate),
-        "Frames": _frames(frames, manifest.sample_rate),
-        "Tokens": _tokens(manifest.vocabulary),
+        **facts,
         "Checkpoint": f"`{checkpoint.name}`, SHA-256 `{checkpoint.sha256}`",
         "Self-check": _self_check(manifest.selfcheck),
         "Made with": _pairs(manifest.tools),
     }
-    lines = [f"# {manifest.model} for {manifest.target}", ""]
-    lines += [
-        _about(checkpoint),
-        "",
-    ]
+    lines = [f"# {manifest.model} for {manifest.target}", "", _about(what, checkpoint), ""]
     lines += _table(("", ""), facts)
-    lines += _section(
-        "Figures of the checkpoint (WER in percent, PSNR in dB)", _wer(checkpoint.figures)
-    )
+    lines += _section(f"Figures of the checkpoint ({units})", _figures(checkpoint.figures))
     if measured:
         lines += _section("Time and memory, measured by lpa-bench", _table(("", ""), measured))
-    gates = {name: _number(value) for name, value in msgspec.structs.asdict(manifest.gates).items()}
+    gates = {name: _number(value) for name, value in msgspec.structs.asdict(held).items()}
     lines += _section("Gates that validation holds it to", _table(("gate", "value"), gates))
     lines += ["", "## Use", "", usage.strip()]
     lines += [
@@ -66,8 +82,7 @@ def model_card(manifest: Manifest, usage: str, *, measured: Mapping[str, str] | 
     return "\n".join(lines) + "\n"
 
 
-def _about(checkpoint: Source) -> str:
-    what = f"A {checkpoint.family} CTC speech recogniser"
+def _about(what: str, checkpoint: Source) -> str:
     if not checkpoint.replaced_layers:
         return f"{what} with its own self-attention in every layer: none is replaced."
     return (
@@ -104,7 +119,8 @@ def _normalisation(normalisation: Normalisation) -> str:
     )
 
 
-def _lengths(buckets: Sequence[Bucket] | None, frames: Frames, rate: int) -> str:
+def lengths(buckets: Sequence[Bucket] | None, frames: Frames, rate: int) -> str:
+    """Which lengths of audio a bundle takes, in words."""
     if buckets:
         return "buckets of " + ", ".join(f"{bucket.seconds:g}" for bucket in buckets) + " s"
     shortest = 1000 * frames.receptive_field / rate
@@ -130,7 +146,7 @@ def _parted(delimiter: str | None) -> str:
     return "no word delimiter" if delimiter is None else f"words parted by `{delimiter}`"
 
 
-def _wer(figures: Mapping[str, Any]) -> list[str]:
+def _figures(figures: Mapping[str, Any]) -> list[str]:
     numbers = {
         name: _number(value)
         for name, value in figures.items()

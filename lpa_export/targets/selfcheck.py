@@ -13,20 +13,22 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from lpa_export.environment import child_environment
 from lpa_export.errors import LpaError
+from lpa_export.formats.audio import Waveform
 from lpa_export.formats.manifest import SelfCheck
 from lpa_export.measures.arrays import psnr
 
 if TYPE_CHECKING:
-    from lpa_export.formats.golden import GoldenClip
+    from lpa_export.formats.bundle import Bundle
+    from lpa_export.formats.separation_bundle import SeparatorBundle
     from lpa_export.runtimes import Bucketed, Runner
 
 __all__ = ["FLIPPED_SHARE", "Levels", "level", "lowest_levels", "self_check"]
@@ -110,11 +112,24 @@ def _ending(done: subprocess.CompletedProcess[str]) -> str:
     return lines[-1][:200] if lines else f"exit code {done.returncode}"
 
 
-def lowest_levels(clips: Iterable[GoldenClip], taps: Iterable[str], runner: Runner) -> Levels:
-    """Run every clip that fits, all `taps` and every bucket."""
+class Golden(Protocol):
+    """A golden clip of any task. `bucket_size`: what a bucket has to hold, as buckets count."""
+
+    @property
+    def waveform(self) -> Waveform: ...
+
+    @property
+    def taps(self) -> Mapping[str, np.ndarray]: ...
+
+    @property
+    def bucket_size(self) -> int: ...
+
+
+def lowest_levels(clips: Iterable[Golden], taps: Sequence[str], runner: Runner) -> Levels:
+    """Run every clip that fits, all `taps` and every bucket, of which the last tap comes out."""
     from lpa_export.runtimes import Bucketed
 
-    lowest = dict.fromkeys(taps, math.inf)
+    lowest, head = dict.fromkeys(taps, math.inf), taps[-1]
     for clip in clips:
         if runner.max_samples is not None and len(clip.waveform) > runner.max_samples:
             continue
@@ -122,18 +137,17 @@ def lowest_levels(clips: Iterable[GoldenClip], taps: Iterable[str], runner: Runn
         for tap in lowest:
             lowest[tap] = _lower(lowest[tap], level(clip.taps[tap], found.get(tap)))
         if isinstance(runner, Bucketed):
-            for logits in _in_buckets(runner, clip):
-                lowest["logits"] = _lower(lowest["logits"], level(clip.taps["logits"], logits))
+            for found_in_bucket in _in_buckets(runner, clip):
+                lowest[head] = _lower(lowest[head], level(clip.taps[head], found_in_bucket))
     return Levels(runner.label, lowest)
 
 
-def _in_buckets(runner: Bucketed, clip: GoldenClip) -> list[np.ndarray]:
-    frames = len(clip.taps["projection"])
+def _in_buckets(runner: Bucketed, clip: Golden) -> list[np.ndarray]:
     # Something loud at padding: it must not be heard.
     return [
         runner.run_in(clip.waveform, bucket, garbage=10.0)
         for bucket in runner.buckets
-        if bucket >= frames
+        if bucket >= clip.bucket_size
     ]
 
 
@@ -156,6 +170,17 @@ def level(expected: np.ndarray, found: np.ndarray | None) -> float:
     return psnr(expected[kept], found[kept])
 
 
+def _golden(bundle: Bundle | SeparatorBundle) -> Sequence[Golden]:
+    from lpa_export.formats.bundle import OpenedBundle
+    from lpa_export.formats.golden import read_golden
+    from lpa_export.formats.separation_bundle import SeparationManifest, read_golden_mixtures
+
+    manifest = bundle.manifest
+    if isinstance(manifest, SeparationManifest):
+        return read_golden_mixtures(OpenedBundle(bundle.path, manifest))
+    return read_golden(OpenedBundle(bundle.path, manifest))
+
+
 def main(folder: str, runner: str) -> None:
     """The process: one line of JSON, what was found or why nothing was."""
     from lpa_export.environment import quiet_libraries
@@ -163,16 +188,15 @@ def main(folder: str, runner: str) -> None:
     quiet_libraries()
     from importlib import import_module
 
-    from lpa_export.formats.bundle import open_bundle
-    from lpa_export.formats.golden import read_golden
+    from lpa_export.formats.separation_bundle import open_any_bundle
     from lpa_export.runtimes import ArtifactError
 
     module, name = runner.split(":")
     try:
-        bundle = open_bundle(Path(folder))
+        bundle = open_any_bundle(Path(folder))
         taps = [tap.name for tap in bundle.manifest.taps]
         runs = getattr(import_module(module), name)(bundle)
-        levels = lowest_levels(read_golden(bundle), taps, runs)
+        levels = lowest_levels(_golden(bundle), taps, runs)
     except (ArtifactError, LpaError) as error:
         answer: dict[str, object] = {"error": str(error)}
     else:

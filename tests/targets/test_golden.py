@@ -43,7 +43,7 @@ def test_the_margin_is_the_distance_of_the_nearest_edge_to_a_whole_frame(
         share = (6.5 - lpa.config.min_width) / (lpa.config.max_width - lpa.config.min_width)
         pulses = lpa.config.num_heads * lpa.config.aperiodic
         lpa.controls.bias[pulses : 2 * pulses] = float(np.log(share / (1 - share)))
-    with edge_margins(checkpoint) as margins:
+    with edge_margins(checkpoint.model) as margins:
         TorchReference(checkpoint).logits(np.sin(np.arange(8000)).astype(np.float32))
     assert margins == [pytest.approx(0.25, abs=1e-5)]
 

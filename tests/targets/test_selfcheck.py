@@ -82,7 +82,7 @@ def test_a_tap_is_as_good_as_its_worst_clip() -> None:
         GoldenClip(str(off), "", np.array([off, number == 1], np.float32), taps, "")
         for number, off in enumerate((1e-2, 1e-3, 1e-4))
     ]
-    levels = lowest_levels(clips, taps, Drifting())  # type: ignore[arg-type]
+    levels = lowest_levels(clips, tuple(taps), Drifting())  # type: ignore[arg-type]
     assert levels.taps["features"] == level(_values(), _values() + np.float32(1e-2))
     assert math.isnan(levels.taps["logits"])
 

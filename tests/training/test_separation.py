@@ -15,6 +15,7 @@ import torch
 from lpa_export.commands.train import main
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE, write_flac
+from lpa_export.formats.mixing import Draw
 from lpa_export.formats.separation_recipe import (
     MixingSettings,
     SeparationRecipe,
@@ -33,7 +34,6 @@ from lpa_export.training.separation.generated_noise import generated_noise
 from lpa_export.training.separation.losses import separation_loss, si_snr
 from lpa_export.training.separation.mixtures import (
     TEST_SNRS,
-    Draw,
     MixtureBatches,
     Mixtures,
     Sounds,

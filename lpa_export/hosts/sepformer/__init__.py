@@ -3,6 +3,7 @@
 from lpa_export.hosts.sepformer.config import MODEL_TYPE, SepFormerConfig
 from lpa_export.hosts.sepformer.family import FAMILY
 from lpa_export.hosts.sepformer.model import Attention, SepFormer, TransformerLayer, sinusoids
+from lpa_export.hosts.sepformer.parts import SeparatorParts, separator_parts
 
 __all__ = [
     "FAMILY",
@@ -10,6 +11,8 @@ __all__ = [
     "Attention",
     "SepFormer",
     "SepFormerConfig",
+    "SeparatorParts",
     "TransformerLayer",
+    "separator_parts",
     "sinusoids",
 ]

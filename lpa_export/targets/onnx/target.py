@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lpa_export.formats.schemes import Scheme
     from lpa_export.targets.onnx.settings import OnnxSettings
 
-__all__ = ["ARTIFACT", "OnnxTarget"]
+__all__ = ["ARTIFACT", "OnnxTarget", "add_metadata", "hide_taps"]
 
 ARTIFACT = "model.onnx"
 
@@ -70,14 +70,14 @@ class OnnxTarget:
         job.announce("optimising the graph")
         most = job.settings.max_file_bytes
         graph = optimise(graph, folder, external=weight_bytes(graph) > most)
-        hide_taps(graph)
+        hide_taps(graph, OUTPUTS)
         compression = None
         if job.scheme.weights == "int8":
             job.announce("quantising the weights")
             graph = quantise(graph, model, folder)
             kept = sum(weight.nbytes for weight in kept_weights(model))
             compression = counted(graph, kept)
-        _add_metadata(graph, metadata(checkpoint, job.scheme.name))
+        add_metadata(graph, metadata(checkpoint, job.scheme.name))
         files = save(graph, folder / ARTIFACT, external=weight_bytes(graph) > most)
         logits = ("batch", "frames", len(checkpoint.vocabulary))
         return Written(
@@ -100,14 +100,14 @@ class OnnxTarget:
         )
 
 
-def hide_taps(graph: onnx.ModelProto) -> None:
-    """Keep the values of the taps in the graph, under their names, but no longer as outputs."""
-    outputs = [output for output in graph.graph.output if output.name in OUTPUTS]
+def hide_taps(graph: onnx.ModelProto, outputs: Sequence[str]) -> None:
+    """Leave these outputs alone; other values stay in the graph, under their names."""
+    kept = [output for output in graph.graph.output if output.name in outputs]
     del graph.graph.output[:]
-    graph.graph.output.extend(outputs)
+    graph.graph.output.extend(kept)
 
 
-def _add_metadata(graph: onnx.ModelProto, words: dict[str, str]) -> None:
+def add_metadata(graph: onnx.ModelProto, words: dict[str, str]) -> None:
     """Write the `metadata_props` of the file, sorted by key."""
     del graph.metadata_props[:]
     for key, value in words.items():

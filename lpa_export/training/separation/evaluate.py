@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from lpa_export.formats.mixing import Draw
 from lpa_export.training.records import Figure
 from lpa_export.training.separation.losses import si_snr
-from lpa_export.training.separation.mixtures import Draw, Sounds, stacked
+from lpa_export.training.separation.mixtures import Sounds, stacked
 
 __all__ = ["IMPROVEMENT", "improvements", "summary"]
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from lpa_export.formats.mixing import Draw
 from lpa_export.measures.bootstrap import Interval, mean_difference
 from lpa_export.measures.separation import Quality, quality
-from lpa_export.training.separation.mixtures import Draw, Sounds
+from lpa_export.training.separation.mixtures import Sounds
 
 __all__ = ["Measured", "measure", "table"]
 

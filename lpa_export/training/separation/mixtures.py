@@ -6,18 +6,19 @@ Every choice is drawn from a generator seeded by (seed, epoch, batch, clip), as 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from lpa_export.formats.audio import SAMPLE_RATE, Waveform
+from lpa_export.formats.mixing import Draw, cut_out, mixed, rms
 from lpa_export.formats.separation_recipe import MixingSettings
 from lpa_export.training.batches import Members
 from lpa_export.training.clips import Clips
 from lpa_export.training.separation.generated_noise import generated_noise
 
-__all__ = ["TEST_SNRS", "Draw", "MixtureBatches", "Mixtures", "Sounds", "held_out"]
+__all__ = ["TEST_SNRS", "MixtureBatches", "Mixtures", "Sounds", "held_out"]
 
 TEST_SNRS = (-5.0, 0.0, 5.0, 10.0, 15.0)
 """Signal-to-noise ratios in dB of held-out mixtures, in equal shares."""
@@ -25,7 +26,6 @@ TEST_SNRS = (-5.0, 0.0, 5.0, 10.0, 15.0)
 # A cut that holds less than this share of its recording's power is a pause: another is drawn.
 _PAUSE = 0.05
 _CUTS = 8
-_LOUDEST = 0.99
 
 
 @dataclass(frozen=True)
@@ -56,23 +56,6 @@ class Mixtures:
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One mixture in numbers: which recordings, from which sample on, how loud.
-
-    `speech_start` is negative where the recording is shorter than the clip: so many samples of
-    noise alone come first. Noise begins again where it ends. `snr_db` of the clip as a whole,
-    `level_dbfs` of its speech.
-    """
-
-    speech: int
-    speech_start: int
-    noise: int
-    noise_start: int
-    snr_db: float
-    level_dbfs: float
-
-
-@dataclass(frozen=True)
 class Sounds:
     """Speech and noise of one part of the data, and how long a clip of it is."""
 
@@ -100,15 +83,11 @@ class Sounds:
 
         With `noise`, (samples,), in the place of the drawn recording.
         """
-        speech = _cut_out(self.speech[draw.speech][0], draw.speech_start, self.samples, False)
         if noise is None:
-            noise = _cut_out(self.noise[draw.noise][0], draw.noise_start, self.samples, True)
-        speech = speech * (_gain(draw.level_dbfs) / _rms(speech))
-        noise = noise * (_gain(draw.level_dbfs - draw.snr_db) / _rms(noise))
-        mixture = speech + noise
-        peak = np.abs(mixture).max()
-        scale = np.float32(min(1.0, _LOUDEST / max(peak, 1e-9)))
-        return (mixture * scale).astype(np.float32), (speech * scale).astype(np.float32)
+            noise = self.noise[draw.noise][0]
+        else:
+            draw = replace(draw, noise_start=0)
+        return mixed(self.speech[draw.speech][0], noise, draw, self.samples)
 
     def _cut(self, clip: Waveform, rng: np.random.Generator, *, wrapped: bool) -> int:
         """Where a cut begins that is no pause, or the loudest of those that were tried."""
@@ -117,8 +96,8 @@ class Sounds:
         powers: dict[int, float] = {}
         for _ in range(_CUTS):
             start = int(rng.integers(low, high + 1))
-            powers[start] = _rms(_cut_out(clip, start, self.samples, wrapped)) ** 2
-            if powers[start] > _PAUSE * _rms(clip) ** 2:
+            powers[start] = rms(cut_out(clip, start, self.samples, wrapped)) ** 2
+            if powers[start] > _PAUSE * rms(clip) ** 2:
                 return start
         return max(powers, key=lambda start: powers[start])
 
@@ -181,21 +160,3 @@ def stacked(made: Sequence[tuple[Waveform, Waveform]]) -> Mixtures:
     """Mixtures of one length and their speech as one batch."""
     waveforms, speech = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
     return Mixtures(waveforms, speech[:, None])
-
-
-def _cut_out(clip: Waveform, start: int, samples: int, wrapped: bool) -> Waveform:
-    """`samples` of a recording from `start` on; beyond its ends it is zero, or begins again."""
-    if wrapped:
-        return np.take(clip, np.arange(start, start + samples), mode="wrap")
-    cut = np.zeros(samples, dtype=np.float32)
-    held = clip[max(start, 0) : max(start, 0) + samples - max(-start, 0)]
-    cut[max(-start, 0) : max(-start, 0) + len(held)] = held
-    return cut
-
-
-def _rms(waveform: Waveform) -> float:
-    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))) or 1e-9
-
-
-def _gain(decibels: float) -> float:
-    return float(10 ** (decibels / 20))

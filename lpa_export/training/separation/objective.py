@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lpa_export.formats.mixing import Draw
 from lpa_export.formats.separation_recipe import MixingSettings, SeparationReplace
 from lpa_export.hosts import encoder_layers
 from lpa_export.training.attention_profile import AttentionProfile, profiles_of
 from lpa_export.training.records import Figure
 from lpa_export.training.separation.evaluate import IMPROVEMENT, improvements
 from lpa_export.training.separation.losses import separation_loss
-from lpa_export.training.separation.mixtures import Draw, MixtureBatches, Mixtures, Sounds
+from lpa_export.training.separation.mixtures import MixtureBatches, Mixtures, Sounds
 
 __all__ = ["Separation"]
 

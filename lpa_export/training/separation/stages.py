@@ -15,6 +15,7 @@ import torch
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.lpa_section import LPASection
+from lpa_export.formats.mixing import Draw, read_draws
 from lpa_export.formats.separation_recipe import SeparationRecipe
 from lpa_export.formats.separator import Separator, save_separator
 from lpa_export.formats.speech import Utterance, data_hash, load_utterances
@@ -31,8 +32,8 @@ from lpa_export.training.ranking import AutoLayers, LayerChoice, require_layers
 from lpa_export.training.replace import Replacement
 from lpa_export.training.separation.evaluate import IMPROVEMENT, improvements, summary
 from lpa_export.training.separation.losses import separation_loss
-from lpa_export.training.separation.mixture_list import read_draws, write_draws
-from lpa_export.training.separation.mixtures import Draw, MixtureBatches, Mixtures, Sounds, held_out
+from lpa_export.training.separation.mixture_list import write_draws
+from lpa_export.training.separation.mixtures import MixtureBatches, Mixtures, Sounds, held_out
 from lpa_export.training.separation.objective import Separation
 
 __all__ = ["FIGURES", "SeparationTrainer"]

@@ -1,0 +1,1 @@
+"""Separators for all targets: the program that is traced, golden clips, the bundle around it."""

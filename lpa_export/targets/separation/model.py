@@ -1,0 +1,179 @@
+"""A SepFormer as targets trace it: its layers from the kit of padded batches, the rest here.
+
+Chunks have one length, so that layers within them always take the static form of an LPA: stored
+masks and matrix products, no gather. Layers across chunks are those of any length, or static too
+where the audio has one length. An utterance in a padded batch gives the numbers it gives alone:
+norms over time are weighed by which frames and chunks are its own, and no chunk of another is
+attended to.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lpa_export.hosts.frames import frames_after
+from lpa_export.hosts.sepformer import SeparatorParts, sinusoids
+from lpa_export.hosts.sepformer.chunks import chunk_count, merge, segment
+from lpa_export.hosts.sepformer.model import GLOBAL_NORM_EPSILON, GlobalNorm
+from lpa_export.hosts.sepformer.parts import Block, Stack
+from lpa_export.targets.batched import BATCHED, Context, Preparation, valid_positions
+from lpa_export.targets.bucketed import DenseLPA
+from lpa_export.targets.skeleton import EncoderLayer, Kit
+
+__all__ = ["SeparatorModel"]
+
+
+class SeparatorModel(nn.Module):
+    """waveform (B, samples) and lengths (B,) -> sources (B, sources, samples), then the taps.
+
+    `samples`: the one length of the audio, None for any. Weights are copied.
+    """
+
+    def __init__(self, parts: SeparatorParts, samples: int | None = None) -> None:
+        super().__init__()
+        config = self.config = parts.config
+        chunks = None
+        if samples is not None:
+            frames = (samples - config.kernel_size) // config.stride + 1
+            chunks = chunk_count(frames, config.chunk)
+        self.encoder = copy.deepcopy(parts.encoder)
+        self.norm = WeighedNorm(parts.norm)
+        self.narrow = copy.deepcopy(parts.narrow)
+        self.blocks = nn.ModuleList(DualPath(block, config.chunk, chunks) for block in parts.blocks)
+        self.slope = nn.Parameter(parts.slope.detach().clone())
+        self.split, self.signal = copy.deepcopy(parts.split), copy.deepcopy(parts.signal)
+        self.gate, self.widen = copy.deepcopy(parts.gate), copy.deepcopy(parts.widen)
+        # Behind it are no layers that forgive: as the head of a recogniser it stays in float.
+        self.head = copy.deepcopy(parts.synthesis)
+        self.eval().requires_grad_(False)
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        """waveform (B, samples) float32, anything behind lengths (B,), valid samples.
+
+        Returns sources (B, sources, samples), zero at padding; then encoded frames
+        (B, L, filters), and of each stack (B, S, chunk, width).
+        """
+        config, samples = self.config, waveform.shape[1]
+        heard = valid_positions(waveform, lengths)
+        waveform = waveform.masked_fill(~heard, 0.0)
+        encoded = self.encoder(waveform[:, None]).relu().transpose(1, 2)
+        frames = frames_after(lengths, config.kernel_size, config.stride)
+        valid = valid_positions(encoded, frames)
+        present = valid[..., None].to(encoded.dtype)
+        hidden = self.narrow(self.norm(encoded, valid)) * present
+        hidden = segment(hidden, config.chunk)
+        chunks = valid_positions(hidden, chunk_count(frames, config.chunk))
+        taps = [encoded]
+        for block in self.blocks:
+            hidden, within, across = block(hidden, chunks)
+            taps += [within, across]
+        masks = self._masks(hidden, encoded.shape[1]) * present[:, None]
+        sources = self._waveforms(masks * encoded[:, None], samples)
+        return sources.masked_fill(~heard[:, None], 0.0), *taps
+
+    def _masks(self, hidden: Tensor, frames: int) -> Tensor:
+        """(B, S, K, D) -> (B, sources, L, filters)."""
+        split = self.split(hidden.clamp_min(0.0) + self.slope * hidden.clamp_max(0.0))
+        masks = []
+        for part in split.chunk(self.config.sources, dim=-1):
+            joined = merge(part, frames)
+            gated = self.signal(joined).tanh() * self.gate(joined).sigmoid()
+            masks.append(self.widen(gated).relu())
+        return torch.stack(masks, dim=1)
+
+    def _waveforms(self, masked: Tensor, samples: int) -> Tensor:
+        """(B, sources, L, filters) -> (B, sources, samples): both halves of frames, added up."""
+        first, second = self.head(masked).chunk(2, dim=-1)
+        halves = functional.pad(first, (0, 0, 0, 1)) + functional.pad(second, (0, 0, 1, 0))
+        # The last samples are fewer than a stride: no frame covers them.
+        return functional.pad(halves.flatten(2), (0, samples - halves.shape[2] * halves.shape[3]))
+
+
+class DualPath(nn.Module):
+    """Layers within each chunk, then across chunks."""
+
+    def __init__(self, block: Block, chunk: int, chunks: int | None) -> None:
+        super().__init__()
+        self.intra = Layers(block.intra, chunk)
+        self.intra_norm = WeighedNorm(block.intra_norm)
+        self.inter = Layers(block.inter, chunks)
+        self.inter_norm = WeighedNorm(block.inter_norm)
+
+    def forward(self, hidden: Tensor, chunks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, S, K, D), chunks (B, S) bool -> the same, and what came out of both stacks."""
+        batch, count, size, width = hidden.shape
+        every = torch.ones_like(hidden[..., 0], dtype=torch.bool).flatten(0, 1)
+        within = self.intra(hidden.flatten(0, 1), every).view(batch, count, size, width)
+        hidden = hidden + self.intra_norm(within, chunks)
+        across = hidden.transpose(1, 2).flatten(0, 1)
+        valid = chunks[:, None].expand(batch, size, count).flatten(0, 1)
+        across = self.inter(across, valid).view(batch, size, count, width).transpose(1, 2)
+        return hidden + self.inter_norm(across, chunks), within, across
+
+
+class Layers(nn.Module):
+    """Sinusoids, layers of the kit, a norm. `length`: of the sequences, None for any."""
+
+    positions: Tensor | None
+
+    def __init__(self, stack: Stack, length: int | None) -> None:
+        super().__init__()
+        kit = _static(length) if length is not None else BATCHED
+        width = stack.norm.normalized_shape[0]
+        stored = None if length is None else sinusoids(length, width)
+        self.register_buffer("positions", stored)
+        self.prepare = Preparation(stack, any_length=length is None)
+        self.layers = nn.ModuleList(
+            EncoderLayer(layer, kit, norm_first=True) for layer in stack.layers
+        )
+        self.norm = kit.norm(stack.norm)
+
+    def forward(self, hidden: Tensor, valid: Tensor) -> Tensor:
+        """hidden (N, T, D), valid (N, T) bool -> (N, T, D), anything at padding."""
+        positions = self.positions
+        if positions is None:
+            positions = sinusoids(*hidden.shape[1:])
+        hidden = hidden + positions
+        context: Context = self.prepare(hidden, valid)
+        for index, layer in enumerate(self.layers):
+            own = context._replace(shared=context.shared[index : index + 1])
+            hidden = layer(hidden, own)
+        normed: Tensor = self.norm(hidden)
+        return normed
+
+
+def _static(length: int) -> Kit:
+    return replace(BATCHED, lpa=partial(DenseLPA, frames=length))
+
+
+class WeighedNorm(nn.Module):
+    """A global norm whose statistics are means of means, over valid rows only.
+
+    So no sum runs over more than one axis: in float32 over a minute of audio, and in float16 over
+    a chunk, one over all would lose digits.
+    """
+
+    def __init__(self, norm: GlobalNorm) -> None:
+        super().__init__()
+        self.weight, self.bias = copy.deepcopy(norm.weight), copy.deepcopy(norm.bias)
+
+    def forward(self, hidden: Tensor, valid: Tensor) -> Tensor:
+        """hidden (B, T, ..., C), valid (B, T) bool -> the same shape."""
+        present = valid.to(hidden.dtype)
+        share = present / present.sum(1, keepdim=True).clamp_min(1.0)
+        centred = hidden - self._mean(hidden, share)
+        variance = self._mean(centred.square(), share)
+        return centred * torch.rsqrt(variance + GLOBAL_NORM_EPSILON) * self.weight + self.bias
+
+    def _mean(self, values: Tensor, share: Tensor) -> Tensor:
+        """(B, T, ..., C) -> (B, 1, ..., 1)."""
+        shape = (-1, *[1] * (values.dim() - 1))
+        while values.dim() > 2:
+            values = values.mean(-1)
+        return (values * share).sum(1).view(shape)
