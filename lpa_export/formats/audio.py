@@ -143,12 +143,14 @@ def require_frames(waveform: Waveform, shortest: int, name: str) -> None:
         )
 
 
-def require_within(waveform: Waveform, max_samples: int, name: str) -> None:
+def require_within(
+    waveform: Waveform, max_samples: int, name: str, *, sample_rate: int = SAMPLE_RATE
+) -> None:
     """Raise LpaError, naming the recording, when a waveform (samples,) is longer than that."""
     if len(waveform) > max_samples:
         raise LpaError(
-            f"{name}: {len(waveform) / SAMPLE_RATE:.1f} s of audio, this bundle takes "
-            f"{max_samples / SAMPLE_RATE:.1f} s at most; split the recording, or export with "
+            f"{name}: {len(waveform) / sample_rate:.1f} s of audio, this bundle takes "
+            f"{max_samples / sample_rate:.1f} s at most; split the recording, or export with "
             "longer --buckets"
         )
 

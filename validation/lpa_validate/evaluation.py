@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,11 +15,39 @@ from lpa_validate.progress import progress
 from lpa_validate.reference import ReferenceModel
 
 if TYPE_CHECKING:
-    from lpa_export.formats.bundle import Bundle
+    from lpa_export.formats.bundle import AnyBundle, Bundle
     from lpa_export.formats.gates import Gates
     from lpa_export.formats.speech import Utterance
 
-__all__ = ["Evaluated", "Placement", "Validation", "transcript"]
+__all__ = ["Evaluated", "Opened", "Placement", "Validation", "transcript"]
+
+
+class Opened(Protocol):
+    """What checks that know nothing of a task may ask, of a recogniser or a separator."""
+
+    @property
+    def bundle(self) -> "AnyBundle": ...
+
+    @property
+    def runner(self) -> Runner | None: ...
+
+    @property
+    def runner_problem(self) -> str: ...
+
+    @property
+    def open_runner(self) -> Callable[[int], Runner]: ...
+
+    @property
+    def label(self) -> Label: ...
+
+    @property
+    def artifact(self) -> Runner:
+        """The runner. Raises ArtifactError when the artifact did not open."""
+        ...
+
+    def first_waveforms(self, count: int) -> list[Array]:
+        """The first so many of the data, (samples,) each. Raises LpaError for unusable audio."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -99,6 +127,10 @@ class Validation:
         takes.
         """
         return self._recording(utterance).waveform
+
+    def first_waveforms(self, count: int) -> list[Array]:
+        """See `Opened`."""
+        return [self.waveform(item) for item in self.utterances[:count]]
 
     def _recording(self, utterance: "Utterance") -> Recording:
         manifest = self.bundle.manifest

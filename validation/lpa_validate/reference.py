@@ -7,16 +7,18 @@ loader that the exporter uses: a mistake of that loader shows in the comparison.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.bundle import Bundle
+from lpa_export.formats.bundle import AnyBundle
 from lpa_export.formats.manifest import Source
 from lpa_export.formats.source import checkpoint_folder, checkpoint_sha256
 from lpa_export.runtimes import THREADS, Array
 from lpa_validate.report import Reference
 
-__all__ = ["ReferenceModel", "TorchModel", "open_reference"]
+__all__ = ["ReferenceModel", "TorchModel", "open_model", "open_reference"]
+
+Model = TypeVar("Model")
 
 
 class ReferenceModel(Protocol):
@@ -63,11 +65,18 @@ class TorchModel:
 
 
 def open_reference(
-    bundle: Bundle,
+    bundle: AnyBundle,
     checkpoint: str | Path | None,
     *,
     load: Callable[[Path, Source], ReferenceModel] = TorchModel,
 ) -> tuple[ReferenceModel | None, str]:
+    """`open_model` of a recogniser."""
+    return open_model(bundle, checkpoint, load)
+
+
+def open_model(
+    bundle: AnyBundle, checkpoint: str | Path | None, load: Callable[[Path, Source], Model]
+) -> tuple[Model | None, str]:
     """The bundle's own model in torch, or None and the reason why there is none.
 
     ``checkpoint`` is a folder or hub id; without it the model shipped in the package serves,

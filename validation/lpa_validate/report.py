@@ -190,13 +190,14 @@ def _shortfall(figure: Figure) -> str:
 class Data:
     """The speech a report speaks of; ``seconds`` of audio. Other data, other report.
 
+    ``words``: None where nothing is transcribed.
     ``missing_seconds``: of each recording that was cut off, by its id.
     """
 
     name: str
     sha256: str
     utterances: int
-    words: int
+    words: int | None
     seconds: float | None
     missing_seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -239,7 +240,7 @@ class Report:
     artifact_bytes: int
     data: Data | None
     reference: Reference | None
-    normaliser: Normaliser
+    normaliser: Normaliser | None
     environment: Mapping[str, str]
     checks: tuple[Check, ...]
     asked: tuple[str, ...] = ()

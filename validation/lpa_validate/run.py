@@ -10,21 +10,24 @@ from lpa_export.environment import installed_versions
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import stated_seconds
 from lpa_export.formats.bundle import (
+    AnyBundle,
     Bundle,
     artifact_digest,
     artifacts_size,
     default_bundle,
     open_bundle,
 )
-from lpa_export.formats.manifest import MANIFEST
+from lpa_export.formats.manifest import MANIFEST, Normaliser
+from lpa_export.formats.separation_bundle import open_separator_bundle, task_of_bundle
 from lpa_export.formats.speech import Utterance, data_hash, load_utterances
+from lpa_export.formats.task import RECOGNITION, SEPARATION
 from lpa_export.formats.text import Vocabulary, normalise_text
 from lpa_export.runtimes import ArtifactError, Runner
 from lpa_export.runtimes.memory import require_memory
 from lpa_export.targets import TargetSpec, register_target, target_named
 from lpa_validate.checks import CheckSpec, checks_of, known_checks
 from lpa_validate.device import check_device, device_name, read_device_report
-from lpa_validate.evaluation import Evaluated, Placement, Validation
+from lpa_validate.evaluation import Evaluated, Opened, Placement, Validation
 from lpa_validate.jobs import Jobs, Work, evaluate_over
 from lpa_validate.reference import ReferenceModel, open_reference
 from lpa_validate.report import Check, Data, Reference, Report, not_run
@@ -56,6 +59,9 @@ def validate(
 ) -> Report:
     """Run ``checks`` (None: all) on a bundle of ``target`` and report.
 
+    Of a bundle that separates speech, ``data`` are mixtures with their sources, or a separation
+    recipe for its stored list.
+
     ``bundle`` None: the only one under ``build/``; ``data`` None: the demo speech; ``limit``:
     the first so many utterances; ``placement``: what the ops check compares with;
     ``case_folder``: where the operation that makes parity fail is written with its inputs;
@@ -66,7 +72,16 @@ def validate(
     """
     started = time.monotonic()
     target_named(target)  # a name that nobody knows is refused before anything is read
-    opened = open_bundle(bundle or default_bundle(target))
+    folder = Path(bundle or default_bundle(target))
+    if task_of_bundle(folder) == SEPARATION:
+        for given, flag in ((merge, "--merge"), (placement, "--placement")):
+            if given is not None:
+                raise LpaError(f"{folder}: it separates speech: {flag} goes with recognisers")
+        if not jobs.alone:
+            raise LpaError(f"{folder}: mixtures are separated in one process; leave out --jobs")
+        found = _validate_separator(folder, target, data, checkpoint, checks, limit)
+        return replace(found, seconds=time.monotonic() - started)
+    opened = open_bundle(folder)
     _require_target(opened, target)
     names = _names(target, checks)
     device = None if merge is None else read_device_report(Path(merge), opened)
@@ -97,6 +112,35 @@ def validate(
         )
     seconds = time.monotonic() - started
     return replace(report, seconds=seconds, allow_unjudged=allow_unjudged)
+
+
+def _validate_separator(
+    folder: Path,
+    target: str,
+    data: str | Path | None,
+    checkpoint: str | Path | None,
+    checks: Sequence[str] | None,
+    limit: int | None,
+) -> Report:
+    from lpa_validate.separation.run import data_of, identity_of, open_separation
+
+    _require_target(open_separator_bundle(folder), target)
+    names = _names(target, checks, SEPARATION)
+    validation = open_separation(
+        folder,
+        data=None if data is None else Path(data),
+        checkpoint=checkpoint,
+        limit=limit,
+        names=names,
+    )
+    done = _run_all(validation, target, names, SEPARATION)
+    return _report(
+        validation.bundle,
+        done,
+        data=data_of(validation, _data_name(data)) if validation.places else None,
+        reference=identity_of(validation.bundle, validation.reference),
+        asked=() if checks is None else names,
+    )
 
 
 def _elsewhere(
@@ -189,20 +233,44 @@ def run_checks(
     asked: Sequence[str] = (),
 ) -> Report:
     """The named checks in their own order, as a report. Raises LpaError for unusable speech."""
+    done = _run_all(validation, validation.bundle.manifest.target, names, RECOGNITION)
+    return _report(
+        validation.bundle,
+        done,
+        data=None if data is None else _data(data, validation),
+        reference=_identity(validation, names),
+        normaliser=validation.bundle.manifest.normaliser,
+        asked=asked,
+    )
+
+
+def _run_all(validation: Opened, target: str, names: Sequence[str], task: str) -> list[Check]:
     checks: list[Check] = []
-    manifest = validation.bundle.manifest
-    for name, spec in checks_of(manifest.target).items():
+    for name, spec in checks_of(target, task).items():
         if name in names:
             checks += _run(spec, validation)
+    return checks
+
+
+def _report(
+    bundle: AnyBundle,
+    checks: Sequence[Check],
+    *,
+    data: Data | None,
+    reference: Reference | None,
+    normaliser: Normaliser | None = None,
+    asked: Sequence[str],
+) -> Report:
+    manifest = bundle.manifest
     return Report(
         target=manifest.target,
         model=manifest.model,
         scheme=manifest.scheme,
         artifacts={name: artifact_digest(manifest, name) for name in manifest.artifacts},
         artifact_bytes=artifacts_size(manifest),
-        data=None if data is None else _data(data, validation),
-        reference=_identity(validation, names),
-        normaliser=manifest.normaliser,
+        data=data,
+        reference=reference,
+        normaliser=normaliser,
         environment=_environment(),
         checks=tuple(checks),
         asked=tuple(asked),
@@ -234,7 +302,7 @@ def parse_checks(text: str | None) -> list[str] | None:
     return names
 
 
-def _run(spec: CheckSpec, validation: Validation) -> list[Check]:
+def _run(spec: CheckSpec, validation: Opened) -> list[Check]:
     """One check, timed. What breaks in the artifact fails it; no artifact leaves it not run."""
     started = time.monotonic()
     if validation.runner is None and not spec.opens_itself:
@@ -251,9 +319,9 @@ def _run(spec: CheckSpec, validation: Validation) -> list[Check]:
     return [replace(item, seconds=seconds) for item in found]
 
 
-def _names(target: str, checks: Sequence[str] | None) -> list[str]:
-    """The checks to run. Raises LpaError for one that this target does not have."""
-    known = list(checks_of(target))
+def _names(target: str, checks: Sequence[str] | None, task: str = RECOGNITION) -> list[str]:
+    """The checks to run. Raises LpaError for one that bundles of the task do not have."""
+    known = list(checks_of(target, task))
     missing = [name for name in checks or () if name not in known]
     if missing:
         raise LpaError(
@@ -262,7 +330,7 @@ def _names(target: str, checks: Sequence[str] | None) -> list[str]:
     return known if checks is None else list(checks)
 
 
-def _require_target(bundle: Bundle, target: str) -> None:
+def _require_target(bundle: AnyBundle, target: str) -> None:
     found = bundle.manifest.target
     if found != target:
         raise LpaError(

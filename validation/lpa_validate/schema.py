@@ -62,6 +62,7 @@ class CheckEntry(_Entry, frozen=True):
 class DataEntry(_Entry, frozen=True):
     """The speech; ``seconds`` of audio, null where they were not counted.
 
+    ``words``: null where nothing is transcribed.
     ``missing_seconds``: of each recording that was cut off, by its id, what its header promises
     beyond what the file holds.
     """
@@ -69,7 +70,7 @@ class DataEntry(_Entry, frozen=True):
     name: str
     sha256: str
     utterances: int
-    words: int
+    words: int | None
     seconds: float | None
     missing_seconds: dict[str, float] = {}
 
@@ -83,7 +84,9 @@ class ReferenceEntry(_Entry, frozen=True):
 
 
 class ReportEntry(_Entry, frozen=True, kw_only=True):
-    """The whole file. ``artifacts``: name to SHA-256; ``asked``: checks named by the user."""
+    """The whole file. ``artifacts``: name to SHA-256; ``asked``: checks named by the user;
+    ``normaliser``: null where nothing is transcribed.
+    """
 
     schema_version: Literal[2] = SCHEMA_VERSION
     target: str
@@ -94,7 +97,7 @@ class ReportEntry(_Entry, frozen=True, kw_only=True):
     artifact_bytes: int
     data: DataEntry | None
     reference: ReferenceEntry | None
-    normaliser: Normaliser
+    normaliser: Normaliser | None
     environment: dict[str, str]
     asked: tuple[str, ...]
     checks: tuple[CheckEntry, ...]

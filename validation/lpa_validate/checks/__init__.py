@@ -5,15 +5,15 @@ the artifact breaks and LpaError where the user's data is at fault.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.task import RECOGNITION, SEPARATION
 
 if TYPE_CHECKING:
-    from lpa_validate.evaluation import Validation
     from lpa_validate.report import Check
 
 __all__ = ["ENTRY_POINTS", "CheckSpec", "checks_of", "known_checks", "register_check"]
@@ -24,7 +24,7 @@ ENTRY_POINTS = "lpa_validate.checks"
 
 @dataclass(frozen=True)
 class CheckSpec:
-    """One check, for some targets or (``targets`` None) for all of them.
+    """One check of bundles of a ``task``, for some targets or (``targets`` None) all of them.
 
     ``function`` is "module:name", imported when the check is run. ``needs_speech``: it transcribes
     the data. ``opens_itself``: it has something to say about an artifact that does not open.
@@ -35,15 +35,17 @@ class CheckSpec:
     targets: tuple[str, ...] | None = None
     needs_speech: bool = False
     opens_itself: bool = False
+    task: str = RECOGNITION
 
-    def load(self) -> "Callable[[Validation], list[Check]]":
-        """The function itself."""
+    def load(self) -> "Callable[[Any], list[Check]]":
+        """The function itself, of a `Validation` or of a `SeparationValidation`."""
         module, _, name = self.function.partition(":")
-        found: Callable[[Validation], list[Check]] = getattr(import_module(module), name)
+        found: Callable[[Any], list[Check]] = getattr(import_module(module), name)
         return found
 
 
 _HERE = "lpa_validate.checks"
+_APART = "lpa_validate.separation"
 _COREML, _EXECUTORCH, _MLX, _ONNX = ("coreml",), ("executorch",), ("mlx",), ("onnx",)
 
 _CHECKS = [
@@ -63,6 +65,18 @@ _CHECKS = [
     CheckSpec("range", f"{_HERE}.ranges:check_range", _COREML, needs_speech=True),
     CheckSpec("padding", f"{_HERE}.padding:check_padding", needs_speech=True),
     CheckSpec("determinism", f"{_HERE}.determinism:check_determinism", needs_speech=True),
+    *(
+        replace(spec, task=SEPARATION)
+        for spec in (
+            CheckSpec("integrity", f"{_APART}.integrity:check_integrity", opens_itself=True),
+            CheckSpec("ops", f"{_HERE}.onnx_ops:check_ops", _ONNX, opens_itself=True),
+            CheckSpec("parity", f"{_APART}.parity:check_parity", needs_speech=True),
+            CheckSpec("separation", f"{_APART}.quality:check_separation", needs_speech=True),
+            CheckSpec("silence", f"{_APART}.silence:check_silence"),
+            CheckSpec("padding", f"{_APART}.padding:check_padding", needs_speech=True),
+            CheckSpec("determinism", f"{_HERE}.determinism:check_determinism", needs_speech=True),
+        )
+    ),
 ]
 
 
@@ -77,14 +91,20 @@ def register_check(spec: CheckSpec) -> None:
     """
     for other in _CHECKS:
         both = other.targets is None or spec.targets is None
-        if other.name == spec.name and (both or set(other.targets or ()) & set(spec.targets or ())):
+        if (other.name, other.task) == (spec.name, spec.task) and (
+            both or set(other.targets or ()) & set(spec.targets or ())
+        ):
             raise LpaError(f"check {spec.name!r} is there already; give yours another name")
     _CHECKS.append(spec)
 
 
-def checks_of(target: str) -> dict[str, CheckSpec]:
+def checks_of(target: str, task: str = RECOGNITION) -> dict[str, CheckSpec]:
     """The checks of a target by name, in the order they are run."""
-    return {spec.name: spec for spec in _rows() if spec.targets is None or target in spec.targets}
+    return {
+        spec.name: spec
+        for spec in _rows()
+        if spec.task == task and (spec.targets is None or target in spec.targets)
+    }
 
 
 def known_checks() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from lpa_export.measures.arrays import argmax_agreement, non_finite, psnr_db
 from lpa_export.runtimes import Array
-from lpa_validate.evaluation import Validation
+from lpa_validate.evaluation import Opened
 
 __all__ = ["CLIPS", "spread_clips", "worst_agreement"]
 
@@ -17,9 +17,9 @@ CLIPS = 4
 _CANDIDATES = 16
 
 
-def spread_clips(validation: Validation) -> list[Array]:
+def spread_clips(validation: Opened) -> list[Array]:
     """A few waveforms (samples,), shortest to longest; at most ``CLIPS``."""
-    candidates = [validation.waveform(item) for item in validation.utterances[:_CANDIDATES]]
+    candidates = validation.first_waveforms(_CANDIDATES)
     candidates.sort(key=len)
     picks = np.unique(np.linspace(0, len(candidates) - 1, CLIPS).round().astype(int))
     return [candidates[index] for index in picks]

@@ -2,7 +2,7 @@
 
 from lpa_export.measures.arrays import max_difference
 from lpa_export.runtimes import THREADS, Array, pad
-from lpa_validate.evaluation import Validation
+from lpa_validate.evaluation import Opened
 from lpa_validate.report import Check, Figure, judged, labelled
 
 __all__ = ["OTHER_THREADS", "check_determinism"]
@@ -13,9 +13,9 @@ OTHER_THREADS = 1
 _CLIPS = 3
 
 
-def check_determinism(validation: Validation) -> list[Check]:
+def check_determinism(validation: Opened) -> list[Check]:
     """Values that differ between runs (must be none), and between numbers of threads."""
-    waveforms = [validation.waveform(item) for item in validation.utterances[:_CLIPS]]
+    waveforms = validation.first_waveforms(_CLIPS)
     batch = pad(waveforms)
     first = validation.artifact.run(*batch)
     again = validation.artifact.run(*batch)

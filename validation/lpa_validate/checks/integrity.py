@@ -5,15 +5,15 @@ an artifact that is labelled and gated as compressed, and is not.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lpa_export.formats.bundle import damaged_files
 from lpa_export.formats.manifest import Manifest
-from lpa_validate.evaluation import Validation
+from lpa_validate.evaluation import Opened, Validation
 from lpa_validate.report import Check, Figure, gated, judged, labelled
 
-__all__ = ["check_integrity"]
+__all__ = ["check_integrity", "integrity", "metadata_lines"]
 
 # Metadata key -> (how its text is read, what the manifest and tokens.json say it must be).
 _METADATA: dict[str, tuple[Callable[[str], Any], Callable[[Manifest, list[str]], Any]]] = {
@@ -28,9 +28,17 @@ _METADATA: dict[str, tuple[Callable[[str], Any], Callable[[Manifest, list[str]],
 
 def check_integrity(validation: Validation) -> list[Check]:
     """Hashes and sizes of all files, the artifact's own metadata, its taps, compressed bytes."""
+    share = validation.gates.compressed_share
+    return integrity(validation, lambda: _disagreements(validation), share)
+
+
+def integrity(
+    validation: Opened, contradictions: Callable[[], list[str]], compressed_share: float | None
+) -> list[Check]:
+    """The check for a bundle of any task. `contradictions`: lines about an artifact that opened."""
     damaged = damaged_files(validation.bundle)
     opened = validation.runner is not None
-    disagreements = _disagreements(validation) if opened else []
+    disagreements = contradictions() if opened else []
     missing = _missing_taps(validation) if opened else []
     figures = [
         Figure("damaged files", len(damaged), gate=0, comparison="=="),
@@ -41,7 +49,7 @@ def check_integrity(validation: Validation) -> list[Check]:
             Figure("metadata that disagrees", len(disagreements), gate=0, comparison="=="),
             Figure("missing tap tensors", len(missing), gate=0, comparison="=="),
         ]
-    compressed = _compressed(validation)
+    compressed = _compressed(validation, compressed_share)
     figures += compressed
     problems = [*damaged, *disagreements, *missing]
     problems += [
@@ -54,12 +62,11 @@ def check_integrity(validation: Validation) -> list[Check]:
     ]
 
 
-def _compressed(validation: Validation) -> list[Figure]:
+def _compressed(validation: Opened, gate: float | None) -> list[Figure]:
     """Bytes that really are in fewer bits, as they were counted when the artifact was made."""
     manifest, counted = validation.bundle.manifest, validation.bundle.manifest.compression
     if not manifest.scheme.compresses:
         return []
-    gate = validation.gates.compressed_share
     if counted is None:
         return [gated("share of weights compressed", None, gate, ">=")]
     whole = counted.compressed / counted.total if counted.total else 0.0
@@ -74,10 +81,22 @@ def _compressed(validation: Validation) -> list[Figure]:
 def _disagreements(validation: Validation) -> list[str]:
     """One line per statement of the artifact about itself that the manifest contradicts."""
     manifest, tokens = validation.bundle.manifest, list(validation.vocabulary.tokens)
-    metadata = validation.artifact.metadata
+    wanted = {
+        key: (parse, expected(manifest, tokens)) for key, (parse, expected) in _METADATA.items()
+    }
+    lines = metadata_lines(validation.artifact.metadata, wanted)
+    size = manifest.vocabulary.size
+    if size != len(tokens):
+        lines.append(f"tokens.json has {len(tokens)} tokens, the manifest says {size}")
+    return lines
+
+
+def metadata_lines(
+    metadata: Mapping[str, str], stated: Mapping[str, tuple[Callable[[str], Any], Any]]
+) -> list[str]:
+    """One line per value of `stated` (how its text is read, what it must be) that is another."""
     lines = []
-    for key, (parse, expected) in _METADATA.items():
-        wanted = expected(manifest, tokens)
+    for key, (parse, wanted) in stated.items():
         try:
             found = parse(metadata[key])
         except KeyError:
@@ -87,9 +106,6 @@ def _disagreements(validation: Validation) -> list[str]:
         else:
             if found != wanted:
                 lines.append(f"metadata {key!r}: {_difference(found, wanted)}")
-    size = manifest.vocabulary.size
-    if size != len(tokens):
-        lines.append(f"tokens.json has {len(tokens)} tokens, the manifest says {size}")
     return lines
 
 
@@ -104,7 +120,7 @@ def _difference(found: Any, wanted: Any) -> str:
     return f"{str(found)[:60]!r} in the artifact, {str(wanted)[:60]!r} in the bundle"
 
 
-def _missing_taps(validation: Validation) -> list[str]:
+def _missing_taps(validation: Opened) -> list[str]:
     values = validation.artifact.values
     return [
         f"tap {tap.name!r}: no tensor {tap.tensor!r} in the artifact"

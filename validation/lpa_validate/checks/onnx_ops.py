@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lpa_export.formats.manifest import BundleManifest, Manifest
 from lpa_export.runtimes import ArtifactError
 from lpa_export.runtimes.onnx import every_node, open_session, whole_model
-from lpa_validate.evaluation import Validation
+from lpa_validate.evaluation import Opened
 from lpa_validate.report import Check, Figure, judged, not_run
 from lpa_validate.rules.onnx.coverage import Coverage, coverage
 from lpa_validate.rules.onnx.graph import ConcreteGraph, concrete_graph, fixed_shapes, op_name
@@ -34,7 +35,7 @@ SECONDS = 5.0
 """Length of the clip that shapes and multiply-accumulates are counted for."""
 
 
-def check_ops(validation: Validation) -> list[Check]:
+def check_ops(validation: Opened) -> list[Check]:
     """Kernels of the CPU provider, op counts, MACs, coverage of the phone providers."""
     model = whole_model(validation.bundle)
     if model.ByteSize() > _ONE_MESSAGE:
@@ -64,7 +65,7 @@ def check_ops(validation: Validation) -> list[Check]:
         "dynamic_inputs": dynamic,
         "findings": [
             *_findings(dynamic, providers),
-            *_loops(validation.bundle.manifest.front_end, graph),
+            *_loops(validation.bundle.manifest, graph),
         ],
         "providers": [found.to_json() for found in covered],
     }
@@ -189,9 +190,9 @@ def _dynamic_inputs(model: "onnx.ModelProto") -> list[str]:
     ]
 
 
-def _loops(front_end: str, graph: ConcreteGraph) -> list[str]:
+def _loops(manifest: BundleManifest, graph: ConcreteGraph) -> list[str]:
     """What a front end in pieces means for providers that have no loops."""
-    if front_end == "whole":
+    if not isinstance(manifest, Manifest) or manifest.front_end == "whole":
         return []
     inside = sum(macs(node) for node in graph.nodes if node.body)
     share = 100 * inside / max(1, sum(map(macs, graph.nodes)))

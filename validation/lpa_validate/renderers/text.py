@@ -7,10 +7,10 @@ from typing import Any
 
 from lpa_validate.beside import Beside
 from lpa_validate.renderers.executorch import lines as delegation_lines
-from lpa_validate.report import Check, Figure, Report, Status
+from lpa_validate.report import Check, Data, Figure, Report, Status
 from lpa_validate.rules.neural_engine.as_text import lines as neural_engine_lines
 
-__all__ = ["check_lines", "figure_value", "render_text", "verdict_line"]
+__all__ = ["check_lines", "counted", "figure_value", "render_text", "verdict_line"]
 
 _STATUS = {"pass": "PASS", "fail": "FAIL", "unjudged": "NOT JUDGED", "not_run": "NOT RUN"}
 _VERDICT = {
@@ -77,18 +77,23 @@ def _header(report: Report) -> Iterator[str]:
     if report.data is not None:
         data = report.data
         length = "" if data.seconds is None else f", {data.seconds:.1f} s"
-        yield (
-            f"  data        {data.name}: {data.utterances} utterances, {data.words} words"
-            f"{length}, sha256 {data.sha256[:12]}"
-        )
+        yield (f"  data        {data.name}: {counted(data)}{length}, sha256 {data.sha256[:12]}")
         if data.missing_seconds:
             names = ", ".join(data.missing_seconds)
             yield f"  cut off     {sum(data.missing_seconds.values()):.1f} s are missing: {names}"
-        yield f"  normaliser  {report.normaliser.name}/{report.normaliser.version}"
+        if report.normaliser is not None:
+            yield f"  normaliser  {report.normaliser.name}/{report.normaliser.version}"
     if report.reference is not None:
         reference = report.reference
         yield f"  reference   {reference.kind} {reference.name}, sha256 {reference.sha256[:12]}"
     yield f"  tools       {', '.join(f'{k} {v}' for k, v in report.environment.items())}"
+
+
+def counted(data: Data) -> str:
+    """How much data there is, in words."""
+    if data.words is None:
+        return f"{data.utterances} mixtures"
+    return f"{data.utterances} utterances, {data.words} words"
 
 
 def _section(check: Check) -> Iterator[str]:

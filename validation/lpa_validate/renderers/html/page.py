@@ -9,7 +9,7 @@ from lpa_validate.renderers.html.elements import Child, document, element, table
 from lpa_validate.renderers.html.plots import size_bars, strip, tap_plot
 from lpa_validate.renderers.html.style import STYLE
 from lpa_validate.renderers.html.words import words_table
-from lpa_validate.renderers.text import check_lines, figure_value, verdict_line
+from lpa_validate.renderers.text import check_lines, counted, figure_value, verdict_line
 from lpa_validate.report import Check, Figure, Report
 
 __all__ = ["render_html", "render_pages"]
@@ -62,12 +62,12 @@ def _facts(report: Report) -> Element:
     if report.data is not None:
         data = report.data
         length = "" if data.seconds is None else f", {data.seconds:.1f} s"
-        words = f"{data.utterances} utterances, {data.words} words{length}"
-        facts["data"] = f"{data.name}: {words}, sha256 {data.sha256[:12]}"
+        facts["data"] = f"{data.name}: {counted(data)}{length}, sha256 {data.sha256[:12]}"
         if data.missing_seconds:
             missing = sum(data.missing_seconds.values())
             facts["cut off"] = f"{missing:.1f} s are missing: {', '.join(data.missing_seconds)}"
-        facts["normaliser"] = f"{report.normaliser.name}/{report.normaliser.version}"
+        if report.normaliser is not None:
+            facts["normaliser"] = f"{report.normaliser.name}/{report.normaliser.version}"
     if report.reference is not None:
         known = report.reference
         facts["reference"] = f"{known.kind} {known.name}, sha256 {known.sha256[:12]}"

@@ -1,0 +1,202 @@
+"""A separator's bundle against the original: what is sound passes, every planted fault fails."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from lpa_validate import validate
+from lpa_validate.checks import checks_of
+from lpa_validate.command import main
+from lpa_validate.separation.evaluation import SeparationValidation
+from lpa_validate.separation.parity import check_parity
+from lpa_validate.separation.quality import check_separation
+from lpa_validate.separation.run import open_separation
+from lpa_validate.separation.silence import check_silence
+
+from lpa_export.errors import LpaError
+from lpa_export.formats.mixtures import load_mixtures
+from lpa_export.formats.separator import load_separator
+from lpa_export.runtimes.separation.torch import OriginalSeparator, SeparatorReference
+
+from .conftest import RATE
+
+CLIPS = 2
+
+
+@pytest.fixture(scope="module")
+def opened(bundle: Path, checkpoint: Path) -> SeparationValidation:
+    """What checks are given of the sound bundle."""
+    names = list(checks_of("onnx", "separation"))
+    return open_separation(bundle, data=None, checkpoint=checkpoint, limit=CLIPS, names=names)
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """A runner whose waveforms (samples, sources) are changed on their way out."""
+
+    sound: Any
+    change: Callable[[np.ndarray], np.ndarray]
+
+    def run(self, padded: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
+        return [self.change(found.copy()) for found in self.sound.run(padded, lengths)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sound, name)
+
+
+def _chunk_missing(found: np.ndarray) -> np.ndarray:
+    # A chunk of 50 frames of 8 samples, where the clip is loudest.
+    middle = int(np.abs(found[:, 0]).argmax())
+    found[max(0, middle - 200) : middle + 200] = 0.0
+    return found
+
+
+def _nan(found: np.ndarray) -> np.ndarray:
+    found[7] = np.nan
+    return found
+
+
+FAULTS: Mapping[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[..., Any], str]] = {
+    "sign flipped": (lambda found: -found, check_parity, "SNR, worst mixture"),
+    "gain of two": (lambda found: 2 * found, check_parity, "difference of level, largest"),
+    "a tenth louder": (lambda found: 1.02 * found, check_parity, "difference of level, largest"),
+    "one chunk missing": (_chunk_missing, check_parity, "SNR, worst mixture"),
+    "silence": (np.zeros_like, check_separation, "outputs 30 dB below their input"),
+    "a NaN": (_nan, check_parity, "samples NaN or infinite"),
+    "a NaN in silence": (_nan, check_silence, "samples NaN or infinite"),
+    "noise": (
+        lambda found: found + np.random.default_rng(0).standard_normal(found.shape),
+        check_separation,
+        "difference of SI-SNRi",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_fails(opened: SeparationValidation, fault: str) -> None:
+    change, check, figure = FAULTS[fault]
+    (sound,) = check(opened)
+    assert sound.status == "pass" and sound.figure(figure).ok
+    (found,) = check(replace(opened, runner=Faulty(opened.runner, change)))
+    assert found.status == "fail" and found.figure(figure).failed
+    assert figure in found.reason
+
+
+@pytest.mark.parametrize("fault", ["sign flipped", "gain of two", "one chunk missing", "silence"])
+def test_a_planted_fault_fails_against_golden_clips(
+    opened: SeparationValidation, fault: str
+) -> None:
+    alone = replace(opened, reference=None, reference_problem="none was given")
+    assert check_parity(alone)[0].status == "pass"
+    change, *_ = FAULTS[fault]
+    (found,) = check_parity(replace(alone, runner=Faulty(opened.runner, change)))
+    assert found.status == "fail" and found.details["reference"] == "golden"
+
+
+def test_a_sound_bundle_passes_every_check_and_its_report_is_left_in_it(
+    bundle: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    flags = ["--target", "onnx", "--bundle", str(copy), "--checkpoint", str(checkpoint)]
+    assert main([*flags, "--limit", str(CLIPS)]) == 0
+    printed = capsys.readouterr().out
+    assert f"demo: {CLIPS} mixtures" in printed and "normaliser" not in printed
+    report = json.loads((copy / "report.json").read_text("utf-8"))
+    assert report["normaliser"] is None and report["data"]["words"] is None
+    assert {check["name"]: check["status"] for check in report["checks"]} == dict.fromkeys(
+        checks_of("onnx", "separation"), "pass"
+    )
+
+
+def test_a_damaged_artifact_fails_and_does_not_end_the_run(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    artifact = copy / "model.onnx"
+    artifact.write_bytes(artifact.read_bytes()[:-1000])
+    report = validate(target="onnx", bundle=copy, checks=["integrity", "parity"], limit=1)
+    assert report.verdict == "fail"
+    assert "truncated" in report.check("integrity").reason
+    assert report.check("parity").status == "not_run"
+
+
+def test_the_reference_reads_the_checkpoint_by_itself(
+    checkpoint: Path, noisy: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the exporter's loader does, and without it."""
+    expected = SeparatorReference(load_separator(checkpoint).model).taps(noisy())
+    monkeypatch.setattr("lpa_export.formats.separator.load_separator", None)
+    monkeypatch.setattr("lpa_export.formats.separator.put_in", None)
+    found = OriginalSeparator(checkpoint).taps(noisy())
+    assert list(found) == list(expected)
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, noisy: Callable[..., np.ndarray]) -> Path:
+    """A manifest of two pairs, of another rate than the model's."""
+    lines = []
+    for name in ("one", "two"):
+        clean = noisy(0.5, 2 * RATE)
+        noise = 0.05 * np.random.default_rng(len(lines)).standard_normal(len(clean))
+        soundfile.write(tmp_path / f"{name}.wav", clean, 2 * RATE)
+        soundfile.write(tmp_path / f"{name}-noisy.wav", clean + noise, 2 * RATE)
+        entry = {"mixture_filepath": f"{name}-noisy.wav", "source_filepath": f"{name}.wav"}
+        lines.append(json.dumps(entry | {"snr_db": 5}))
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_pairs_are_read_at_the_rate_of_the_model(
+    bundle: Path, checkpoint: Path, pairs: Path
+) -> None:
+    report = validate(
+        target="onnx", bundle=bundle, checkpoint=checkpoint, data=pairs, checks=["separation"]
+    )
+    assert report.verdict == "pass"
+    assert report.data is not None and (report.data.utterances, report.data.seconds) == (2, 1.0)
+    assert report.check("separation").figure("SI-SNRi, mixtures at 5 dB").value is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("no JSON", "pairs.jsonl:1: expected a JSON object"),
+        ('{"mixture_filepath": "one.wav"}', "needs paths in 'mixture_filepath' and"),
+        ('{"mixture_filepath": "one.wav", "source_filepath": ["one.wav", "two.wav"]}', "2 sources"),
+        ('{"mixture_filepath": "no.wav", "source_filepath": "one.wav"}', "no audio file"),
+        ('{"speech": "a", "noise": "b"}', "give the recipe itself"),
+        ("", "lists no mixture"),
+    ],
+)
+def test_data_of_another_form_is_refused_in_one_line(pairs: Path, line: str, said: str) -> None:
+    pairs.write_text(line + "\n")
+    with pytest.raises(LpaError, match=said):
+        load_mixtures(pairs, sample_rate=RATE, sources=1)
+
+
+def test_a_mixture_that_is_longer_than_its_source_is_refused(pairs: Path) -> None:
+    (place, *_) = load_mixtures(pairs, sample_rate=RATE, sources=1)
+    soundfile.write(pairs.parent / "one.wav", np.ones(100) * 0.1, RATE)
+    with pytest.raises(LpaError, match="differ in length"):
+        place.read()
+
+
+def test_what_goes_with_recognisers_is_refused(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--target", "onnx", "--bundle", str(bundle)]
+    for other, said in (
+        (["--jobs", "2"], "leave out --jobs"),
+        (["--checks", "wer"], "has no check wer"),
+    ):
+        assert main([*flags, *other]) == 2
+        captured = capsys.readouterr().err
+        assert captured.count("\n") == 1 and said in captured

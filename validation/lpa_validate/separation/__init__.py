@@ -1,0 +1,1 @@
+"""Bundles that separate or enhance speech: what is validated is audio out."""

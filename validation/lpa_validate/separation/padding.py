@@ -1,0 +1,89 @@
+"""Does a mixture sound the same whatever follows it, and at every length of its last chunk?
+
+Each clip alone is the truth for what is padded; for lengths it is the reference, unpadded. They are
+spread over a chunk's hop, since how many zeros fill the last chunk depends on the length.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from lpa_export.runtimes import Array, Bucketed
+from lpa_validate.checks.clips import spread_clips
+from lpa_validate.checks.padding import PADDINGS
+from lpa_validate.report import Check, Figure, judged, labelled
+from lpa_validate.separation.evaluation import SeparationValidation, compared
+
+__all__ = ["check_padding"]
+
+_LENGTHS = 8
+_SECONDS = 1.5
+# Far beyond what a sample is: what leaks in must show.
+_GARBAGE = 37.0
+
+Way = Callable[[Array], Array]
+
+
+def check_padding(validation: SeparationValidation) -> list[Check]:
+    """SNR of valid samples, per way of padding, the worst over a few clips; lengths of one."""
+    manifest = validation.bundle.manifest
+    longest = round(_SECONDS * manifest.sample_rate)
+    clips = [clip[:longest] for clip in spread_clips(validation)]
+    gate = validation.gates.snr_db
+    figures = []
+    alone = [validation.separate(clip) for clip in clips]
+    for name, way in _ways(validation, clips[-1]):
+        fitting = [pair for pair in zip(clips, alone, strict=True) if _fits(validation, *pair)]
+        found = [compared(name, expected, way(clip)).snr_db for clip, expected in fitting]
+        figures.append(Figure(f"SNR, {name}", _lowest(found), "dB", gate, ">="))
+    details: dict[str, Any] = {"clips": len(clips)}
+    figures = labelled(validation.label, figures)
+    if validation.reference is not None:
+        hop = manifest.chunk // 2 * manifest.frames.hop
+        clip = min(clips, key=len)
+        lengths = [len(clip) - hop * step // _LENGTHS - step % 2 for step in range(_LENGTHS)]
+        lengths = [length for length in lengths if length >= validation.artifact.min_samples]
+        found = [
+            compared(
+                str(length),
+                validation.reference.sources(clip[:length]),
+                validation.separate(clip[:length]),
+            ).snr_db
+            for length in lengths
+        ]
+        name = f"SNR, {len(lengths)} lengths within the hop of a chunk"
+        figures += labelled(validation.label, [Figure(name, _lowest(found), "dB", gate, ">=")])
+        details |= {"hop": hop, "lengths": dict(zip(map(str, lengths), found, strict=True))}
+    return [judged("padding", figures, details=details)]
+
+
+def _ways(validation: SeparationValidation, longer: Array) -> Iterator[tuple[str, Way]]:
+    """What surrounds a clip, and what comes out of its own samples then."""
+    runner, rate = validation.artifact, validation.bundle.manifest.sample_rate
+    if isinstance(runner, Bucketed):
+        for bucket in runner.buckets:
+            for filling, garbage in (("zeros", 0.0), ("garbage", _GARBAGE)):
+                name = f"bucket of {bucket} samples, {filling}"
+                yield name, partial(_in_bucket, runner, bucket, garbage)
+        return
+    for name, padded in PADDINGS.items():
+
+        def way(clip: Array, padded: Any = padded) -> Array:
+            batch = padded(clip, longer, rate)
+            return validation.artifact.run(batch, [len(clip), len(longer)][: len(batch)])[0]
+
+        yield name, way
+
+
+def _in_bucket(runner: Bucketed, bucket: int, garbage: float, clip: Array) -> Array:
+    return runner.run_in(clip, bucket, garbage=garbage)
+
+
+def _fits(validation: SeparationValidation, clip: Array, _expected: Array) -> bool:
+    most = validation.artifact.max_samples
+    return most is None or len(clip) <= most
+
+
+def _lowest(values: list[float]) -> float:
+    """NaN before all."""
+    return min(values, key=lambda value: value if value == value else -float("inf"))
