@@ -17,6 +17,7 @@ from lpa_export.environment import keep_private
 
 if TYPE_CHECKING:
     from lpa_export.commands.bench import bench
+    from lpa_export.commands.enhance import enhance
     from lpa_export.commands.export import export
     from lpa_export.commands.transcribe import transcribe
     from lpa_export.targets import register_target
@@ -25,10 +26,11 @@ keep_private()
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "bench", "export", "register_target", "transcribe"]
+__all__ = ["__version__", "bench", "enhance", "export", "register_target", "transcribe"]
 
 _PLACES = {
     "bench": "lpa_export.commands.bench",
+    "enhance": "lpa_export.commands.enhance",
     "export": "lpa_export.commands.export",
     "register_target": "lpa_export.targets",
     "transcribe": "lpa_export.commands.transcribe",

@@ -24,6 +24,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 COMMANDS = {
     "lpa-bench": "lpa_export.commands.bench",
     "lpa-bundle": "lpa_export.commands.bundle",
+    "lpa-enhance": "lpa_export.commands.enhance",
     "lpa-export": "lpa_export.commands.export",
     "lpa-train": "lpa_export.commands.train",
     "lpa-transcribe": "lpa_export.commands.transcribe",
@@ -133,6 +134,7 @@ def test_a_full_disk_is_called_that(capsys: pytest.CaptureFixture[str], code: in
         ("lpa-bench", ["--target", "onnx"], "nothing was kept"),
         ("lpa-bundle", ["--target", "coreml", "--app", "x"], "the app's bundle is as it was"),
         ("lpa-export", ["--target", "onnx"], "the bundle in work was not written"),
+        ("lpa-enhance", ["a.wav"], "files that were not cleaned yet have no output"),
         ("lpa-transcribe", ["a.wav"], "files that were not transcribed yet have no text"),
         ("lpa-validate", ["--target", "onnx"], "no report of the bundle in work"),
         ("lpa-train", ["teacher", "--recipe", "x"], "give the same command again"),

@@ -13,11 +13,12 @@ def test_the_public_functions_are_those_of_the_commands() -> None:
     from lpa_validate.run import validate
 
     from lpa_export.commands.bench import bench
+    from lpa_export.commands.enhance import enhance
     from lpa_export.commands.export import export
     from lpa_export.commands.transcribe import transcribe
 
     assert lpa_export.bench is bench and lpa_export.export is export
-    assert lpa_export.transcribe is transcribe
+    assert lpa_export.transcribe is transcribe and lpa_export.enhance is enhance
     assert lpa_validate.validate is validate
     assert {*lpa_export.__all__} - {"__version__"} == {*lpa_export._PLACES}
     assert {*lpa_validate.__all__} == {*lpa_validate._PLACES}

@@ -6,7 +6,6 @@ speech that ships with the package and of noise that a seed makes: nothing needs
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,13 @@ import numpy as np
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE, Waveform, load_audio
+from lpa_export.formats.generated_noise import generated_noise
 from lpa_export.formats.mixing import Draw, mixed, read_draws, rms
 from lpa_export.formats.separation_recipe import SeparationRecipe, load_separation_recipe
 from lpa_export.formats.speech import Utterance, load_utterances
 from lpa_export.formats.task import SEPARATION, task_of
 
-__all__ = ["Mixture", "MixturePlace", "demo_mixtures", "load_mixtures", "mixtures_digest"]
+__all__ = ["Mixture", "MixturePlace", "demo_mixtures", "load_mixtures"]
 
 _DEMO_SNRS = (5.0, 0.0, 10.0)
 _DEMO_DBFS = -25.0
@@ -68,16 +68,6 @@ def load_mixtures(
     return found[:limit]
 
 
-def mixtures_digest(places: Sequence[MixturePlace], mixtures: Sequence[Mixture]) -> str:
-    """SHA-256 over the ids and samples of what was heard."""
-    digest = hashlib.sha256()
-    for place, mixture in zip(places, mixtures, strict=True):
-        digest.update(f"{place.id}\n".encode())
-        for waveform in (mixture.waveform, *mixture.clean):
-            digest.update(np.ascontiguousarray(waveform, np.float32).tobytes())
-    return digest.hexdigest()
-
-
 def demo_mixtures(*, sample_rate: int, sources: int) -> list[MixturePlace]:
     """The shortest demo recordings: one in noise of a seed, or several of them at a time."""
     spoken = sorted(load_utterances(None), key=lambda item: (item.duration or 0.0, item.id))
@@ -98,20 +88,12 @@ def _demo(group: Sequence[Utterance], seed: int, sample_rate: int) -> Mixture:
     samples = min(map(len, clips))
     if len(clips) == 1:
         draw = Draw(0, 0, 0, 0, _DEMO_SNRS[seed % len(_DEMO_SNRS)], _DEMO_DBFS)
-        waveform, clean = mixed(clips[0], _noise(samples, seed), draw, samples)
+        noise = generated_noise(np.random.default_rng(seed), samples, sample_rate)
+        waveform, clean = mixed(clips[0], noise, draw, samples)
         return Mixture(waveform, (clean,))
     level = 10 ** (_DEMO_DBFS / 20)
     parts = [clip[:samples] * np.float32(level / rms(clip[:samples])) for clip in clips]
     return Mixture(np.sum(parts, axis=0, dtype=np.float32), tuple(parts))
-
-
-def _noise(samples: int, seed: int) -> Waveform:
-    """Noise that falls by 3 dB an octave, and swells and fades."""
-    generator = np.random.default_rng(seed)
-    spectrum = np.fft.rfft(generator.standard_normal(samples))
-    pink = np.fft.irfft(spectrum / np.sqrt(np.arange(1, len(spectrum) + 1)), samples)
-    swell = 1.0 + 0.5 * np.sin(2 * np.pi * (seed + 2 * np.arange(samples) / samples))
-    return np.asarray(pink * swell, np.float32)
 
 
 def _of_recipe(path: Path, sample_rate: int, sources: int) -> list[MixturePlace]:

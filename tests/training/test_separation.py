@@ -15,6 +15,7 @@ import torch
 from lpa_export.commands.train import main
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE, write_flac
+from lpa_export.formats.generated_noise import generated_noise
 from lpa_export.formats.mixing import Draw
 from lpa_export.formats.separation_recipe import (
     MixingSettings,
@@ -30,7 +31,6 @@ from lpa_export.training.loop import Conduct, Progress
 from lpa_export.training.records import read_log
 from lpa_export.training.replacement_log import ReplacementLog
 from lpa_export.training.separation.evaluate import IMPROVEMENT, improvements, summary
-from lpa_export.training.separation.generated_noise import generated_noise
 from lpa_export.training.separation.losses import separation_loss, si_snr
 from lpa_export.training.separation.mixtures import (
     TEST_SNRS,

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from lpa_export.formats.audio import SAMPLE_RATE, Waveform
+from lpa_export.formats.generated_noise import generated_noise
 from lpa_export.formats.mixing import Draw, cut_out, mixed, rms
 from lpa_export.formats.separation_recipe import MixingSettings
 from lpa_export.training.batches import Members
 from lpa_export.training.clips import Clips
-from lpa_export.training.separation.generated_noise import generated_noise
 
 __all__ = ["TEST_SNRS", "MixtureBatches", "Mixtures", "Sounds", "held_out"]
 

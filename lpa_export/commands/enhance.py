@@ -1,0 +1,314 @@
+"""lpa-enhance: noisy sound files in, cleaned ones out; or mixtures in, a file per speaker out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lpa_export.cli import COULD_NOT_RUN, PASSED, describe, print_error, run_command
+from lpa_export.errors import LpaError
+
+if TYPE_CHECKING:
+    from lpa_export.formats.audio import Waveform
+
+__all__ = ["Enhanced", "enhance", "main"]
+
+PROG = "lpa-enhance"
+
+_FULL_SCALE = 0.999
+_CLIPPED_RUN = 3
+"""Samples in a row at full scale: a single one may be a peak."""
+
+
+@dataclass(frozen=True)
+class Enhanced:
+    """What was made of one file. `remarks`: what happened to the audio on its way in, in words."""
+
+    file: str
+    written: tuple[str, ...]
+    seconds: float
+    sample_rate: int
+    segments: int
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Separator:
+    """A model, ready to run: (samples,) -> (samples, sources). `max_samples` None: any length."""
+
+    separate: Callable[[Waveform], Waveform]
+    sample_rate: int
+    min_samples: int
+    max_samples: int | None = None
+
+
+def enhance(
+    files: Sequence[str | Path],
+    *,
+    target: str = "onnx",
+    bundle: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    out: str | Path | None = None,
+    segment: str | float = "auto",
+    overwrite: bool = False,
+    refused: Callable[[Path, LpaError], None] | None = None,
+) -> tuple[Enhanced, ...]:
+    """Clean sound files of any rate, channel count and length; in their order.
+
+    Each becomes `NAME.clean.wav` beside it or in the folder `out`, of 32-bit floats at the model's
+    rate, as loud as the model gives it (several sources: `NAME.source-1.wav` and so on). Channels
+    are averaged. `target` "torch" runs a checkpoint, any other a bundle, by default the one under
+    build/. `segment`: seconds that are heard at a time where a file is longer, "auto" (10), or
+    "never". `refused` is told of each file that cannot be cleaned, and the others are; without it
+    the first such file ends the call.
+
+    Raises LpaError for a bundle, checkpoint or file that cannot be used.
+    """
+    from tqdm import tqdm
+
+    seconds = _seconds(segment)
+    model = _open(target, bundle, checkpoint)
+    found = []
+    for path in tqdm([Path(file) for file in files], disable=None, leave=False, desc=PROG):
+        try:
+            found.append(_enhanced(path, model, out, seconds, overwrite))
+        except LpaError as error:
+            if refused is None:
+                raise
+            refused(path, error)
+    return tuple(found)
+
+
+def configure_parser(parser: argparse.ArgumentParser) -> None:
+    """The flags are the arguments of :func:`enhance`, and how to print."""
+    from lpa_export.targets import known_targets
+
+    describe(
+        parser,
+        "Take noise out of speech, or part speakers, with an exported bundle or with the model in "
+        "torch. Files that cannot be read are listed, the others are cleaned, and the exit code is "
+        "2 then.",
+        examples=(
+            f"{PROG} --target onnx noisy.wav",
+            f"{PROG} --bundle build/m/onnx --out cleaned *.flac",
+        ),
+        interrupted="files that were not cleaned yet have no output",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, Ogg or MP3")
+    parser.add_argument(
+        "--target",
+        default="onnx",
+        metavar="NAME",
+        help=f"{', '.join(known_targets())} or torch (default: onnx)",
+    )
+    parser.add_argument(
+        "--bundle", metavar="DIR", help="the bundle to run (default: the one under build/)"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="DIR|HUB_ID", help="with --target torch: the separator"
+    )
+    parser.add_argument("--out", metavar="DIR", help="where to write (default: beside each file)")
+    parser.add_argument(
+        "--segment",
+        default="auto",
+        metavar="auto|never|SECONDS",
+        help="longer files are heard so many seconds at a time, overlapping by one (auto: 10)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace older outputs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    return run_command(PROG, configure_parser, _run, argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    refused: dict[Path, str] = {}
+
+    def refuse(path: Path, error: LpaError) -> None:
+        refused[path] = str(error)
+        print_error(PROG, str(error))
+
+    done = enhance(
+        arguments.files,
+        target=arguments.target,
+        bundle=arguments.bundle,
+        checkpoint=arguments.checkpoint,
+        out=arguments.out,
+        segment=arguments.segment,
+        overwrite=arguments.overwrite,
+        refused=refuse,
+    )
+    if arguments.json:
+        entries: list[dict[str, object]] = [asdict(item) for item in done]
+        entries += [{"file": str(path), "error": error} for path, error in refused.items()]
+        print(json.dumps(entries, ensure_ascii=False, indent=1))
+    else:
+        for item in done:
+            count = "one pass" if item.segments == 1 else f"{item.segments} segments"
+            facts = (f"{item.seconds:.1f} s in {count}", *item.remarks)
+            print(f"{item.file} -> {', '.join(item.written)}: {'; '.join(facts)}")
+    return COULD_NOT_RUN if refused else PASSED
+
+
+def _seconds(segment: str | float) -> float:
+    """Of the longest segment; infinite: no cutting. Raises LpaError for anything else."""
+    from lpa_export.runtimes.separation.segments import OVERLAP_SECONDS, SEGMENT_SECONDS
+
+    if segment == "never":
+        return math.inf
+    try:
+        seconds = SEGMENT_SECONDS if segment == "auto" else float(segment)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 2 * OVERLAP_SECONDS):
+        raise LpaError(
+            f"--segment must be auto, never or {2 * OVERLAP_SECONDS:g} seconds at least, found "
+            f"{segment!r}"
+        )
+    return seconds
+
+
+def _enhanced(
+    path: Path, model: _Separator, out: str | Path | None, seconds: float, overwrite: bool
+) -> Enhanced:
+    from lpa_export.formats.audio import read_audio
+    from lpa_export.runtimes.separation.segments import (
+        OVERLAP_SECONDS,
+        cut_segments,
+        joined_segments,
+    )
+
+    rate = model.sample_rate
+    recording = read_audio(path, sample_rate=rate, silence=True)
+    waveform = recording.waveform
+    if len(waveform) < model.min_samples:
+        raise LpaError(
+            f"{path}: {len(waveform)} samples at {rate} Hz, the model takes {model.min_samples} at "
+            "least; give a longer recording"
+        )
+    folder = path.parent if out is None else Path(out)
+    most = model.max_samples or len(waveform)
+    if math.isinf(seconds) and len(waveform) > most:
+        raise LpaError(
+            f"{path}: {len(waveform) / rate:.1f} s of audio, this bundle takes {most / rate:.1f} s "
+            "in one pass; leave out --segment never"
+        )
+    longest = min(most, len(waveform) if math.isinf(seconds) else round(seconds * rate))
+    overlap = min(round(OVERLAP_SECONDS * rate), longest // 2)
+    segments = cut_segments(len(waveform), longest, overlap)
+    try:
+        made = joined_segments(waveform, segments, overlap, model.separate)
+    except Exception as error:  # runtimes raise their own types, mostly when memory ends
+        raise LpaError(
+            f"{path}: the model broke on {longest / rate:.1f} s of audio ({error}); give shorter "
+            "segments (--segment SECONDS)"
+        ) from error
+    written = _write(folder, path.stem, made, rate, overwrite)
+    return Enhanced(
+        file=str(path),
+        written=written,
+        seconds=len(waveform) / rate,
+        sample_rate=rate,
+        segments=len(segments),
+        remarks=_remarks(path, rate),
+    )
+
+
+def _remarks(path: Path, rate: int) -> tuple[str, ...]:
+    """What the model was not given as it is."""
+    import numpy as np
+    import soundfile
+
+    remarks = []
+    with soundfile.SoundFile(path) as file:
+        if file.samplerate != rate:
+            remarks.append(f"{file.samplerate} Hz brought to the model's {rate} Hz")
+        if file.channels > 1:
+            remarks.append(f"the mean of {file.channels} channels")
+        full = (np.abs(file.read(dtype="float32", always_2d=True)) >= _FULL_SCALE).any(axis=1)
+    runs = full[_CLIPPED_RUN - 1 :].copy()
+    for shift in range(1, _CLIPPED_RUN):
+        runs &= full[_CLIPPED_RUN - 1 - shift : len(full) - shift]
+    if runs.any():
+        remarks.append(f"clipped in {int(runs.sum())} places, which no model mends")
+    return tuple(remarks)
+
+
+def _write(folder: Path, stem: str, made: Waveform, rate: int, overwrite: bool) -> tuple[str, ...]:
+    """(samples, sources) as files, whole or not at all. Raises LpaError where that cannot be."""
+    import soundfile
+
+    several = made.shape[1] > 1
+    names = [f"source-{number}" for number in range(1, made.shape[1] + 1)] if several else ["clean"]
+    places = [folder / f"{stem}.{name}.wav" for name in names]
+    for place in places:
+        if place.exists() and not overwrite:
+            raise LpaError(f"{place}: already exists; pass --overwrite or give another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for place, source in zip(places, made.T, strict=True):
+            beside = place.with_name(f".{place.name}.new")
+            try:
+                soundfile.write(beside, source, rate, format="WAV", subtype="FLOAT")
+                beside.replace(place)
+            finally:
+                beside.unlink(missing_ok=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise LpaError(f"{folder}: cannot write audio there ({error})") from error
+    return tuple(map(str, places))
+
+
+def _open(target: str, bundle: str | Path | None, checkpoint: str | Path | None) -> _Separator:
+    """The model of `target`. Raises LpaError for a source that belongs to the other kind."""
+    from lpa_export.formats.bundle import default_bundle
+    from lpa_export.targets import known_targets
+
+    if target == "torch":
+        if bundle is not None or checkpoint is None:
+            raise LpaError("--target torch takes the separator with --checkpoint, and no --bundle")
+        return _open_torch(checkpoint)
+    if target not in known_targets():
+        raise LpaError(f"unknown target {target!r}; known: {', '.join(known_targets())}, torch")
+    if checkpoint is not None:
+        raise LpaError(f"--checkpoint goes with --target torch; {target} takes --bundle")
+    return _open_bundle(target, default_bundle(target) if bundle is None else Path(bundle))
+
+
+def _open_bundle(target: str, folder: Path) -> _Separator:
+    """A bundle in the runner that validation runs it in."""
+    from lpa_export.formats.bundle import require_sound
+    from lpa_export.formats.separation_bundle import open_separator_bundle
+    from lpa_export.runtimes import ArtifactError, pad
+    from lpa_export.targets import target_named
+
+    bundle = open_separator_bundle(folder)
+    require_sound(bundle, target)
+    try:
+        runner = target_named(target).runner_class(separates=True)(bundle)
+    except ArtifactError as error:
+        raise LpaError(f"{folder}: {error}; export the bundle again") from error
+    return _Separator(
+        separate=lambda waveform: runner.run(*pad([waveform]))[0],
+        sample_rate=bundle.manifest.sample_rate,
+        min_samples=runner.min_samples,
+        max_samples=runner.max_samples,
+    )
+
+
+def _open_torch(source: str | Path) -> _Separator:
+    from lpa_export.formats.separator import load_separator
+    from lpa_export.runtimes.separation.torch import SeparatorReference
+
+    model = load_separator(source).model
+    return _Separator(
+        separate=SeparatorReference(model).sources,
+        sample_rate=model.config.sampling_rate,
+        min_samples=model.config.kernel_size,
+    )
