@@ -110,7 +110,7 @@ class LocalDenseMaskLPA(nn.Module):
         for k in range(amplitudes.shape[3]):
             teeth, members = self.get_buffer(f"teeth_{k}"), self.get_buffer(f"members_{k}")
             frames_inside = teeth @ valid[:, None, :, None]
-            means = teeth @ values / frames_inside.clamp_min(1)
+            means = teeth @ values / frames_inside.clamp_min(1.0)
             terms.append(amplitudes[..., k : k + 1] * (members @ means))
         return terms
 
@@ -120,5 +120,5 @@ class LocalDenseMaskLPA(nn.Module):
         starts = (valid @ self.start_steps).view(shape)
         ends = (valid @ self.end_steps).view(shape)
         gates = inside(self.ramp, starts, ends)
-        means = gates @ values / (ends - starts).clamp_min(1)
+        means = gates @ values / (ends - starts).clamp_min(1.0)
         return (amplitudes * gates.transpose(2, 3)) @ means

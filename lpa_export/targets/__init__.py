@@ -278,6 +278,12 @@ _TARGETS = {
                 *map(scheme_named, PALETTES),
             ),
             timing="lpa_export.runtimes.timing:untimed",
+            separation=SeparationSpec(
+                exporter="lpa_export.targets.coreml.separator_target:CoremlSeparatorTarget",
+                runner="lpa_export.runtimes.separation.coreml:CoremlSeparatorRunner",
+                usage="lpa_export.targets.coreml.separator_target:usage",
+                schemes=("fp16", "fp32"),
+            ),
         ),
         TargetSpec(
             name="executorch",

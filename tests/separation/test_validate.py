@@ -141,7 +141,7 @@ def test_the_reference_reads_the_checkpoint_by_itself(
 @pytest.fixture
 def pairs(tmp_path: Path, noisy: Callable[..., np.ndarray]) -> Path:
     """A manifest of two pairs, of another rate than the model's."""
-    lines = []
+    lines: list[str] = []
     for name in ("one", "two"):
         clean = noisy(0.5, 2 * RATE)
         noise = 0.05 * np.random.default_rng(len(lines)).standard_normal(len(clean))

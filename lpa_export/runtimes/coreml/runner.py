@@ -33,6 +33,7 @@ __all__ = [
     "ToothEntry",
     "WindowsEntry",
     "coreml_steps",
+    "torch_threads",
 ]
 
 
@@ -305,7 +306,7 @@ class CoremlRunner:
         monitors: Mapping[str, Monitor] | None,
     ) -> dict[str, Array]:
         evaluator = self._evaluators[step.place]
-        with _torch_threads(self._threads):
+        with torch_threads(self._threads):
             return evaluator.run(
                 given,
                 taps=sorted(taps & evaluator.values),
@@ -343,7 +344,8 @@ def _frames_first(values: Array, frames: int) -> Array:
 
 
 @contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
+    """So many threads of torch while the block runs."""
     import torch
 
     before = torch.get_num_threads()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from lpa_export.targets.coreml.normalisation import ComputesInFloat32
 from lpa_export.targets.coreml.operators import teach_operators
@@ -66,7 +66,9 @@ def convert(
     teach_operators()
     with torch.no_grad():
         examples = tuple(given.example for given in inputs)
-        traced = torch.jit.trace(module.eval(), examples, check_trace=False)
+        # One that torch.export made is in no mode, and can be put in none.
+        module = module if isinstance(module, fx.GraphModule) else module.eval()
+        traced = torch.jit.trace(module, examples, check_trace=False)
     precision = coremltools.precision.FLOAT32
     if half:
         precision = coremltools.transform.FP16ComputePrecision(op_selector=_may_be_half(module))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lpa_export.formats.manifest import METADATA_SCHEMA
+from lpa_export.errors import LpaError
+from lpa_export.formats.manifest import METADATA_SCHEMA, Bucket
 from lpa_export.formats.task import SEPARATION
 
 if TYPE_CHECKING:
     from lpa_export.formats.separator import Separator
-    from lpa_export.hosts.sepformer import SeparatorParts
+    from lpa_export.hosts.sepformer import SeparatorParts, SepFormerConfig
 
-__all__ = ["lowering", "metadata"]
+__all__ = ["lowering", "metadata", "separator_buckets"]
 
 
 def lowering(parts: SeparatorParts, *, across: str) -> dict[str, str]:
@@ -39,3 +41,18 @@ def metadata(separator: Separator, scheme: str) -> dict[str, str]:
         "lpa_bundle_schema": METADATA_SCHEMA,
     }
     return {key: str(words[key]) for key in sorted(words)}
+
+
+def separator_buckets(seconds: Sequence[float], config: SepFormerConfig) -> tuple[Bucket, ...]:
+    """A bucket of each length. Raises LpaError for one that is shorter than a frame."""
+    buckets = []
+    for length in seconds:
+        samples = round(length * config.sampling_rate)
+        if samples < config.kernel_size:
+            raise LpaError(
+                f"bucket of {length:g} s: shorter than one frame ({config.kernel_size} samples); "
+                "take a longer one"
+            )
+        frames = (samples - config.kernel_size) // config.stride + 1
+        buckets.append(Bucket.of(frames, samples, config.sampling_rate))
+    return tuple(buckets)

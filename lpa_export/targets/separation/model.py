@@ -61,22 +61,38 @@ class SeparatorModel(nn.Module):
         Returns sources (B, sources, samples), zero at padding; then encoded frames
         (B, L, filters), and of each stack (B, S, chunk, width).
         """
-        config, samples = self.config, waveform.shape[1]
+        config = self.config
         heard = valid_positions(waveform, lengths)
-        waveform = waveform.masked_fill(~heard, 0.0)
-        encoded = self.encoder(waveform[:, None]).relu().transpose(1, 2)
+        encoded = self.encode(waveform, heard)
         frames = frames_after(lengths, config.kernel_size, config.stride)
         valid = valid_positions(encoded, frames)
-        present = valid[..., None].to(encoded.dtype)
-        hidden = self.narrow(self.norm(encoded, valid)) * present
-        hidden = segment(hidden, config.chunk)
+        hidden = self.chunked(encoded, valid)
         chunks = valid_positions(hidden, chunk_count(frames, config.chunk))
+        return self.masked(encoded, hidden, heard, valid, chunks)
+
+    def encode(self, waveform: Tensor, heard: Tensor) -> Tensor:
+        """waveform (B, samples), heard (B, samples) bool -> frames (B, L, filters)."""
+        waveform = waveform.masked_fill(~heard, 0.0)
+        frames: Tensor = self.encoder(waveform[:, None]).relu().transpose(1, 2)
+        return frames
+
+    def chunked(self, encoded: Tensor, valid: Tensor) -> Tensor:
+        """Frames (B, L, filters), valid (B, L) bool -> (B, S, chunk, width)."""
+        hidden = self.narrow(self.norm(encoded, valid)) * valid[..., None].to(encoded.dtype)
+        return segment(hidden, self.config.chunk)
+
+    def masked(
+        self, encoded: Tensor, hidden: Tensor, heard: Tensor, valid: Tensor, chunks: Tensor
+    ) -> tuple[Tensor, ...]:
+        """What `forward` returns, from frames, their chunks, and which samples, frames and chunks
+        are the utterance's own (bool)."""
         taps = [encoded]
         for block in self.blocks:
             hidden, within, across = block(hidden, chunks)
             taps += [within, across]
-        masks = self._masks(hidden, encoded.shape[1]) * present[:, None]
-        sources = self._waveforms(masks * encoded[:, None], samples)
+        present = valid[:, None, :, None].to(encoded.dtype)
+        masks = self._masks(hidden, encoded.shape[1]) * present
+        sources = self._waveforms(masks * encoded[:, None], heard.shape[1])
         return sources.masked_fill(~heard[:, None], 0.0), *taps
 
     def _masks(self, hidden: Tensor, frames: int) -> Tensor:
