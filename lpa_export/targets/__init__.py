@@ -325,6 +325,12 @@ _TARGETS = {
             needs=("coreai", "coreai_torch"),
             extra="coreai",
             platforms="Linux on x86-64 with glibc 2.34 or newer, or macOS on Apple silicon",
+            separation=SeparationSpec(
+                exporter="lpa_export.targets.coreai.separator_target:CoreaiSeparatorTarget",
+                runner="lpa_export.runtimes.separation.coreai:CoreaiSeparatorRunner",
+                usage="lpa_export.targets.coreai.separator_target:usage",
+                schemes=("fp32",),
+            ),
         ),
     )
 }

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lpa_export.formats.schemes import Scheme
     from lpa_export.targets.coreai.settings import CoreaiSettings
 
-__all__ = ["PROGRAM", "CoreaiTarget"]
+__all__ = ["PROGRAM", "CoreaiTarget", "traced"]
 
 PROGRAM = "model.aimodel"
 
@@ -62,7 +62,7 @@ class CoreaiTarget:
                     (taps_of(bucket), TappedBucketModel(model), [tap.tensor for tap in every]),
                 ):
                     converter.add_exported_program(
-                        _traced(module, bucket),
+                        traced(module, bucket),
                         input_names=["waveform", "lengths"],
                         output_names=outputs,
                         entrypoint_name=name,
@@ -95,7 +95,8 @@ def _buckets(checkpoint: Checkpoint, settings: CoreaiSettings) -> tuple[Bucket, 
     return tuple(bucket_of(seconds, front_end) for seconds in settings.buckets)
 
 
-def _traced(module: nn.Module, bucket: Bucket) -> ExportedProgram:
+def traced(module: nn.Module, bucket: Bucket) -> ExportedProgram:
+    """A module of waveform (1, samples) and lengths (1,) at the length of a bucket."""
     import torch
     from coreai_torch import get_decomp_table
 

@@ -15,7 +15,7 @@ from lpa_validate.checks.clips import spread_clips, worst_agreement
 from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, gated, judged, labelled
 
-__all__ = ["PADDINGS", "check_padding"]
+__all__ = ["PADDINGS", "Padded", "check_padding"]
 
 _SEED = 7
 # Loud beside speech in [-1, 1], and off zero: what leaks in must show.

@@ -4,13 +4,15 @@ Each clip alone is the truth for what is padded; for lengths it is the reference
 spread over a chunk's hop, since how many zeros fill the last chunk depends on the length.
 """
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lpa_export.runtimes import Array, Bucketed
+from lpa_export.runtimes import Array, Bucketed, Runner
 from lpa_validate.checks.clips import spread_clips
-from lpa_validate.checks.padding import PADDINGS
+from lpa_validate.checks.padding import PADDINGS, Padded
 from lpa_validate.report import Check, Figure, judged, labelled
 from lpa_validate.separation.evaluation import SeparationValidation, compared
 
@@ -21,7 +23,16 @@ _SECONDS = 1.5
 # Far beyond what a sample is: what leaks in must show.
 _GARBAGE = 37.0
 
-Way = Callable[[Array], Array]
+
+@dataclass(frozen=True)
+class _Way:
+    """A way of padding: what comes out of a clip's own samples, of clips that are not too long."""
+
+    sounds: Callable[[Array], Array]
+    most: int | None = None
+
+    def holds(self, clip: Array) -> bool:
+        return self.most is None or len(clip) <= self.most
 
 
 def check_padding(validation: SeparationValidation) -> list[Check]:
@@ -33,8 +44,10 @@ def check_padding(validation: SeparationValidation) -> list[Check]:
     figures = []
     alone = [validation.separate(clip) for clip in clips]
     for name, way in _ways(validation, clips[-1]):
-        fitting = [pair for pair in zip(clips, alone, strict=True) if _fits(validation, *pair)]
-        found = [compared(name, expected, way(clip)).snr_db for clip, expected in fitting]
+        fitting = [pair for pair in zip(clips, alone, strict=True) if way.holds(pair[0])]
+        if not fitting:
+            continue
+        found = [compared(name, expected, way.sounds(clip)).snr_db for clip, expected in fitting]
         figures.append(Figure(f"SNR, {name}", _lowest(found), "dB", gate, ">="))
     details: dict[str, Any] = {"clips": len(clips)}
     figures = labelled(validation.label, figures)
@@ -57,33 +70,25 @@ def check_padding(validation: SeparationValidation) -> list[Check]:
     return [judged("padding", figures, details=details)]
 
 
-def _ways(validation: SeparationValidation, longer: Array) -> Iterator[tuple[str, Way]]:
-    """What surrounds a clip, and what comes out of its own samples then."""
+def _ways(validation: SeparationValidation, longer: Array) -> Iterator[tuple[str, _Way]]:
+    """What surrounds a clip: buckets where there are some, else a batch."""
     runner, rate = validation.artifact, validation.bundle.manifest.sample_rate
     if isinstance(runner, Bucketed):
         for bucket in runner.buckets:
             for filling, garbage in (("zeros", 0.0), ("garbage", _GARBAGE)):
                 name = f"bucket of {bucket} samples, {filling}"
-                yield name, partial(_in_bucket, runner, bucket, garbage)
+                sounds = partial(runner.run_in, bucket=bucket, garbage=garbage)
+                yield name, _Way(sounds, bucket)
         return
     for name, padded in PADDINGS.items():
-
-        def way(clip: Array, padded: Any = padded) -> Array:
-            batch = padded(clip, longer, rate)
-            return validation.artifact.run(batch, [len(clip), len(longer)][: len(batch)])[0]
-
-        yield name, way
+        yield name, _Way(partial(_in_batch, runner, padded, longer, rate))
 
 
-def _in_bucket(runner: Bucketed, bucket: int, garbage: float, clip: Array) -> Array:
-    return runner.run_in(clip, bucket, garbage=garbage)
-
-
-def _fits(validation: SeparationValidation, clip: Array, _expected: Array) -> bool:
-    most = validation.artifact.max_samples
-    return most is None or len(clip) <= most
+def _in_batch(runner: Runner, padded: Padded, longer: Array, rate: int, clip: Array) -> Array:
+    batch = padded(clip, longer, rate)
+    return runner.run(batch, [len(clip), len(longer)][: len(batch)])[0]
 
 
 def _lowest(values: list[float]) -> float:
     """NaN before all."""
-    return min(values, key=lambda value: value if value == value else -float("inf"))
+    return min(values, key=lambda value: -math.inf if math.isnan(value) else value)

@@ -3,6 +3,7 @@
 SI-SNR counts neither: an output upside down or twice as loud has the figures of the reference.
 """
 
+import math
 from collections.abc import Sequence
 
 from lpa_export.errors import LpaError
@@ -11,6 +12,9 @@ from lpa_validate.report import Check, Figure, judged, labelled
 from lpa_validate.separation.evaluation import Compared, SeparationValidation
 
 __all__ = ["check_parity"]
+
+# A tap below this is broken in any scheme.
+_DIVERGES_DB = 40.0
 
 
 def check_parity(validation: SeparationValidation) -> list[Check]:
@@ -85,12 +89,14 @@ def _taps(validation: SeparationValidation, worst: Compared) -> list[TapComparis
 
 
 def _worst(found: Sequence[Compared]) -> Compared:
-    return min(found, key=lambda item: item.snr_db if item.snr_db == item.snr_db else -float("inf"))
+    """NaN is worse than all."""
+    return min(found, key=lambda item: -math.inf if math.isnan(item.snr_db) else item.snr_db)
 
 
 def _level(item: Compared) -> float:
+    """NaN is more than all."""
     level = item.level_difference_db
-    return level if level == level else float("inf")
+    return math.inf if math.isnan(level) else level
 
 
 def _reason(figures: Sequence[Figure], taps: Sequence[TapComparison], worst: Compared) -> str:
@@ -106,7 +112,3 @@ def _reason(figures: Sequence[Figure], taps: Sequence[TapComparison], worst: Com
         f"{what}; first diverging tap: {first.name} ({first.kind}), PSNR {first.psnr_db:.1f} dB "
         f"on {worst.id!r}"
     )
-
-
-# A tap below this is broken in any scheme.
-_DIVERGES_DB = 40.0

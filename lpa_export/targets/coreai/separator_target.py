@@ -1,0 +1,115 @@
+"""The Core AI target for separators: trace each bucket, convert, describe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from lpa_export.environment import quiet
+from lpa_export.formats.manifest import Port
+from lpa_export.runtimes.coreai.section import CoreaiRuntime, taps_of
+from lpa_export.targets import SeparatorJob, Written
+from lpa_export.targets.coreai.target import PROGRAM, traced
+from lpa_export.targets.describe import normalisation, require_exportable, taps, tools
+from lpa_export.targets.separation.describe import lowering, metadata, separator_buckets
+from lpa_export.targets.separation.model import SeparatorModel
+
+if TYPE_CHECKING:
+    from lpa_export.formats.schemes import Scheme
+    from lpa_export.formats.separation_bundle import SeparationManifest
+    from lpa_export.formats.separator import Separator
+    from lpa_export.targets.coreai.settings import CoreaiSettings
+
+__all__ = ["CoreaiSeparatorTarget", "usage"]
+
+
+class CoreaiSeparatorTarget:
+    """`model.aimodel`, a function per bucket and one of its taps."""
+
+    def check(self, separator: Separator, settings: CoreaiSettings, scheme: Scheme) -> None:
+        """Raise LpaError for LPA layers without a folded form, and a bucket without a frame."""
+        require_exportable(separator)
+        separator_buckets(settings.buckets, separator.model.config)
+
+    def write(self, job: SeparatorJob, folder: Path) -> Written:
+        """Write the program."""
+        parts, config = job.parts, job.parts.config
+        buckets = separator_buckets(job.settings.buckets, config)
+        every = taps(parts, lambda tap: tap.replace(".", "_"))
+        with quiet():
+            from coreai.runtime import AIModelAssetMetadata
+            from coreai_torch import TorchConverter
+
+            converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
+            for bucket in buckets:
+                job.announce(f"tracing the model at {bucket.seconds:g} s")
+                model = SeparatorModel(parts, bucket.samples)
+                for name, module, outputs in (
+                    (bucket.program, _Sources(model), ["sources"]),
+                    (taps_of(bucket), _Tapped(model), [tap.tensor for tap in every]),
+                ):
+                    converter.add_exported_program(
+                        traced(module, bucket),
+                        input_names=["waveform", "lengths"],
+                        output_names=outputs,
+                        entrypoint_name=name,
+                    )
+            job.announce("converting the program")
+            about = AIModelAssetMetadata()
+            for key, value in metadata(job.separator, job.scheme.name).items():
+                about.set_custom(key, value)
+            converter.to_coreai().save_asset(folder / PROGRAM, metadata=about)
+        return Written(
+            artifacts=(PROGRAM,),
+            lowering=lowering(parts, across="local_dense_mask"),
+            normalisation=normalisation(False),
+            inputs=(
+                Port(name="waveform", dtype="float32", shape=(1, "samples")),
+                Port(name="lengths", dtype="int32", shape=(1,)),
+            ),
+            outputs=(Port(name="sources", dtype="float32", shape=(1, config.sources, "samples")),),
+            taps=every,
+            buckets=buckets,
+            tools=tools("coreai-core", "coreai-torch", "torch"),
+            runtime=CoreaiRuntime(program=PROGRAM),
+        )
+
+
+class _Sources(nn.Module):
+    def __init__(self, model: SeparatorModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        sources: Tensor = self.model(waveform, lengths)[0]
+        return sources
+
+
+class _Tapped(nn.Module):
+    """All taps in the order of the model; the sources are the last."""
+
+    def __init__(self, model: SeparatorModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        sources, *others = self.model(waveform, lengths)
+        return *others, sources
+
+
+def usage(manifest: SeparationManifest) -> str:
+    """How an app calls the program, for the model card."""
+    rows = "\n".join(
+        f"| `{bucket.program}` | {bucket.samples} |" for bucket in manifest.buckets or ()
+    )
+    return f"""\
+Call the smallest function of `{manifest.artifacts[0]}` that holds the mixture: `waveform`
+(1, samples) is the mixture and anything behind it, `lengths` (1,) int32 its samples. `sources`
+(1, {manifest.sources}, samples) is zero behind it.
+
+| function | samples |
+| --- | ---: |
+{rows}
+"""
