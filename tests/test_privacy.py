@@ -5,7 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+from onnx import TensorProto, helper, save
+
+from lpa_export.formats.text import Vocabulary
+from lpa_export.targets.onnx.usage import usage
+from tests.manifests import stated
 
 _SESSION = """
 import numpy as np, onnx, onnxruntime
@@ -26,16 +33,26 @@ sys.exit(subprocess.run([sys.executable, "-c", sys.argv[1]]).returncode)
 """
 
 
-def _written(home: Path, *command: str) -> list[Path]:
-    """The files that Python leaves in a fresh home when it runs this."""
+_TOLD = """
+from huggingface_hub import constants
+print(float(constants.HF_HUB_DISABLE_TELEMETRY))
+"""
+
+
+def _written(home: Path, *command: str, said: str = "1.0") -> list[Path]:
+    """The files that Python leaves in a fresh home when it runs this and prints what it should."""
     home.mkdir()
     kept = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     environment |= {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", *command], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", *command],
+        cwd=home.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
-    assert done.stdout.strip() == "1.0", done.stderr
+    assert done.stdout.strip() == said, done.stderr
     return [path for path in home.rglob("*") if path.is_file()]
 
 
@@ -47,10 +64,48 @@ def telling(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.usefixtures("telling")
-def test_a_session_writes_nothing(tmp_path: Path) -> None:
-    assert _written(tmp_path / "home", f"import lpa_export\n{_SESSION}") == []
+@pytest.mark.parametrize("package", ["lpa_export", "lpa_validate"])
+def test_a_session_writes_nothing(tmp_path: Path, package: str) -> None:
+    assert _written(tmp_path / "home", f"import {package}\n{_SESSION}") == []
 
 
 @pytest.mark.usefixtures("telling")
 def test_neither_does_one_in_a_process_that_was_started(tmp_path: Path) -> None:
     assert _written(tmp_path / "home", _CHILD, _SESSION) == []
+
+
+@pytest.mark.usefixtures("telling")
+def test_the_snippet_of_a_model_card_writes_nothing(tmp_path: Path) -> None:
+    """It runs by itself, without this package."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Constant", [], ["axis"], value_ints=[2]),
+            helper.make_node("Unsqueeze", ["waveform", "axis"], ["logits"]),
+            helper.make_node("Identity", ["lengths"], ["frame_lengths"]),
+        ],
+        "g",
+        [
+            value("waveform", TensorProto.FLOAT, [1, "samples"]),
+            value("lengths", TensorProto.INT64, [1]),
+        ],
+        [
+            value("logits", TensorProto.FLOAT, [1, "samples", 1]),
+            value("frame_lengths", TensorProto.INT64, [1]),
+        ],
+    )
+    opset = helper.make_opsetid("", 20)
+    save(
+        helper.make_model(graph, opset_imports=[opset], ir_version=10),
+        tmp_path / stated().artifacts[0],
+    )
+    Vocabulary(("<pad>",), word_delimiter=None).write(tmp_path / stated().vocabulary.file)
+    soundfile.write(tmp_path / "speech.wav", np.zeros(160), 16_000)
+    snippet = usage(stated()).split("```python\n")[1].split("```")[0]
+    assert _written(tmp_path / "home", snippet, said="") == []
+
+
+def test_the_hubs_client_adds_nothing_to_what_it_asks(tmp_path: Path) -> None:
+    """By its own constant; left to itself it would."""
+    _written(tmp_path / "alone", _TOLD, said="0.0")
+    _written(tmp_path / "home", f"import lpa_export\n{_TOLD}", said="1.0")

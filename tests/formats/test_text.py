@@ -305,6 +305,8 @@ def test_composed_and_decomposed_letters_are_the_same() -> None:
     apart = of("accents apart")
     assert apart.encode("caf\u00e9") == apart.encode("cafe\u0301")
     assert apart.normalise(says("accents apart", "caf\u00e9")) == apart.normalise("caf\u00e9")
+    decomposed = Vocabulary(("<pad>", "|", "e\u0301"))
+    assert decomposed.encode("\u00e9") == decomposed.encode("e\u0301") == [2]
 
 
 def test_two_tokens_that_are_one_in_nfc_keep_their_forms_apart() -> None:

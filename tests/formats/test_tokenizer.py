@@ -303,6 +303,14 @@ def test_a_pad_that_is_not_the_configs_blank_is_named_with_it(write: Write) -> N
     assert "\n" not in message
 
 
+def test_two_tokens_that_say_the_same_are_named(write: Write) -> None:
+    """Both cases, of which the tokenizer says one: no label would be the only right one."""
+    folder = write(ids("<pad>", "|", "A", "a"), {"do_lower_case": True})
+    assert as_stated(folder, {"do_lower_case": True}).decode([2, 0, 3]) == "aa"
+    with pytest.raises(LpaError, match=r"once; 2 \('A'\) and 3 \('a'\) are the same"):
+        read_vocabulary(folder, width=4, blank=0)
+
+
 @pytest.mark.parametrize("blank", [None, -1, 4, True, "0"])
 def test_a_blank_that_is_no_output_is_refused(write: Write, blank: object) -> None:
     with pytest.raises(LpaError, match="pad_token_id is the CTC blank and must be an output"):

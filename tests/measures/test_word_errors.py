@@ -13,6 +13,8 @@ CASES = [
     ("one two three", "one and two three", (0, 0, 1)),
     ("one two three", "", (0, 3, 0)),
     ("One  TWO don\u2019t", "one two don't", (0, 0, 0)),
+    ("caf\u00e9 noir", "cafe\u0301 noir", (0, 0, 0)),
+    ("caf\u00e9 noir", "cafe noir", (1, 0, 0)),
     ("", "nobody spoke", (0, 0, 2)),
     ("a b c d", "b c d e f", (0, 1, 2)),
 ]

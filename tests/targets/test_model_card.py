@@ -1,5 +1,7 @@
 """The bundle's README: what it says is so, and what it tells to run runs as it stands."""
 
+import itertools
+import json
 import re
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
-from transformers import Wav2Vec2ForCTC
+from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC
 
 from lpa_export.commands.export import export
 from lpa_export.formats.checkpoint import load_checkpoint, save_checkpoint
@@ -24,7 +26,7 @@ from lpa_export.layers import LPAConfig
 from lpa_export.layers.config import Pulses
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.model_card import model_card
-from lpa_export.targets.usage import frame_count, reading
+from lpa_export.targets.usage import decoding, frame_count, reading
 from tests.manifests import stated
 
 BLANK = 5
@@ -102,6 +104,36 @@ def test_the_snippet_prints_what_the_model_says(
     expected = greedy_text(TorchReference(loaded).logits(speech), loaded.vocabulary)
     assert len(expected) > 10 and {*expected} <= {*TOKENS}
     assert said(bundle(target, tuple(settings.items())), speech) == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens", "pad", "delimiter"),
+    [
+        (("<pad>", "|", "a", "b"), "<pad>", "|"),
+        (("|", "a", "b", "[PAD]"), "[PAD]", "|"),
+        (("a", "*", "_", "b"), "_", "*"),
+        (("a", " ", "b", "|", "<pad>"), "<pad>", " "),
+    ],
+)
+def test_the_generated_decoding_is_transformers(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tokens: tuple[str, ...],
+    pad: str,
+    delimiter: str,
+) -> None:
+    """Wherever the blank stands, whatever parts words; a bar is text where it parts none."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+    theirs = Wav2Vec2CTCTokenizer("vocab.json", pad_token=pad, unk_token=pad,
+                                  bos_token=None, eos_token=None,
+                                  word_delimiter_token=delimiter)  # fmt: skip
+    Vocabulary(tokens, tokens.index(pad), delimiter).write(stated().vocabulary.file)
+    best = np.random.default_rng(0).integers(0, len(tokens), 60).repeat(2)
+    lines = decoding(stated())
+    exec(lines, {"json": json, "itertools": itertools, "logits": np.eye(len(tokens))[best]})
+    assert capsys.readouterr().out == theirs.decode(best.tolist()) + "\n"
 
 
 def test_the_card_says_what_was_checked_and_how_words_are_parted(

@@ -26,6 +26,8 @@ def test_every_known_target_loads_and_has_a_default_scheme() -> None:
 def test_an_unknown_target_is_refused_with_the_known_ones_named() -> None:
     with pytest.raises(LpaError, match="unknown target 'onxx'; known targets: onnx"):
         target_named("onxx")
+    with pytest.raises(LpaError, match=r"known targets: onnx, .*, or all of them$"):
+        targets_named("onxx")
 
 
 def test_the_table_itself_imports_nothing_heavy() -> None:

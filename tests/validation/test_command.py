@@ -20,8 +20,9 @@ from lpa_validate.renderers import RENDERERS
 from lpa_validate.report import Reference
 from msgspec.structs import replace
 
+from lpa_export.commands.transcribe import transcribe
 from lpa_export.errors import LpaError
-from lpa_export.formats.audio import load_audio
+from lpa_export.formats.audio import load_audio, write_flac
 from lpa_export.formats.bundle import Bundle
 from lpa_export.formats.manifest import Source
 from lpa_export.formats.source import SHIPPED, checkpoint_sha256
@@ -92,6 +93,19 @@ def test_half_of_a_surrogate_pair_in_a_transcript_is_printed_as_an_escape(
     assert heard == "ON\ud800 TWO"
 
 
+def test_tokens_that_are_a_line_feed_or_empty_are_read_as_any_other(
+    make_bundle: Make, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ONE TWO, of an E that is a line feed and a W that says nothing."""
+    odd = {"E": "\n", "W": ""}
+    bundle = make_bundle(tokens=tuple(odd.get(token, token) for token in TOKENS))
+    flags = ["--target", "onnx", "--bundle", str(bundle.path)]
+    assert main([*flags, "--checks", "integrity"]) == 0
+    capsys.readouterr()
+    audio = speech.parent / json.loads(speech.read_text().splitlines()[0])["audio_filepath"]
+    assert transcribe([audio], bundle=bundle.path)[0].text == "ON\n TO"
+
+
 def test_no_bundle_says_how_to_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,13 +172,28 @@ def test_a_manifest_of_another_form_is_one_line(
     assert words in message
 
 
+def test_what_an_artifact_takes_at_least_is_said_in_the_same_words_by_every_command(
+    make_bundle: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A program of any length may need more than a frame, as those of ExecuTorch do."""
+    write_flac(tmp_path / "click.flac", np.linspace(-0.1, 0.1, 559, dtype=np.float32))
+    (tmp_path / "clicks.jsonl").write_text('{"audio_filepath": "click.flac", "text": "A"}\n')
+    bundle = make_bundle()
+    monkeypatch.setattr("lpa_export.runtimes.onnx.OnnxRunner.min_samples", 560)
+    flags = ("--target", "onnx", "--bundle", str(bundle.path))
+    said = refusal(capsys, *flags, "--data", str(tmp_path / "clicks.jsonl"))
+    with pytest.raises(LpaError) as caught:
+        transcribe([tmp_path / "click.flac"], bundle=bundle.path)
+    assert said == f"lpa-validate: error: {caught.value}\n"
+    assert "559 samples of 16 kHz audio, the model takes 560 (0.035 s) at least" in said
+
+
 def test_audio_shorter_than_a_frame_is_one_line(
     make_bundle: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import numpy as np
-
-    from lpa_export.formats.audio import write_flac
-
     write_flac(tmp_path / "click.flac", np.linspace(-0.1, 0.1, 399, dtype=np.float32))
     (tmp_path / "clicks.jsonl").write_text('{"audio_filepath": "click.flac", "text": "A"}\n')
     bundle = make_bundle()

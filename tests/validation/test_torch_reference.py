@@ -66,6 +66,21 @@ def test_a_checkpoint_gives_logits_and_stages_in_order(
     assert model.text(np.eye(4, dtype=np.float32)[[2, 2, 0, 2, 1, 3]]) == "AA B"
 
 
+def test_nothing_of_the_exporters_loader_takes_part(
+    make_bundle: Callable[..., Bundle], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mistakes would be in both models, and in no comparison."""
+    from lpa_export.formats.source import checkpoint_sha256
+
+    bundle = make_bundle()
+    source = replace(bundle.manifest.checkpoint, sha256=checkpoint_sha256(checkpoint))
+    for name in ("load_checkpoint", "read_preprocessing", "read_vocabulary", "read_tensors"):
+        monkeypatch.setattr(f"lpa_export.formats.checkpoint.{name}", pytest.fail)
+    model, problem = open_reference(restated(bundle, checkpoint=source), checkpoint)
+    assert model is not None, problem
+    assert model.text(model.logits(np.ones(3_200, np.float32))).isascii()
+
+
 def test_another_checkpoint_than_the_bundles_is_refused(
     make_bundle: Callable[..., Bundle], checkpoint: Path
 ) -> None:

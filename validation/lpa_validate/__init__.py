@@ -13,9 +13,13 @@ is imported here: ``lpa-validate --help`` has to answer at once.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lpa_export.environment import keep_private
+
 if TYPE_CHECKING:
     from lpa_validate.checks import register_check
     from lpa_validate.run import validate
+
+keep_private()
 
 __all__ = ["register_check", "validate"]
 

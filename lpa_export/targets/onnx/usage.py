@@ -16,7 +16,9 @@ def usage(manifest: Manifest) -> str:
     """A snippet that runs as it stands, beside a `speech.wav`."""
     return f"""\
 ```python
-import itertools, json
+import itertools, json, os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
 import numpy as np, onnxruntime, soundfile
 
 session = onnxruntime.InferenceSession("{manifest.artifacts[0]}")

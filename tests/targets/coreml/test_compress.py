@@ -5,13 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import coremltools as ct
 import numpy as np
 import pytest
 import torch
+from coremltools.converters.mil import Builder as mb
 
+from lpa_export.environment import quiet
 from lpa_export.formats.manifest import Compression
+from lpa_export.formats.schemes import scheme_named
 from lpa_export.runtimes.coreml import load_package
-from lpa_export.targets.coreml.compress import group_size
+from lpa_export.targets.coreml.compress import compress, group_size
+from lpa_export.targets.coreml.convert import Program
 from lpa_export.targets.coreml.target import SCOPES
 from lpa_export.targets.skeleton import keeps_float
 
@@ -75,6 +80,30 @@ def test_widths_that_16_does_not_divide_and_shared_constants_are_compressed_all_
     # float16: two bytes an element.
     assert found.eligible == found.compressed == 2 * eligible
     assert found.share == 1
+
+
+@pytest.mark.parametrize(("group", "share"), [(12, 1.0), (16, 0.0)])
+def test_what_coremltools_passes_over_is_not_counted_as_compressed(
+    monkeypatch: pytest.MonkeyPatch, group: int, share: float
+) -> None:
+    """A convolution of 36 channels, in groups of 16: it says nothing and leaves them out."""
+
+    @mb.program(input_specs=[mb.TensorSpec((1, 64, 1, 8))], opset_version=ct.target.iOS18)
+    def convolution(x: Any) -> Any:
+        weight = np.random.default_rng(0).standard_normal((36, 64, 1, 1)).astype(np.float32)
+        return mb.conv(x=x, weight=weight, name="y")
+
+    model = ct.convert(
+        convolution,
+        minimum_deployment_target=ct.target.iOS18,
+        compute_precision=ct.precision.FLOAT32,
+        skip_model_load=True,
+    )
+    monkeypatch.setattr("lpa_export.targets.coreml.compress.group_size", lambda channels: group)
+    with quiet():
+        found = compress(Program(model, {"y": "layer"}), scheme_named("palette4"), "iOS18").share
+    assert found.eligible == 36 * 64 * 4
+    assert found.share == share
 
 
 def test_a_scheme_that_compresses_nothing_counts_nothing(exported: Make) -> None:

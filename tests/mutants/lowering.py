@@ -1,33 +1,8 @@
-"""Mistakes planted one at a time: a test must fail for each of them.
+"""Mistakes in how a model is lowered, and in what checks that."""
 
-    python tests/mutants.py [WORD ...]     # only mutants with such a word in their name
+from tests.mutants.mutant import Mutant
 
-The repository's own copy stays as it is: each mutant is tried in a copy of the packages.
-"""
-
-import argparse
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-COPIED = ("lpa_export", "validation", "tests", "pyproject.toml", "recipes")
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """In `file`, the one place that says `right` says `wrong` instead; `tests` should notice."""
-
-    name: str
-    file: str
-    right: str
-    wrong: str
-    tests: str
-
+__all__ = ["LOWERING"]
 
 SKELETON, SELFCHECK = "lpa_export/targets/skeleton.py", "lpa_export/targets/selfcheck.py"
 ANY_LENGTH = "lpa_export/layers/any_length.py"
@@ -35,7 +10,7 @@ BATCHED, PARTS = "lpa_export/targets/batched.py", "lpa_export/hosts/parts.py"
 COREML, EXECUTORCH = "lpa_export/targets/coreml/kit.py", "lpa_export/targets/executorch/kit.py"
 IN_SKELETON, IN_SELFCHECK = "tests/targets/test_skeleton.py", "tests/targets/test_selfcheck.py"
 
-MUTANTS = (
+LOWERING = (
     Mutant(
         "residual of the mixing half removed, norms first",
         SKELETON,
@@ -198,47 +173,3 @@ MUTANTS = (
         "tests/test_end_to_end.py",
     ),
 )
-
-
-def survives(mutant: Mutant, folder: Path) -> bool:
-    """Whether all its tests pass. Raises ValueError where the right line is not there once."""
-    source = REPOSITORY / mutant.file
-    text = source.read_text("utf-8")
-    if text.count(mutant.right) != 1:
-        raise ValueError(f"{mutant.name}: {mutant.file} says it {text.count(mutant.right)} times")
-    place = folder / mutant.file
-    place.write_text(text.replace(mutant.right, mutant.wrong), "utf-8")
-    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{folder / 'validation'}"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", mutant.tests]
-    try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    finally:
-        place.write_text(text, "utf-8")
-    if done.returncode not in (0, 1):
-        raise ValueError(f"{mutant.name}: {done.stdout[-400:]}{done.stderr[-400:]}")
-    return done.returncode == 0
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("words", nargs="*")
-    words = parser.parse_args().words
-    chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
-    alive = 0
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in COPIED:
-            source = REPOSITORY / name
-            if source.is_dir():
-                shutil.copytree(source, Path(scratch) / name)
-            else:
-                shutil.copy(source, Path(scratch) / name)
-        for mutant in chosen:
-            lives = survives(mutant, Path(scratch))
-            alive += lives
-            print(f"{'SURVIVES' if lives else 'killed  '}  {mutant.name}", flush=True)
-    print(f"{len(chosen) - alive} of {len(chosen)} killed")
-    return 1 if alive else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
