@@ -7,6 +7,8 @@ tests have to pass before. A test that is skipped here notices nothing: its muta
 """
 
 import argparse
+import compileall
+import logging
 import os
 import shutil
 import signal
@@ -15,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 from tests.mutants.lowering import LOWERING
 from tests.mutants.mutant import Mutant
@@ -24,8 +27,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 COPIED = ("lpa_export", "validation", "tests", "pyproject.toml", "recipes")
 MUTANTS = (*LOWERING, *TRUST)
 
-# Imported once, before the forks: all but what this package has to import first itself.
-_SHARED = ("numpy", "soundfile", "torch", "transformers.models.wav2vec2.modeling_wav2vec2")
+# Imported once, before the forks; not onnxruntime, which looks how the package has set it up.
+_SHARED = ("hypothesis", "jiwer", "msgspec", "numpy", "onnx", "pytest", "safetensors.torch",
+           "scipy.signal", "soundfile", "soxr", "torch", "transformers.models.auto.modeling_auto",
+           "transformers.models.auto.feature_extraction_auto",
+           "transformers.models.auto.tokenization_auto",
+           "transformers.models.wav2vec2.modeling_wav2vec2")  # fmt: skip
 
 _PASSED, _FAILED = 0, 1
 _MOST_SECONDS = 900
@@ -38,6 +45,10 @@ def _copy(folder: Path) -> None:
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / name)
+    # By content: a mutant may be as long and as old as the other.
+    compileall.compile_dir(folder, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    sys.dont_write_bytecode = True
 
 
 def _exit_code(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
@@ -98,10 +109,10 @@ def main() -> int:
     parser.add_argument("words", nargs="*", metavar="WORD", help="in the names of mutants to try")
     words = parser.parse_args().words
     chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a mutant may be as long and as old as the other
-    sys.dont_write_bytecode = True
+    logging.disable(logging.WARNING)
     for name in _SHARED:
         import_module(name)
+    logging.disable(logging.NOTSET)
     alive = 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch).resolve()

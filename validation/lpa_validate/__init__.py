@@ -13,13 +13,11 @@ is imported here: ``lpa-validate --help`` has to answer at once.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.environment import keep_private
+import lpa_export  # noqa: F401 - from here on no library phones home
 
 if TYPE_CHECKING:
     from lpa_validate.checks import register_check
     from lpa_validate.run import validate
-
-keep_private()
 
 __all__ = ["register_check", "validate"]
 
