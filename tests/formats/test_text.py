@@ -223,6 +223,7 @@ VOCABULARIES = {
     "English upper": LETTERS + "'",
     "English lower": LOWER + "'",
     "both cases": LETTERS + LOWER,
+    "some letters in both cases": "ABabcdEF",
     "Turkish lower": "abcçdefgğhıijklmnoöprsştuüvyz",
     "Turkish upper": "ABCÇDEFGĞHIİJKLMNOÖPRSŞTUÜVYZ",
     "Greek": "αβγδεζηθικλμνξοπρςστυφχψω",
@@ -249,7 +250,12 @@ def test_each_token_is_spelled_with_itself(name: str) -> None:
         assert vocabulary.encode(vocabulary.decode([index])) == [index]
 
 
-@given(st.lists(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), unique=True))
+# Letters that Unicode, or a change of case, brings together with another one.
+ALIKE = "aAiI\u0131\u0130kK\u212a\u03c3\u03c2\u03a3s\u00df\u1e9e\u00e5\u00c5\u212b'\u2019\u02bc"
+LETTER = st.sampled_from(ALIKE) | st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"])
+
+
+@given(st.lists(LETTER, unique=True))
 def test_each_token_of_any_vocabulary_is_spelled_with_itself(letters: list[str]) -> None:
     vocabulary = of("".join(letter for letter in letters if letter != "|"))
     for index in range(3, len(vocabulary)):
@@ -282,6 +288,7 @@ def test_case_changes_only_where_it_merges_no_two_letters() -> None:
         ("English upper", "ı"),
         ("English upper", "ß"),
         ("both cases", "É"),
+        ("some letters in both cases", "C"),
     ],
 )
 def test_a_letter_that_could_be_two_is_refused_not_guessed(name: str, text: str) -> None:

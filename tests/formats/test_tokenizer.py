@@ -69,6 +69,12 @@ CASES: dict[str, tuple[dict[str, int], dict[str, Any] | None, int, int]] = {
     ),
     "no unknown token": (ids("<pad>", "|", *LETTERS), {"unk_token": ""}, 12, 0),
     "no delimiter": (ids("<pad>", *LETTERS), {"word_delimiter_token": None}, 11, 0),
+    "no delimiter, but a bar": (
+        ids("<pad>", "|", *LETTERS),
+        {"word_delimiter_token": None},
+        12,
+        0,
+    ),
     "another delimiter": (ids("[PAD]", "a", "b", "*"), {"pad_token": "[PAD]",
                           "word_delimiter_token": "*"}, 4, 0),
     "delimiter spoken otherwise": (

@@ -58,7 +58,9 @@ def test_a_folder_of_transformers_gives_what_transformers_gives(
     tiny_host: Host, tmp_path: Path, form: str, do_normalize: bool
 ) -> None:
     tokens = ("<pad>", "|", "'", *LETTERS)
-    folder = plain_folder(tmp_path / "plain", tiny_host("wav2vec2"), tokens, "<pad>")
+    # A norm over time behind the first convolution would undo what is not done to the waveform.
+    model = tiny_host("wav2vec2 pre-norm")
+    folder = plain_folder(tmp_path / "plain", model, tokens, "<pad>")
     extractor = Wav2Vec2FeatureExtractor(do_normalize=do_normalize).to_dict()
     if form == "processor_config.json":
         write_json(folder / form, {"feature_extractor": extractor})

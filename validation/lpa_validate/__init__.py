@@ -13,7 +13,9 @@ is imported here: ``lpa-validate --help`` has to answer at once.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import lpa_export  # noqa: F401 - from here on no library phones home
+from lpa_export.environment import keep_private
+
+keep_private()
 
 if TYPE_CHECKING:
     from lpa_validate.checks import register_check
