@@ -1,7 +1,9 @@
 """The hard form of LPA layers at any length: restarting sums and look-ups.
 
 What depends on the utterances alone, not on their content, is made once for all layers: where the
-rows of the sums lie, and the windows of teeth and shares.
+rows of the sums lie, and the windows of teeth and shares. What needs the whole length of the values
+comes next, their sums and the means of teeth and shares; what is left is the same for any piece of
+the frames.
 """
 
 import copy
@@ -14,17 +16,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lpa_export.layers.band import inside, relative_windows
-from lpa_export.layers.controls import read_controls
+from lpa_export.layers.band import relative_windows
+from lpa_export.layers.config import LPAConfig
 from lpa_export.layers.lpa import LPA
 from lpa_export.layers.restarting_sums import (
     Edges,
     Layout,
-    edge_rows,
+    Sums,
     layout,
     local_sums,
+    own_rows,
     restarting,
     restarting_sums,
+    window_edges,
     window_means,
 )
 from lpa_export.layers.windows import (
@@ -36,40 +40,76 @@ from lpa_export.layers.windows import (
 
 
 class Fixed(NamedTuple):
-    """Windows of one layer that no content moves, (B, W, H): all teeth of a tooth's pulses side by
-    side, then the shares. starts, ends: where they are looked up; widths: float64. shares: starts
-    and ends of the shares, (B, 1, K_s, H) each, whole numbers in the dtype of the layer.
+    """Windows of one layer that no content moves: all teeth of a tooth's pulses side by side, then
+    the shares. edges: (1, 2, B, W, H). before, ends: of the shares, (1, B, 1, K_s * H) each, the
+    edge behind the frame before the start and that of the end, whole numbers in the dtype of the
+    layer.
     """
 
-    starts: Edges
-    ends: Edges
-    widths: Tensor
-    shares: tuple[Tensor, Tensor]
+    edges: Edges
+    before: Tensor
+    ends: Tensor
+
+
+class Frames(NamedTuple):
+    """What a layer knows of n frames. frame: (n, 1), its number; left: (B, n, 1), frames from it to
+    the end, 1 at padding; in the dtype of the layers. centre: (n, 1), its centre in float64. own:
+    (B, n, 1) int64, of `own_rows`.
+    """
+
+    frame: Tensor
+    left: Tensor
+    centre: Tensor
+    own: Tensor
+
+    def at(self, places: Tensor) -> "Frames":
+        """Those at places (n,)."""
+        return Frames(*(part.index_select(part.dim() - 2, places) for part in self))
 
 
 class Shared(NamedTuple):
     """What a layer knows of B utterances of T frames, the same for all layers but for `fixed`,
-    its own. valid: (B, T) bool. frame: (T, 1, 1), its number; left: (B, T, 1, 1), frames from it
-    to the end; in the dtype of the layers.
+    its own. lengths: (B, 1) int64.
     """
 
-    valid: Tensor
-    frame: Tensor
-    left: Tensor
+    lengths: Tensor
+    frames: Frames
     rows: Layout
     fixed: Fixed | None
 
 
+class Means(NamedTuple):
+    """Means of the fixed windows. table: (B * W * H, d), utterances begin at rows `first`
+    (B, 1, 1). shares: (B, K_s * H, H * d), each head's in its own channels, else zeros.
+    """
+
+    table: Tensor
+    first: Tensor
+    shares: Tensor | None
+
+
+class Collected(NamedTuple):
+    """What a layer has to know of all frames before it can mix any."""
+
+    sums: Sums
+    means: Means | None
+
+
 class Sharing(nn.Module):
-    """Makes a `Shared` for each of some layers of one shape. Periods and shares are in float64."""
+    """Makes a `Shared` for each of some layers of one shape. Periods and shares are in float64.
+
+    `in_pieces`: of `Restarting`.
+    """
 
     teeth: Tensor
     shares: Tensor
 
-    def __init__(self, layers: Sequence[LPA]) -> None:
+    def __init__(self, layers: Sequence[LPA], *, in_pieces: bool = False) -> None:
         super().__init__()
         self.config = layers[0].config
         self.count = len(layers)
+        # No edge is further from its frame than the band, nor one that is moved into the utterance.
+        self.how = restarting(self.config.band + 1, in_pieces=in_pieces)
         windows = [layer.fixed_windows() for layer in layers]
         # (3 or 2, layers * K, H)
         teeth = [torch.stack(teeth).mT for teeth, _ in windows if teeth is not None]
@@ -81,15 +121,18 @@ class Sharing(nn.Module):
 
     def forward(self, hidden: Tensor, valid: Tensor) -> list[Shared]:
         """hidden (B, T, ...) gives its shape and dtype; valid (B, T) bool."""
-        frame = torch.arange(hidden.shape[1], device=hidden.device).to(hidden.dtype)[:, None, None]
+        number = torch.arange(hidden.shape[1], device=hidden.device)
         # An utterance without frames keeps the window (0, 1), so that an index stays in range.
-        lengths = valid.sum(dim=1).clamp_min(1)
-        left = lengths[:, None, None, None] - frame
-        # As many frame centres as fit into the width, and one more for an edge that is rounded.
-        how = restarting(math.ceil(self.config.max_width) + 1)
-        rows = layout(how, hidden, self.config.num_heads)
-        fixed = self._fixed(rows, lengths, hidden)
-        return [Shared(valid, frame, left, rows, own) for own in fixed]
+        lengths = valid.sum(dim=1, keepdim=True).clamp_min(1)
+        rows = layout(self.how, hidden, self.config.num_heads)
+        frames = Frames(
+            number[:, None].to(hidden.dtype),
+            (lengths - number).clamp_min(1)[..., None].to(hidden.dtype),
+            number[:, None].double() + 0.5,
+            own_rows(rows, number),
+        )
+        fixed = self._fixed(rows, lengths[:, 0], hidden)
+        return [Shared(lengths, frames, rows, own) for own in fixed]
 
     def _fixed(self, rows: Layout, lengths: Tensor, hidden: Tensor) -> Sequence[Fixed | None]:
         """Of each layer. Teeth are those of all T frames, clipped to lengths (B,)."""
@@ -115,27 +158,36 @@ class Sharing(nn.Module):
             torch.cat([part.flatten(2, 3) for part in parts], dim=2).transpose(0, 1)
             for parts in zip(*windows, strict=True)
         )
-        first, last = edge_rows(rows, starts), edge_rows(rows, ends)
         shares = starts.shape[2] - self.config.positional
-        whole = [edges[:, :, None, shares:].to(hidden.dtype) for edges in (starts, ends)]
-        tables = (*first, *last, (ends - starts).double(), *whole)
+        before, last = (
+            edges[:, :, shares:].flatten(2)[:, :, None].to(hidden.dtype)
+            for edges in (starts - 1, ends)
+        )
+        tables = (*window_edges(rows, starts, ends), before, last)
         return [
-            Fixed(Edges(*made[:2]), Edges(*made[2:4]), made[4], made[5:])
-            for made in zip(*(table.unbind() for table in tables), strict=True)
+            Fixed(Edges(*made[:3]), *made[3:])
+            for made in zip(*(table.split(1) for table in tables), strict=True)
         ]
 
 
 class AnyLengthLPA(nn.Module):
     """One of the layers that a `Sharing` was made for."""
 
-    teeth: Tensor
+    scale: Tensor
+    shift: Tensor
+    period: Tensor
+    phase: Tensor
+    own_tooth: Tensor
 
     def __init__(self, lpa: LPA) -> None:
         super().__init__()
         self.config = lpa.config
         self.value = copy.deepcopy(lpa.value)
         self.context = copy.deepcopy(lpa.context)
-        self.controls = copy.deepcopy(lpa.controls)
+        self.controls = _by_pulse(lpa.controls, lpa.config)
+        scale, shift = _scale_and_shift(lpa.config)
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
         self.output = copy.deepcopy(lpa.output)
         teeth, _ = lpa.fixed_windows()
         if teeth is not None:
@@ -143,7 +195,8 @@ class AnyLengthLPA(nn.Module):
             # Teeth are counted from that of frame 0, a row for each pulse and head.
             first = tooth_numbers(period, phase, 1)[0] * period.numel()
             own = torch.arange(period.numel()).view_as(period) - first
-            self.register_buffer("teeth", torch.stack([period, phase, own]).detach())
+            for name, numbers in (("period", period), ("phase", phase), ("own_tooth", own)):
+                self.register_buffer(name, numbers.flatten().detach().clone())
         self.requires_grad_(False)
 
     def forward(self, hidden: Tensor, shared: Shared) -> Tensor:
@@ -151,60 +204,80 @@ class AnyLengthLPA(nn.Module):
 
         Tensors are as wide as hidden at most, but for the sums, which overlap by their reach.
         """
-        config, rows = self.config, shared.rows
+        number = torch.arange(hidden.shape[1], device=hidden.device)
         # Only the convolution looks past the end. No window does, so that values need no mask.
-        silent = hidden.masked_fill(~shared.valid[..., None], 0.0)
-        controls = read_controls(self._control_logits(silent), config)
-        counts = (config.aperiodic, config.periodic, config.positional)
-        aperiodic, periodic, positional = controls.amplitudes.split(counts, dim=-1)
+        heard = hidden.masked_fill((number >= shared.lengths)[..., None], 0.0)
+        collected = self.collected(hidden, shared)
+        side = self.config.kernel_size // 2
+        return self.mixed(heard, shared.frames, shared.fixed, collected, padding=side)
+
+    def collected(self, hidden: Tensor, shared: Shared) -> Collected:
+        """What is known of all frames (B, T, D) before any is mixed."""
+        config, rows, fixed = self.config, shared.rows, shared.fixed
         sums = restarting_sums(self.value(hidden), config.head_size, rows)
+        if fixed is None:
+            return Collected(sums, None)
+        (means,) = window_means(sums, fixed.edges)
+        shares = _block_diagonal(means[:, -config.positional :]) if config.positional else None
+        first = rows.number * (means.shape[1] * means.shape[2])
+        return Collected(sums, Means(means.flatten(0, 2), first, shares))
+
+    def mixed(
+        self,
+        heard: Tensor,
+        frames: Frames,
+        fixed: Fixed | None,
+        collected: Collected,
+        *,
+        padding: int = 0,
+    ) -> Tensor:
+        """The output (B, n, D) at n frames.
+
+        heard: (B, n + kernel - 1 - 2 padding, D), hidden states at and around them, zero outside
+        of the utterance; beyond their two ends are `padding` zeros.
+        """
+        config, heads, means = self.config, self.config.num_heads, collected.means
+        moving, periodic = heads * config.aperiodic, heads * config.periodic
+        controls = torch.sigmoid(self.controls(self._context(heard, padding)))
+        sizes = (moving, moving, moving, periodic, heads * config.positional)
+        offset, half_width, *amplitudes = (controls * self.scale + self.shift).split(sizes, dim=-1)
         terms: list[Tensor] = []
+        weights: list[Tensor] = []
         if config.aperiodic:
-            edges = (controls.lower, controls.upper, -shared.frame, shared.left)
-            starts, ends = relative_windows(*edges)
-            widths = ends - starts
-            weights = (aperiodic / widths).split(1, dim=-1)
-            picked = local_sums(sums, rows, starts + shared.frame, widths)
-            terms.extend(part * weight for part, weight in zip(picked, weights, strict=True))
-        means, fixed = None, shared.fixed
-        if fixed is not None:
-            means = window_means(sums, fixed.starts, fixed.ends, fixed.widths)
+            edges = offset - half_width, offset + half_width
+            starts, ends = relative_windows(*edges, -frames.frame, frames.left)
+            terms.extend(local_sums(collected.sums, heads, frames.own, starts, ends))
+            weights.extend((amplitudes[0] / (ends - starts)).split(heads, dim=-1))
         if config.periodic:
             assert means is not None
-            weights = periodic.split(1, dim=-1)
-            own = self._own_teeth(means, shared)
-            terms.extend(part * weight for part, weight in zip(own, weights, strict=True))
-        mixed = [reduce(torch.add, terms).flatten(2)] if terms else []
+            rows = (self._own_teeth(frames) + means.first).split(heads, dim=-1)
+            terms.extend(functional.embedding(row, means.table) for row in rows)
+            weights.extend(amplitudes[1].split(heads, dim=-1))
+        mixed = [term * weight[..., None] for term, weight in zip(terms, weights, strict=True)]
+        parts = [reduce(torch.add, mixed).flatten(2)] if mixed else []
         if config.positional:
-            assert means is not None and fixed is not None
-            weights = (positional.mT * inside(shared.frame, *fixed.shares)).flatten(2)
-            mixed.append(weights @ _block_diagonal(means[:, -config.positional :]))
-        output: Tensor = self.output(reduce(torch.add, mixed))
+            assert means is not None and means.shares is not None and fixed is not None
+            (behind,), (left,) = frames.frame - fixed.before, fixed.ends - frames.frame
+            inside = torch.minimum(behind, left).clamp(0, 1)
+            parts.append((amplitudes[2] * inside) @ means.shares)
+        output: Tensor = self.output(reduce(torch.add, parts))
         return output
 
-    def _control_logits(self, hidden: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, controls).
+    def _context(self, heard: Tensor, padding: int) -> Tensor:
+        """(B, n + kernel - 1 - 2 padding, D) -> (B, n, D).
 
         The convolution as one of images: for those ONNX Runtime has a depthwise kernel that takes
         an eighth of the time, and reads and writes channels last.
         """
-        image = hidden[:, None].permute(0, 3, 1, 2)
+        image = heard[:, None].permute(0, 3, 1, 2)
         kernel = self.context.weight[:, :, None]
-        sides = (0, self.config.kernel_size // 2)
-        context = functional.conv2d(image, kernel, padding=sides, groups=kernel.shape[0])
-        logits: Tensor = self.controls(context.permute(0, 2, 3, 1).squeeze(1))
-        return logits
+        context = functional.conv2d(image, kernel, padding=(0, padding), groups=kernel.shape[0])
+        return context.permute(0, 2, 3, 1).squeeze(1)
 
-    def _own_teeth(self, means: Tensor, shared: Shared) -> list[Tensor]:
-        """For each periodic pulse the mean of each frame's own tooth, (B, T, H, d)."""
-        period, phase, own = self.teeth
-        number = ((shared.frame.double() + 0.5 - phase) / period).floor()
-        rows = (number * float(period.numel()) + own).long()
-        batch, windows, heads, _ = means.shape
-        utterance = torch.arange(batch, device=means.device)[:, None, None, None]
-        rows = rows + utterance * (windows * heads)
-        table = means.flatten(0, 2)
-        return [functional.embedding(rows[:, :, k], table) for k in range(self.config.periodic)]
+    def _own_teeth(self, frames: Frames) -> Tensor:
+        """In the means of an utterance the rows of the teeth that frames use, (n, K_p * H)."""
+        number = ((frames.centre - self.phase) / self.period).floor()
+        return (number * float(self.period.numel()) + self.own_tooth).long()
 
 
 class AnyLength(nn.Module):
@@ -232,3 +305,30 @@ def _block_diagonal(means: Tensor) -> Tensor:
     heads = means.shape[2]
     own = torch.eye(heads, dtype=means.dtype, device=means.device)[:, :, None]
     return (means[:, :, :, None] * own).flatten(3).flatten(1, 2)
+
+
+def _by_pulse(controls: nn.Linear, config: LPAConfig) -> nn.Linear:
+    """The same logits pulse by pulse, (K, H) of each kind and not (H, K), those of offsets doubled.
+
+    A sigmoid of twice as much is what a hyperbolic tangent is, but for a factor and a constant.
+    """
+    heads = config.num_heads
+    number = torch.arange(config.controls)
+    kinds = number.split([heads * count for count in (config.moving, config.moving, config.pulses)])
+    order = torch.cat([kind.unflatten(0, (heads, -1)).mT.flatten() for kind in kinds])
+    factor = torch.where(number < heads * config.moving, 2.0, 1.0)[:, None]
+    made = nn.Linear(controls.in_features, config.controls)
+    with torch.no_grad():
+        made.weight.copy_(controls.weight[order] * factor)
+        made.bias.copy_(controls.bias[order] * factor[:, 0])
+    return made.to(controls.weight)
+
+
+def _scale_and_shift(config: LPAConfig) -> tuple[Tensor, Tensor]:
+    """What makes offsets, half widths and amplitudes of sigmoids: a factor and a constant each."""
+    moving = config.num_heads * config.moving
+    span = (config.max_width - config.min_width) / 2
+    scale, shift = torch.ones(config.controls), torch.zeros(config.controls)
+    scale[:moving], shift[:moving] = 2 * config.max_offset, -config.max_offset
+    scale[moving : 2 * moving], shift[moving : 2 * moving] = span, config.min_width / 2
+    return scale, shift

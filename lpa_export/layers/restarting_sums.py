@@ -1,11 +1,12 @@
 """Sums over windows from prefix sums that start anew every few frames, in the dtype of the values.
 
 A window's sum is a difference of two prefix sums, and a difference keeps the rounding of what it
-is taken from: one float32 sum over an hour loses three digits. Sums that start anew every `block`
-frames and run on for `reach` frames more hold every window that starts in their block and is at
-most `reach` frames long. Rounding is then bounded by the length of a block, whatever the length of
-the audio: with R = block + reach rows, u the unit roundoff of the dtype and V the largest value,
-each addition inside a window rounds a partial sum of at most R V, so that
+is taken from: one float32 sum over an hour loses three digits. Sums that start anew `reach` frames
+before each block of `block` frames and run on for `reach` frames behind it hold every window that
+lies within `reach` frames of a frame of that block. Rounding is then bounded by the length of a
+block, whatever the length of the audio: with R = block + 2 reach rows, u the unit roundoff of the
+dtype and V the largest value, each addition inside a window rounds a partial sum of at most R V, so
+that
 
     |mean - exact mean| <= (R + 3) u V   to first order in u.
 
@@ -19,61 +20,90 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lpa_export.layers.in_pieces import over_starts
+
 MIN_BLOCK = 256
 
 
 class Restarting(NamedTuple):
-    """How sums restart: every `block` frames (a power of two), and run on for `reach` more."""
+    """How sums restart: every `block` frames (a power of two), `reach` frames around each block.
+
+    `in_pieces`: block after block, so that nothing lies in between the values and their sums; for
+    runtimes that have loops.
+    """
 
     block: int
     reach: int
+    in_pieces: bool = False
 
     @property
     def rows(self) -> int:
         """Rows of one block in the table of sums, R."""
-        return self.block + self.reach
+        return self.block + 2 * self.reach
 
 
-def restarting(longest: int) -> Restarting:
-    """For windows of at most `longest` frames. The block is at least as long as they are."""
-    return Restarting(max(MIN_BLOCK, 1 << (longest - 1).bit_length()), longest)
+def restarting(reach: int, *, in_pieces: bool = False) -> Restarting:
+    """For windows whose edges are at most `reach` frames from their frame; a block is as long."""
+    return Restarting(max(MIN_BLOCK, 1 << (reach - 1).bit_length()), reach, in_pieces)
 
 
 class Layout(NamedTuple):
     """Where the rows of B utterances of T frames lie, for all layers: N = T // block + 1 blocks.
 
-    frames: (B, N, R) int64, the frame (of B * T) that row r of block c adds, c * block - 1 + r,
-    clipped into the utterance. table, before: (B, 1, H) int64, the first row of each utterance and
-    head in the tables of `Sums`.
+    The sums of block c of utterance b are number b * utterance + c * next_block in the tables of
+    `Sums`. first: (N,) int64, the frame that a block begins at. number: (B, 1, 1) int64, that of
+    each utterance.
     """
 
     how: Restarting
-    frames: Tensor
-    table: Tensor
-    before: Tensor
+    heads: int
+    first: Tensor
+    number: Tensor
+
+    @property
+    def next_block(self) -> int:
+        """By how much the numbers of two blocks of one utterance differ."""
+        return self.number.shape[0] if self.how.in_pieces else 1
+
+    @property
+    def utterance(self) -> int:
+        """By how much the numbers of two utterances differ."""
+        return 1 if self.how.in_pieces else self.first.shape[0]
 
 
 def layout(how: Restarting, like: Tensor, heads: int) -> Layout:
     """For hidden states shaped as `like` (B, T, ...)."""
     batch, frames = like.shape[:2]
-    blocks = frames // how.block + 1
-    starts = torch.arange(blocks, device=like.device) * how.block
-    row = starts[:, None] + (torch.arange(how.rows, device=like.device) - 1)
+    first = torch.arange(frames // how.block + 1, device=like.device) * how.block
     number = torch.arange(batch, device=like.device)[:, None, None]
-    head = torch.arange(heads, device=like.device)
-    before = number * (blocks * heads)
-    return Layout(
-        how, row.clamp(0, frames - 1) + number * frames, before * how.rows + head, before + head
-    )
+    return Layout(how, heads, first, number)
+
+
+def own_rows(rows: Layout, frames: Tensor) -> Tensor:
+    """Where in `Sums.table` edges in front of frames (n,) are in the first head: (B, n, 1)."""
+    table, _ = _rows(rows, frames[:, None])
+    return table * rows.heads
+
+
+def _rows(rows: Layout, edges: Tensor) -> tuple[Tensor, Tensor]:
+    """Of edges (..., B, W, any): rows in `Sums.table` and blocks in `Sums.before`, without heads.
+
+    The block of an edge is that of the frame behind it.
+    """
+    how = rows.how
+    block = edges // how.block
+    place = edges - block * how.block + how.reach
+    block = block * rows.next_block + rows.number * rows.utterance
+    return block * how.rows + place, block
 
 
 class Sums(NamedTuple):
     """Sums of values (B, T, H * d).
 
-    table: (B * N * R * H, d), row r of block c the sum over frames c * block - 1 to
-    c * block - 1 + r: the first of them is in all rows of its block, and so in no difference.
-    before: (B * N * H, d), float64: with the row of an edge it adds up to the sum over all frames
-    before the edge.
+    table: (B * N * R * H, d), row r of block c the sum over the frames from c * block - reach - 1
+    to c * block - reach - 1 + r, those outside of the utterance replaced by its first or last: the
+    first of them is in all rows of its block, and so in no difference. before: (B * N * H, d),
+    float64: with the row of an edge it adds up to the sum over all frames before the edge.
     """
 
     table: Tensor
@@ -82,52 +112,66 @@ class Sums(NamedTuple):
 
 def restarting_sums(values: Tensor, channels: int, rows: Layout) -> Sums:
     """Sums of values (B, T, H * d), d channels. Nothing behind a window's end is heard in it."""
-    # An embedding is a plain look-up of rows in every exporter.
-    table = functional.embedding(rows.frames, values.flatten(0, 1)).cumsum(dim=2)
-    first = table[:, :, 0].double()
-    totals = table[:, :, rows.how.block].double() - first
-    before = totals.cumsum(dim=1) - totals - first
+    how, last = rows.how, values.shape[1] - 1
+    place = torch.arange(how.rows, device=values.device) - how.reach - 1
+    if how.in_pieces:
+
+        def block(start: Tensor) -> tuple[Tensor]:
+            picked = values.index_select(1, (start + place).clamp(0, last))
+            return (picked.cumsum(dim=1),)
+
+        (table,) = over_starts(block, rows.first)
+        along = 0
+    else:
+        heard = (rows.first[:, None] + place).clamp(0, last)
+        picked = values.index_select(1, heard.flatten()).unflatten(1, (-1, how.rows))
+        table = picked.cumsum(dim=2)
+        along = 1
+    first = table[:, :, how.reach].double()
+    totals = table[:, :, how.reach + how.block].double() - first
+    before = totals.cumsum(dim=along) - totals - first
     return Sums(table.view(-1, channels), before.view(-1, channels))
 
 
-def local_sums(sums: Sums, rows: Layout, starts: Tensor, widths: Tensor) -> list[Tensor]:
-    """Sums over windows of at most `reach` frames: for each k of K a tensor (B, T, H, d).
+def local_sums(
+    sums: Sums, heads: int, own: Tensor, starts: Tensor, ends: Tensor
+) -> list[Tensor]:
+    """Sums over windows near their frames: for each k of K a tensor (B, n, H, d).
 
-    starts, widths: (B, T, H, K), whole numbers in a float dtype, exact below 2^24 in float32.
+    starts, ends: (B, n, K * H), edges relative to their frames, whole numbers in a float dtype,
+    `reach` at most. own: (B, n, 1), of `own_rows`.
     One pulse after another, so that nothing is wider than the hidden states.
     """
-    heads = starts.shape[2]
-    # A power of two: the quotient is exact.
-    block = (starts * (1.0 / rows.how.block)).floor()
-    first = (starts + block * float(rows.how.reach)).long() * heads + rows.table[..., None]
-    last = first + widths.long() * heads
-    return [
-        functional.embedding(last[..., k], sums.table)
-        - functional.embedding(first[..., k], sums.table)
-        for k in range(starts.shape[3])
-    ]
+    pulses = starts.shape[2] // heads
+    head = torch.arange(heads, device=own.device).repeat(2 * pulses)
+    index = torch.cat([starts, ends], dim=2).long() * heads + own + head
+    # An embedding is a plain look-up of rows in every exporter.
+    picked = [functional.embedding(part, sums.table) for part in index.split(heads, dim=2)]
+    return [last - first for first, last in zip(picked[:pulses], picked[pulses:], strict=True)]
 
 
 class Edges(NamedTuple):
-    """Where edges of windows of any length are looked up: rows of both tables of `Sums`."""
+    """Where windows of any length are looked up: rows of both tables of `Sums` for their starts
+    and ends, (..., 2, B, W, H), and what the sums are multiplied by, minus and plus 1 / width in
+    float64.
+    """
 
     table: Tensor
     before: Tensor
+    share: Tensor
 
 
-def edge_rows(rows: Layout, edges: Tensor) -> Edges:
-    """The rows of edges (..., B, W, H), int64, in 0 to T."""
-    heads = edges.shape[-1]
-    block = edges // rows.how.block
-    table = (edges + block * rows.how.reach) * heads + rows.table
-    return Edges(table, block * heads + rows.before)
+def window_edges(rows: Layout, starts: Tensor, ends: Tensor) -> Edges:
+    """Of windows (..., B, W, H), int64, in 0 to T."""
+    table, before = _rows(rows, torch.stack([starts, ends], dim=-4))
+    share = 1.0 / (ends - starts).double()
+    share = torch.stack([-share, share], dim=-4)
+    head = torch.arange(rows.heads, device=starts.device)
+    return Edges(table * rows.heads + head, before * rows.heads + head, share)
 
 
-def window_means(sums: Sums, starts: Edges, ends: Edges, widths: Tensor) -> Tensor:
-    """Means (B, W, H, d) of windows of any length; rows and widths, float64: (B, W, H)."""
-    last, first = (
-        functional.embedding(edges.before, sums.before)
-        + functional.embedding(edges.table, sums.table)
-        for edges in (ends, starts)
-    )
-    return ((last - first) / widths[..., None]).to(sums.table.dtype)
+def window_means(sums: Sums, edges: Edges) -> Tensor:
+    """Means (..., B, W, H, d) of windows of any length."""
+    whole = functional.embedding(edges.before, sums.before)
+    whole = whole + functional.embedding(edges.table, sums.table)
+    return (whole * edges.share[..., None]).sum(dim=-5).to(sums.table.dtype)

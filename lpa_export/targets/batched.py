@@ -45,16 +45,25 @@ __all__ = [
 MASKED_SCORE = -1e4
 
 
+class Pieces(NamedTuple):
+    """Pieces of n frames that cover all: the first frame of each, (pieces,), and 0 to n - 1."""
+
+    starts: Tensor
+    place: Tensor
+
+
 class Context(NamedTuple):
     """What the layers know of the frames: valid (B, T) bool; bias (B, 1, T), added to the scores
     of each key, 0 or `MASKED_SCORE`; by_distance (H, T, T), where the host has a position bias;
-    shared, for each layer what it knows if it is LPA of any length.
+    shared, for each layer what it knows if it is LPA of any length; pieces, where layers run in
+    pieces.
     """
 
     valid: Tensor
     bias: Tensor
     by_distance: Tensor | None
     shared: tuple[Shared | None, ...] = ()
+    pieces: Pieces | None = None
 
 
 class BatchedModel(Skeleton):
@@ -225,16 +234,20 @@ class Positional(nn.Module):
 class Preparation(nn.Module):
     """valid (B, T) -> `Context`.
 
-    `any_length`: whether the LPA layers are `FoldedLPA`.
+    `any_length`: whether the LPA layers are `FoldedLPA`; `most`: how many frames they mix at a
+    time at most, all of them if 0.
     """
 
-    def __init__(self, parts: Layered, *, any_length: bool = True) -> None:
+    def __init__(self, parts: Layered, *, any_length: bool = True, most: int = 0) -> None:
         super().__init__()
         bias = parts.position_bias
         self.by_distance = None if bias is None else BiasByDistance(bias)
         layers = [layer.lpa for layer in parts.layers]
         replaced = [lpa for lpa in layers if lpa is not None]
-        self.sharing = Sharing(replaced) if replaced and any_length else None
+        self.most = most
+        self.sharing = (
+            Sharing(replaced, in_pieces=bool(most)) if replaced and any_length else None
+        )
         self.replaced = tuple(lpa is not None for lpa in layers)
 
     def forward(self, hidden: Tensor, valid: Tensor) -> Context:
@@ -245,7 +258,14 @@ class Preparation(nn.Module):
             return Context(valid, bias, by_distance)
         made = iter(self.sharing(hidden, valid))
         shared = tuple(next(made) if lpa else None for lpa in self.replaced)
-        return Context(valid, bias, by_distance, shared)
+        context = Context(valid, bias, by_distance, shared)
+        if not self.most:
+            return context
+        total = hidden.shape[1]
+        count = (total + self.most - 1) // self.most
+        size = (total + count - 1) // count
+        starts = torch.arange(count, device=hidden.device) * size
+        return context._replace(pieces=Pieces(starts, torch.arange(size, device=hidden.device)))
 
 
 class KeyMaskedAttention(nn.Module):

@@ -25,7 +25,7 @@ from lpa_export.targets.batched import (
     require_one_channel_a_group,
     valid_positions,
 )
-from lpa_export.targets.in_pieces import joined, over_pieces, split
+from lpa_export.layers.in_pieces import joined, over_pieces, split
 
 __all__ = ["FeaturesInPieces"]
 

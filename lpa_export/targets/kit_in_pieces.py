@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from lpa_export.hosts.parts import FeedForward, PositionalLayer
-from lpa_export.targets.batched import BATCHED
+from lpa_export.hosts.parts import FeedForward, Layer, PositionalLayer
+from lpa_export.layers.any_length import AnyLengthLPA
+from lpa_export.layers.in_pieces import joined, over_starts, rows_in_pieces
+from lpa_export.targets.batched import BATCHED, Context, Preparation
 from lpa_export.targets.front_in_pieces import FeaturesInPieces
-from lpa_export.targets.in_pieces import rows_in_pieces
+from lpa_export.targets.skeleton import EncoderLayer, Kit
 
 __all__ = ["EMBEDDED_FRAMES", "IN_PIECES", "PositionalInPieces"]
 
 EMBEDDED_FRAMES = 1000
 """Frames whose position embedding is computed at a time at most."""
+
+MIXED_FRAMES = 512
+"""Frames that a layer with LPA takes at a time at most."""
 
 
 class PositionalInPieces(nn.Module):
@@ -85,10 +91,45 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     return made
 
 
+class LayerInPieces(EncoderLayer):
+    """A layer of the encoder: with LPA, all that does not need the whole length in pieces."""
+
+    def __init__(self, layer: Layer, kit: Kit, norm_first: bool) -> None:
+        if layer.lpa is not None:
+            kit = replace(kit, feed_forward=None)
+        super().__init__(layer, kit, norm_first)
+
+    def forward(self, hidden: Tensor, context: Context) -> Tensor:
+        """(B, T, D) -> (B, T, D), meaningless at padding."""
+        if self.lpa is None:
+            return super().forward(hidden, context)
+        lpa, (shared,), pieces = self.lpa, context.shared, context.pieces
+        assert isinstance(lpa, AnyLengthLPA) and shared is not None and pieces is not None
+        collected = lpa.collected(self.heard(hidden), shared)
+        total, size = hidden.shape[1], pieces.place.shape[0]
+        side = lpa.config.kernel_size // 2
+        beside = torch.arange(size + 2 * side, device=hidden.device) - side
+
+        def piece(start: Tensor) -> tuple[Tensor]:
+            around = start + beside
+            rows = hidden.index_select(1, around.clamp(0, total - 1))
+            inside = (around >= 0) & (around < shared.lengths)
+            heard = self.heard(rows) * inside[..., None].to(rows.dtype)
+            frames = shared.frames.at((start + pieces.place).clamp_max(total - 1))
+            mixed = lpa.mixed(heard, frames, shared.fixed, collected)
+            return (self.finished(rows.narrow(1, side, size), mixed),)
+
+        (made,) = over_starts(piece, pieces.starts)
+        return joined(made, total)
+
+
 IN_PIECES = replace(
     BATCHED,
     features=FeaturesInPieces,
     positional=PositionalInPieces,
+    prepare=partial(Preparation, most=MIXED_FRAMES),
+    lpa=AnyLengthLPA,
     feed_forward=FeedForwardInColumns,
+    layer=LayerInPieces,
 )
 """Any batch, any length."""

@@ -75,6 +75,9 @@ class Kit:
     behind one another: (waveform, state) -> features in the layout of the encoder, mask, state."""
     feed_forward: Callable[[FeedForward], nn.Module] | None = None
     """Where it is another than two of `linear` and the activation between: hidden -> hidden."""
+    layer: Callable[[Layer, Kit, bool], nn.Module] | None = None
+    """A layer of the encoder, where it is another than `EncoderLayer`; of `norm_first` too:
+    (hidden, context) -> hidden."""
 
 
 class Skeleton(nn.Module):
@@ -97,8 +100,9 @@ class Skeleton(nn.Module):
             self.positional = positional(parts.positional, kit)
             self.norm = kit.norm(parts.norm)
             self.prepare = kit.prepare(parts)
+            made = kit.layer or EncoderLayer
             self.layers = nn.ModuleList(
-                EncoderLayer(layer, kit, norm_first=parts.norm_first) for layer in parts.layers
+                made(layer, kit, parts.norm_first) for layer in parts.layers
             )
             adapter = parts.length_adapter
             self.length_adapter = None if adapter is None else Shortening(adapter, kit)
@@ -239,7 +243,7 @@ class PositionalChain(nn.Module):
 class EncoderLayer(nn.Module):
     """One layer, norms before (`norm_first`) or behind its two halves."""
 
-    def __init__(self, layer: Layer, kit: Kit, *, norm_first: bool) -> None:
+    def __init__(self, layer: Layer, kit: Kit, norm_first: bool) -> None:
         super().__init__()
         self.lpa = None if layer.lpa is None else kit.lpa(layer.lpa)
         self.attention = None if layer.attention is None else kit.attention(layer.attention)
@@ -257,11 +261,20 @@ class EncoderLayer(nn.Module):
         # What takes the place of attention: LPA, or attention itself.
         mix = self.lpa if self.lpa is not None else self.attention
         assert mix is not None
+        return self.finished(hidden, mix(self.heard(hidden), context))
+
+    def heard(self, hidden: Tensor) -> Tensor:
+        """What is mixed of hidden."""
+        normed: Tensor = self.norm(hidden) if self.norm_first else hidden
+        return normed
+
+    def finished(self, hidden: Tensor, mixed: Tensor) -> Tensor:
+        """The output of the layer for its input and what was mixed of it, frame by frame."""
         if self.norm_first:
-            hidden = hidden + mix(self.norm(hidden), context)
+            hidden = hidden + mixed
             hidden = hidden + self.feed_forward(self.final_norm(hidden))
         else:
-            hidden = self.norm(hidden + mix(hidden, context))
+            hidden = self.norm(hidden + mixed)
             hidden = self.final_norm(hidden + self.feed_forward(hidden))
         return hidden if self.adapter is None else hidden + self.adapter(hidden)
 

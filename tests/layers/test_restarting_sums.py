@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from lpa_export.layers.band import relative_windows
 from lpa_export.layers.fixed_pulses import Teeth
 from lpa_export.layers.restarting_sums import (
-    edge_rows,
+    Restarting,
     layout,
     local_sums,
+    own_rows,
     restarting,
     restarting_sums,
+    window_edges,
     window_means,
 )
 from lpa_export.layers.windows import (
@@ -30,25 +32,30 @@ from lpa_export.layers.windows import (
 HOUR = 180_000
 HEADS, CHANNELS = 2, 3
 UNIT_ROUNDOFF = 2.0**-24
-HOW = restarting(33)
+HOW = restarting(65)
+IN_PIECES = restarting(65, in_pieces=True)
 
 
 class _Means(nn.Module):
     """Means of short windows (B, T, H, K) one after another, and of long ones (B, W, H)."""
 
+    def __init__(self, how: Restarting = HOW) -> None:
+        super().__init__()
+        self.how = how
+
     def forward(
         self, values: Tensor, starts: Tensor, widths: Tensor, firsts: Tensor, lasts: Tensor
     ) -> tuple[Tensor, ...]:
-        rows = layout(HOW, values, HEADS)
+        frame = torch.arange(values.shape[1])
+        rows = layout(self.how, values, HEADS)
         sums = restarting_sums(values, CHANNELS, rows)
-        means = [
-            picked / width
-            for picked, width in zip(
-                local_sums(sums, rows, starts, widths), widths.split(1, dim=-1), strict=True
-            )
-        ]
-        edges = edge_rows(rows, firsts), edge_rows(rows, lasts)
-        return window_means(sums, *edges, (lasts - firsts).double()), *means
+        # Pulse by pulse, all heads of each.
+        near = (starts - frame[:, None, None]).mT.flatten(2)
+        picked = local_sums(
+            sums, HEADS, own_rows(rows, frame), near, near + widths.mT.flatten(2)
+        )
+        means = [each / width for each, width in zip(picked, widths.split(1, dim=-1), strict=True)]
+        return window_means(sums, window_edges(rows, firsts, lasts)), *means
 
 
 class _Case(NamedTuple):
@@ -68,7 +75,7 @@ def _case(seed: int, batch: int, frames: int) -> _Case:
         0,
         frames - 1,
     )
-    widths = np.minimum(generator.integers(1, HOW.reach + 1, starts.shape), frames - starts)
+    widths = np.minimum(generator.integers(1, 34, starts.shape), frames - starts)
     firsts = generator.integers(0, frames, (batch, 20, HEADS))
     firsts[:, 0] = 0
     lasts = generator.integers(firsts, frames) + 1
@@ -106,20 +113,27 @@ def _worst(found: tuple[np.ndarray, ...], case: _Case) -> float:
     batch=st.integers(1, 3),
     frames=st.integers(1, 80)
     | st.sampled_from([HOW.block - 1, HOW.block, HOW.block + 1, 3 * HOW.block, 3 * HOW.rows]),
+    how=st.sampled_from([HOW, IN_PIECES]),
 )
-def test_means_in_float64_are_exact(seed: int, batch: int, frames: int) -> None:
+def test_means_in_float64_are_exact(
+    seed: int, batch: int, frames: int, how: Restarting
+) -> None:
     case = _case(seed, batch, frames)
     doubled = (part.double() for part in case[:3])
-    found = _Means()(*doubled, case.firsts, case.lasts)
+    found = _Means(how)(*doubled, case.firsts, case.lasts)
     assert _worst(tuple(part.numpy() for part in found), case) < 1e-11
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> onnxruntime.InferenceSession:
+@pytest.fixture(scope="module", params=[HOW, IN_PIECES], ids=["whole", "in pieces"])
+def session(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> onnxruntime.InferenceSession:
     path = tmp_path_factory.mktemp("sums") / "means.onnx"
-    batch, frames = torch.export.Dim("batch", max=8), torch.export.Dim("frames", max=HOUR)
+    batch = torch.export.Dim("batch", max=8)
+    # A loop over one block is another program for torch's exporter, and the same graph.
+    frames = torch.export.Dim("frames", min=HOW.block, max=HOUR)
     program = torch.onnx.export(
-        _Means(),
+        _Means(request.param),
         tuple(_case(0, 2, 600)),
         input_names=list(_Case._fields),
         dynamo=True,
@@ -158,11 +172,15 @@ def test_edges_in_float32_are_the_integers_of_the_layer_at_an_hour() -> None:
     upper = lower + 1 + 31 * torch.rand(lower.shape, generator=generator)
     lengths = torch.tensor([HOUR - 1000])
     frame = torch.arange(HOUR).float()[:, None, None]
-    starts, ends = relative_windows(lower, upper, -frame, lengths[:, None, None, None] - frame)
+    left = (lengths[:, None, None, None] - frame).clamp_min(1)
+    starts, ends = relative_windows(lower, upper, -frame, left)
+    heard = slice(HOUR - 1000)
     expected = aperiodic_windows(lower, upper, lengths)
-    assert torch.equal((starts + frame).long(), expected[0])
-    assert torch.equal((ends + frame).long(), expected[1])
-    assert int((ends - starts).max()) <= HOW.reach
+    assert torch.equal((starts + frame).long()[:, heard], expected[0][:, heard])
+    assert torch.equal((ends + frame).long()[:, heard], expected[1][:, heard])
+    # At padding there is still something to look up.
+    behind = (ends - starts)[:, HOUR - 1000 :]
+    assert int(behind.min()) >= 1
 
 
 @settings(max_examples=30, deadline=None)

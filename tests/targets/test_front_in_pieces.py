@@ -18,7 +18,7 @@ from lpa_export.hosts import parts_of
 from lpa_export.measures.arrays import psnr
 from lpa_export.targets.batched import BATCHED
 from lpa_export.targets.front_in_pieces import FeaturesInPieces
-from lpa_export.targets.in_pieces import joined, over_pieces, split
+from lpa_export.layers.in_pieces import joined, over_pieces, split
 from lpa_export.targets.skeleton import Features
 
 SAME_IN_FLOAT64_DB = 200.0

@@ -160,7 +160,7 @@ def _prepared(model: BatchedModel) -> tuple[Tensor, Context, dict[int, _Kind]]:
         lengths = []
         for axis, pair in enumerate(zip(one.shape, other.shape, strict=True)):
             if pair[0] != pair[1]:
-                new = Dim(f"length_{len(known)}", min=1)
+                new = Dim(f"length_{len(known)}", min=2)
                 lengths.append((axis, known.setdefault(pair, new)))
         kinds[id(one)] = _Kind(tuple(one.shape), one.dtype, tuple(lengths))
     return *examples[0], kinds

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["joined", "over_pieces", "rows_in_pieces", "split"]
+__all__ = ["joined", "over_pieces", "over_starts", "rows_in_pieces", "split"]
 
 
 def split(total: int, most: int) -> tuple[int, int]:
@@ -33,7 +33,13 @@ def over_pieces(
     body: the first place of a piece, an int64 tensor () on the CPU -> tensors whose shapes are the
     same for every piece; it may read any tensor around it.
     """
-    starts = torch.arange(count) * size
+    return over_starts(body, torch.arange(count) * size)
+
+
+def over_starts(
+    body: Callable[[Tensor], tuple[Tensor, ...]], starts: Tensor
+) -> tuple[Tensor, ...]:
+    """`over_pieces` of pieces that begin at `starts` (pieces,), int64."""
     if torch.compiler.is_exporting():
         from torch._higher_order_ops.scan import scan
 
@@ -44,7 +50,7 @@ def over_pieces(
         _, stacked = scan(turn, torch.zeros(1), starts)
         return tuple(stacked)
     first = body(starts[0])
-    made = tuple(part.new_empty((count, *part.shape)) for part in first)
+    made = tuple(part.new_empty((len(starts), *part.shape)) for part in first)
     for index, start in enumerate(starts):
         for whole, part in zip(made, body(start) if index else first, strict=True):
             whole[index] = part
