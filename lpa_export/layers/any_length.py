@@ -20,16 +20,16 @@ from lpa_export.layers.band import relative_windows
 from lpa_export.layers.config import LPAConfig
 from lpa_export.layers.lpa import LPA
 from lpa_export.layers.restarting_sums import (
-    Edges,
     Layout,
     Sums,
+    Windows,
     layout,
     local_sums,
     own_rows,
     restarting,
     restarting_sums,
-    window_edges,
     window_means,
+    windows_of,
 )
 from lpa_export.layers.windows import (
     clip_windows,
@@ -41,12 +41,11 @@ from lpa_export.layers.windows import (
 
 class Fixed(NamedTuple):
     """Windows of one layer that no content moves: all teeth of a tooth's pulses side by side, then
-    the shares. edges: (1, 2, B, W, H). before, ends: of the shares, (1, B, 1, K_s * H) each, the
-    edge behind the frame before the start and that of the end, whole numbers in the dtype of the
-    layer.
+    the shares. windows: (1, B, W, H). before, ends: of the shares, (1, B, 1, K_s * H) each, the
+    frame before the start and the end, whole numbers in the dtype of the layer.
     """
 
-    edges: Edges
+    windows: Windows
     before: Tensor
     ends: Tensor
 
@@ -163,9 +162,9 @@ class Sharing(nn.Module):
             edges[:, :, shares:].flatten(2)[:, :, None].to(hidden.dtype)
             for edges in (starts - 1, ends)
         )
-        tables = (*window_edges(rows, starts, ends), before, last)
+        tables = (*windows_of(rows, starts, ends), before, last)
         return [
-            Fixed(Edges(*made[:3]), *made[3:])
+            Fixed(Windows(*made[:5]), *made[5:])
             for made in zip(*(table.split(1) for table in tables), strict=True)
         ]
 
@@ -214,10 +213,12 @@ class AnyLengthLPA(nn.Module):
     def collected(self, hidden: Tensor, shared: Shared) -> Collected:
         """What is known of all frames (B, T, D) before any is mixed."""
         config, rows, fixed = self.config, shared.rows, shared.fixed
-        sums = restarting_sums(self.value(hidden), config.head_size, rows)
+        # The bias joins the values where they are summed: it would be one more pass over all.
+        values = functional.linear(hidden, self.value.weight)
+        sums = restarting_sums(values, config.head_size, rows, self.value.bias)
         if fixed is None:
             return Collected(sums, None)
-        (means,) = window_means(sums, fixed.edges)
+        (means,) = window_means(sums, fixed.windows)
         shares = _block_diagonal(means[:, -config.positional :]) if config.positional else None
         first = rows.number * (means.shape[1] * means.shape[2])
         return Collected(sums, Means(means.flatten(0, 2), first, shares))

@@ -11,8 +11,17 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-__all__ = ["joined", "over_pieces", "over_starts", "rows_in_pieces", "split"]
+__all__ = [
+    "joined",
+    "over_pieces",
+    "over_starts",
+    "places_of",
+    "rows_in_pieces",
+    "split",
+    "taken",
+]
 
 
 def split(total: int, most: int) -> tuple[int, int]:
@@ -59,7 +68,21 @@ def over_starts(
 
 def joined(pieces: Tensor, total: int) -> Tensor:
     """(pieces, B, size, C) -> (B, total, C), without the places behind the end."""
-    return pieces.transpose(0, 1).flatten(1, 2)[:, :total]
+    return taken(pieces, places_of(total, pieces.shape[1], pieces.shape[2], pieces.device))
+
+
+def places_of(total: int, batch: int, size: int, device: torch.device) -> Tensor:
+    """Where `total` places of `batch` utterances are in stacked pieces of `size`: (B, total)."""
+    place = torch.arange(total, device=device)
+    piece = place // size
+    first = torch.arange(batch, device=device)[:, None] * size
+    # Before that piece there are others of all utterances.
+    return piece * (size * (batch - 1)) + place + first
+
+
+def taken(pieces: Tensor, places: Tensor) -> Tensor:
+    """(pieces, B, size, C) -> (B, total, C): one look-up of rows, which copies each once."""
+    return functional.embedding(places, pieces.flatten(0, 2))
 
 
 def rows_in_pieces(

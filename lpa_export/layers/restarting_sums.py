@@ -110,22 +110,27 @@ class Sums(NamedTuple):
     before: Tensor
 
 
-def restarting_sums(values: Tensor, channels: int, rows: Layout) -> Sums:
-    """Sums of values (B, T, H * d), d channels. Nothing behind a window's end is heard in it."""
+def restarting_sums(
+    values: Tensor, channels: int, rows: Layout, bias: Tensor | float = 0.0
+) -> Sums:
+    """Sums of values (B, T, H * d), d channels. Nothing behind a window's end is heard in it.
+
+    bias: (H * d,), added to the values.
+    """
     how, last = rows.how, values.shape[1] - 1
     place = torch.arange(how.rows, device=values.device) - how.reach - 1
     if how.in_pieces:
 
         def block(start: Tensor) -> tuple[Tensor]:
             picked = values.index_select(1, (start + place).clamp(0, last))
-            return (picked.cumsum(dim=1),)
+            return ((picked + bias).cumsum(dim=1),)
 
         (table,) = over_starts(block, rows.first)
         along = 0
     else:
         heard = (rows.first[:, None] + place).clamp(0, last)
         picked = values.index_select(1, heard.flatten()).unflatten(1, (-1, how.rows))
-        table = picked.cumsum(dim=2)
+        table = (picked + bias).cumsum(dim=2)
         along = 1
     first = table[:, :, how.reach].double()
     totals = table[:, :, how.reach + how.block].double() - first
@@ -150,28 +155,32 @@ def local_sums(
     return [last - first for first, last in zip(picked[:pulses], picked[pulses:], strict=True)]
 
 
-class Edges(NamedTuple):
-    """Where windows of any length are looked up: rows of both tables of `Sums` for their starts
-    and ends, (..., 2, B, W, H), and what the sums are multiplied by, minus and plus 1 / width in
-    float64.
+class Windows(NamedTuple):
+    """Windows of any length, (..., B, W, H): the rows of their starts and ends in both tables of
+    `Sums`, and their widths in float64.
     """
 
-    table: Tensor
-    before: Tensor
-    share: Tensor
+    starts: Tensor
+    blocks_of_starts: Tensor
+    ends: Tensor
+    blocks_of_ends: Tensor
+    widths: Tensor
 
 
-def window_edges(rows: Layout, starts: Tensor, ends: Tensor) -> Edges:
-    """Of windows (..., B, W, H), int64, in 0 to T."""
-    table, before = _rows(rows, torch.stack([starts, ends], dim=-4))
-    share = 1.0 / (ends - starts).double()
-    share = torch.stack([-share, share], dim=-4)
+def windows_of(rows: Layout, starts: Tensor, ends: Tensor) -> Windows:
+    """Windows from their edges (..., B, W, H), int64, in 0 to T."""
     head = torch.arange(rows.heads, device=starts.device)
-    return Edges(table * rows.heads + head, before * rows.heads + head, share)
+    looked_up = [
+        index * rows.heads + head for edges in (starts, ends) for index in _rows(rows, edges)
+    ]
+    return Windows(*looked_up, (ends - starts).double())
 
 
-def window_means(sums: Sums, edges: Edges) -> Tensor:
-    """Means (..., B, W, H, d) of windows of any length."""
-    whole = functional.embedding(edges.before, sums.before)
-    whole = whole + functional.embedding(edges.table, sums.table)
-    return (whole * edges.share[..., None]).sum(dim=-5).to(sums.table.dtype)
+def window_means(sums: Sums, windows: Windows) -> Tensor:
+    """Means (..., B, W, H, d) of windows."""
+    # One edge after the other: in float64 both are as much as a hidden state.
+    last = functional.embedding(windows.blocks_of_ends, sums.before)
+    last = last + functional.embedding(windows.ends, sums.table)
+    first = functional.embedding(windows.blocks_of_starts, sums.before)
+    first = first + functional.embedding(windows.starts, sums.table)
+    return ((last - first) / windows.widths[..., None]).to(sums.table.dtype)

@@ -24,6 +24,7 @@ from lpa_export.hosts.parts import (
     PositionalLayer,
 )
 from lpa_export.layers.any_length import AnyLengthLPA, Shared, Sharing
+from lpa_export.layers.in_pieces import places_of
 from lpa_export.targets.position_bias import BiasByDistance, gates_of_heads
 from lpa_export.targets.skeleton import Kit, Skeleton
 
@@ -46,10 +47,13 @@ MASKED_SCORE = -1e4
 
 
 class Pieces(NamedTuple):
-    """Pieces of n frames that cover all: the first frame of each, (pieces,), and 0 to n - 1."""
+    """Pieces of n frames that cover all: the first frame of each, (pieces,), 0 to n - 1, and where
+    the frames are in the stacked pieces, (B, T).
+    """
 
     starts: Tensor
     place: Tensor
+    joined: Tensor
 
 
 class Context(NamedTuple):
@@ -261,11 +265,13 @@ class Preparation(nn.Module):
         context = Context(valid, bias, by_distance, shared)
         if not self.most:
             return context
-        total = hidden.shape[1]
+        (batch, total), device = valid.shape, hidden.device
         count = (total + self.most - 1) // self.most
         size = (total + count - 1) // count
-        starts = torch.arange(count, device=hidden.device) * size
-        return context._replace(pieces=Pieces(starts, torch.arange(size, device=hidden.device)))
+        place = torch.arange(size, device=device)
+        stacked = places_of(total, batch, size, device)
+        pieces = Pieces(torch.arange(count, device=device) * size, place, stacked)
+        return context._replace(pieces=pieces)
 
 
 class KeyMaskedAttention(nn.Module):

@@ -13,12 +13,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lpa_export.hosts.parts import FeedForward, Layer, PositionalLayer
+from lpa_export.hosts.parts import FeedForward, PositionalLayer
 from lpa_export.layers.any_length import AnyLengthLPA
-from lpa_export.layers.in_pieces import joined, over_starts, rows_in_pieces
+from lpa_export.layers.in_pieces import over_starts, rows_in_pieces, taken
 from lpa_export.targets.batched import BATCHED, Context, Preparation
 from lpa_export.targets.front_in_pieces import FeaturesInPieces
-from lpa_export.targets.skeleton import EncoderLayer, Kit
+from lpa_export.targets.skeleton import EncoderLayer
 
 __all__ = ["EMBEDDED_FRAMES", "IN_PIECES", "PositionalInPieces"]
 
@@ -94,11 +94,6 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 class LayerInPieces(EncoderLayer):
     """A layer of the encoder: with LPA, all that does not need the whole length in pieces."""
 
-    def __init__(self, layer: Layer, kit: Kit, norm_first: bool) -> None:
-        if layer.lpa is not None:
-            kit = replace(kit, feed_forward=None)
-        super().__init__(layer, kit, norm_first)
-
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
         """(B, T, D) -> (B, T, D), meaningless at padding."""
         if self.lpa is None:
@@ -120,7 +115,7 @@ class LayerInPieces(EncoderLayer):
             return (self.finished(rows.narrow(1, side, size), mixed),)
 
         (made,) = over_starts(piece, pieces.starts)
-        return joined(made, total)
+        return taken(made, pieces.joined)
 
 
 IN_PIECES = replace(

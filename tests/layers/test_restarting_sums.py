@@ -19,8 +19,8 @@ from lpa_export.layers.restarting_sums import (
     own_rows,
     restarting,
     restarting_sums,
-    window_edges,
     window_means,
+    windows_of,
 )
 from lpa_export.layers.windows import (
     aperiodic_windows,
@@ -55,7 +55,7 @@ class _Means(nn.Module):
             sums, HEADS, own_rows(rows, frame), near, near + widths.mT.flatten(2)
         )
         means = [each / width for each, width in zip(picked, widths.split(1, dim=-1), strict=True)]
-        return window_means(sums, window_edges(rows, firsts, lasts)), *means
+        return window_means(sums, windows_of(rows, firsts, lasts)), *means
 
 
 class _Case(NamedTuple):
