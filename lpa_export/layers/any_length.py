@@ -185,8 +185,8 @@ class AnyLengthLPA(nn.Module):
         self.context = copy.deepcopy(lpa.context)
         self.controls = _by_pulse(lpa.controls, lpa.config)
         scale, shift = _scale_and_shift(lpa.config)
-        self.register_buffer("scale", scale)
-        self.register_buffer("shift", shift)
+        self.register_buffer("scale", scale.to(lpa.value.weight))
+        self.register_buffer("shift", shift.to(lpa.value.weight))
         self.output = copy.deepcopy(lpa.output)
         teeth, _ = lpa.fixed_windows()
         if teeth is not None:
@@ -318,18 +318,19 @@ def _by_pulse(controls: nn.Linear, config: LPAConfig) -> nn.Linear:
     kinds = number.split([heads * count for count in (config.moving, config.moving, config.pulses)])
     order = torch.cat([kind.unflatten(0, (heads, -1)).mT.flatten() for kind in kinds])
     factor = torch.where(number < heads * config.moving, 2.0, 1.0)[:, None]
-    made = nn.Linear(controls.in_features, config.controls)
+    made = copy.deepcopy(controls)
     with torch.no_grad():
         made.weight.copy_(controls.weight[order] * factor)
         made.bias.copy_(controls.bias[order] * factor[:, 0])
-    return made.to(controls.weight)
+    return made
 
 
 def _scale_and_shift(config: LPAConfig) -> tuple[Tensor, Tensor]:
     """What makes offsets, half widths and amplitudes of sigmoids: a factor and a constant each."""
     moving = config.num_heads * config.moving
     span = (config.max_width - config.min_width) / 2
-    scale, shift = torch.ones(config.controls), torch.zeros(config.controls)
+    scale = torch.ones(config.controls, dtype=torch.float64)
+    shift = torch.zeros_like(scale)
     scale[:moving], shift[:moving] = 2 * config.max_offset, -config.max_offset
     scale[moving : 2 * moving], shift[moving : 2 * moving] = span, config.min_width / 2
     return scale, shift

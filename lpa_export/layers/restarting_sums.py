@@ -101,8 +101,8 @@ class Sums(NamedTuple):
     """Sums of values (B, T, H * d).
 
     table: (B * N * R * H, d), row r of block c the sum over the frames from c * block - reach - 1
-    to c * block - reach - 1 + r, those outside of the utterance replaced by its first or last: the
-    first of them is in all rows of its block, and so in no difference. before: (B * N * H, d),
+    to c * block - reach - 1 + r, others in place of those outside of the utterance: the first of
+    them is in all rows of its block, and so in no difference. before: (B * N * H, d),
     float64: with the row of an edge it adds up to the sum over all frames before the edge.
     """
 
@@ -122,13 +122,13 @@ def restarting_sums(
     if how.in_pieces:
 
         def block(start: Tensor) -> tuple[Tensor]:
-            picked = values.index_select(1, (start + place).clamp(0, last))
+            picked = values.index_select(1, (start + place).abs().clamp_max(last))
             return ((picked + bias).cumsum(dim=1),)
 
         (table,) = over_starts(block, rows.first)
         along = 0
     else:
-        heard = (rows.first[:, None] + place).clamp(0, last)
+        heard = (rows.first[:, None] + place).abs().clamp_max(last)
         picked = values.index_select(1, heard.flatten()).unflatten(1, (-1, how.rows))
         table = (picked + bias).cumsum(dim=2)
         along = 1

@@ -109,7 +109,8 @@ def test_folded_module_equals_the_hard_layer_in_float32(layer: LPA, form: str) -
     hidden, valid = _inputs(3)
     mask = valid.float() if frames else valid
     found, expected = module(hidden, mask)[valid], layer(hidden, valid)[valid]
-    torch.testing.assert_close(found, expected, atol=5e-6, rtol=0)
+    # Sums in float32 round, those of the hard layer are in float64.
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_stored_windows_agree_however_the_layer_is_cast(layer: LPA) -> None:

@@ -35,6 +35,7 @@ def save(graph: onnx.ModelProto, path: Path, *, external: bool) -> tuple[str, ..
 
     The same graph gives the same bytes. The weights leave `graph` itself when they go beside it.
     """
+    _hoist(graph.graph)
     if not external:
         path.write_bytes(graph.SerializeToString(deterministic=True))
         return (path.name,)
@@ -50,3 +51,23 @@ def save(graph: onnx.ModelProto, path: Path, *, external: bool) -> tuple[str, ..
     # onnx leaves it readable for its owner alone.
     shutil.copymode(path, path.parent / beside)
     return (path.name, beside)
+
+
+def _hoist(graph: onnx.GraphProto) -> None:
+    """Move, in place, the weights inside of loops to the graph around: a runtime keeps the body of
+    a loop beside what it makes of it, and would hold them twice.
+    """
+    for number, body in enumerate(every_graph(graph)):
+        large = [tensor for tensor in body.initializer if len(tensor.raw_data) >= _LEAST_BYTES]
+        if body is graph or not large:
+            continue
+        names = {tensor.name: f"{tensor.name}.{number}" for tensor in large}
+        for inner in every_graph(body):
+            for node in inner.node:
+                node.input[:] = [names.get(name, name) for name in node.input]
+        kept = [tensor for tensor in body.initializer if tensor.name not in names]
+        for tensor in large:
+            tensor.name = names[tensor.name]
+        graph.initializer.extend(large)
+        del body.initializer[:]
+        body.initializer.extend(kept)
