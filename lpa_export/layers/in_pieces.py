@@ -45,9 +45,7 @@ def over_pieces(
     return over_starts(body, torch.arange(count) * size)
 
 
-def over_starts(
-    body: Callable[[Tensor], tuple[Tensor, ...]], starts: Tensor
-) -> tuple[Tensor, ...]:
+def over_starts(body: Callable[[Tensor], tuple[Tensor, ...]], starts: Tensor) -> tuple[Tensor, ...]:
     """`over_pieces` of pieces that begin at `starts` (pieces,), int64."""
     if torch.compiler.is_exporting():
         from torch._higher_order_ops.scan import scan

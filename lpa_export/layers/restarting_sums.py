@@ -138,9 +138,7 @@ def restarting_sums(
     return Sums(table.view(-1, channels), before.view(-1, channels))
 
 
-def local_sums(
-    sums: Sums, heads: int, own: Tensor, starts: Tensor, ends: Tensor
-) -> list[Tensor]:
+def local_sums(sums: Sums, heads: int, own: Tensor, starts: Tensor, ends: Tensor) -> list[Tensor]:
     """Sums over windows near their frames: for each k of K a tensor (B, n, H, d).
 
     starts, ends: (B, n, K * H), edges relative to their frames, whole numbers in a float dtype,
@@ -170,10 +168,10 @@ class Windows(NamedTuple):
 def windows_of(rows: Layout, starts: Tensor, ends: Tensor) -> Windows:
     """Windows from their edges (..., B, W, H), int64, in 0 to T."""
     head = torch.arange(rows.heads, device=starts.device)
-    looked_up = [
-        index * rows.heads + head for edges in (starts, ends) for index in _rows(rows, edges)
-    ]
-    return Windows(*looked_up, (ends - starts).double())
+    (first, first_block), (last, last_block) = (
+        [index * rows.heads + head for index in _rows(rows, edges)] for edges in (starts, ends)
+    )
+    return Windows(first, first_block, last, last_block, (ends - starts).double())
 
 
 def window_means(sums: Sums, windows: Windows) -> Tensor:

@@ -249,9 +249,7 @@ class Preparation(nn.Module):
         layers = [layer.lpa for layer in parts.layers]
         replaced = [lpa for lpa in layers if lpa is not None]
         self.most = most
-        self.sharing = (
-            Sharing(replaced, in_pieces=bool(most)) if replaced and any_length else None
-        )
+        self.sharing = Sharing(replaced, in_pieces=bool(most)) if replaced and any_length else None
         self.replaced = tuple(lpa is not None for lpa in layers)
 
     def forward(self, hidden: Tensor, valid: Tensor) -> Context:

@@ -20,12 +20,12 @@ from torch.nn import functional
 from lpa_export.formats.manifest import FRAMES_OF_A_PIECE, NORMALISATION_EPSILON
 from lpa_export.hosts.frames import frames_after
 from lpa_export.hosts.parts import FeatureLayer, Parts
+from lpa_export.layers.in_pieces import joined, over_pieces, split
 from lpa_export.targets.batched import (
     Convolution,
     require_one_channel_a_group,
     valid_positions,
 )
-from lpa_export.layers.in_pieces import joined, over_pieces, split
 
 __all__ = ["FeaturesInPieces"]
 

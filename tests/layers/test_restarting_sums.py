@@ -51,9 +51,7 @@ class _Means(nn.Module):
         sums = restarting_sums(values, CHANNELS, rows)
         # Pulse by pulse, all heads of each.
         near = (starts - frame[:, None, None]).mT.flatten(2)
-        picked = local_sums(
-            sums, HEADS, own_rows(rows, frame), near, near + widths.mT.flatten(2)
-        )
+        picked = local_sums(sums, HEADS, own_rows(rows, frame), near, near + widths.mT.flatten(2))
         means = [each / width for each, width in zip(picked, widths.split(1, dim=-1), strict=True)]
         return window_means(sums, windows_of(rows, firsts, lasts)), *means
 
@@ -115,9 +113,7 @@ def _worst(found: tuple[np.ndarray, ...], case: _Case) -> float:
     | st.sampled_from([HOW.block - 1, HOW.block, HOW.block + 1, 3 * HOW.block, 3 * HOW.rows]),
     how=st.sampled_from([HOW, IN_PIECES]),
 )
-def test_means_in_float64_are_exact(
-    seed: int, batch: int, frames: int, how: Restarting
-) -> None:
+def test_means_in_float64_are_exact(seed: int, batch: int, frames: int, how: Restarting) -> None:
     case = _case(seed, batch, frames)
     doubled = (part.double() for part in case[:3])
     found = _Means(how)(*doubled, case.firsts, case.lasts)

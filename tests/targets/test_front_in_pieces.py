@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lpa_export.hosts import parts_of
+from lpa_export.layers.in_pieces import joined, over_pieces, split
 from lpa_export.measures.arrays import psnr
 from lpa_export.targets.batched import BATCHED
 from lpa_export.targets.front_in_pieces import FeaturesInPieces
-from lpa_export.layers.in_pieces import joined, over_pieces, split
 from lpa_export.targets.skeleton import Features
 
 SAME_IN_FLOAT64_DB = 200.0
