@@ -1,7 +1,10 @@
 """The kit of padded batches in pieces: no tensor is wider than the hidden states, however long.
 
-Beside the front end these are the position embedding, whose convolution hears a few neighbours, in
-pieces of time, and the feed-forward networks, in pieces of their width.
+Beside the front end these are the position embedding, whose convolution hears a few neighbours, and
+the layers with LPA. Of such a layer the values and their sums, a quarter longer, are there as a whole,
+one after the other; from there to the output of the layer everything is done a piece of time at once.
+The feed-forward networks run in pieces of their width, in kept layers for their memory, and in all
+because products of one size were a twentieth faster.
 """
 
 from __future__ import annotations
@@ -92,7 +95,7 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 class LayerInPieces(EncoderLayer):
-    """A layer of the encoder: with LPA, all that does not need the whole length in pieces."""
+    """A layer of the encoder; with LPA, what does not need the whole length is done in pieces."""
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
         """(B, T, D) -> (B, T, D), meaningless at padding."""
