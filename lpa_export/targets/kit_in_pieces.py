@@ -1,9 +1,9 @@
 """The kit of padded batches in pieces: no tensor is wider than the hidden states, however long.
 
-Beside the front end these are the position embedding, whose convolution hears a few neighbours, and
-the layers with LPA. Of such a layer the values and their sums, a quarter longer, are there as a whole,
-one after the other; from there to the output of the layer everything is done a piece of time at once.
-The feed-forward networks run in pieces of their width, in kept layers for their memory, and in all
+Beside the front end these are the position embedding, whose convolution hears a few neighbours,
+and the layers with LPA. Of such a layer the values and their sums, a quarter longer, are there as
+a whole, one after the other; from there to its output a piece of time is done at once.
+Feed-forward networks run in pieces of their width, in kept layers for their memory, and in all
 because products of one size were a twentieth faster.
 """
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lpa_export.measures.arrays import psnr
-from lpa_export.runtimes.onnx import every_node
+from lpa_export.runtimes.onnx import every_graph, every_node
 from lpa_export.targets.batched import BATCHED
 from lpa_export.targets.kit_in_pieces import IN_PIECES
 from lpa_export.targets.onnx.convolutions import quantise_convolutions
@@ -111,7 +111,11 @@ def test_of_a_front_end_only_the_first_stays_in_float(
     model = _copy(made.traced)
     quantise_convolutions(model)
     model = optimise(model, tmp_path)
-    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    constants = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for graph in every_graph(model.graph)
+        for tensor in graph.initializer
+    }
 
     def weights(kind: str) -> list[np.ndarray]:
         nodes = [node for node in every_node(model.graph) if node.op_type == kind]
