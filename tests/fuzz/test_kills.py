@@ -14,9 +14,9 @@ from tests.manifests import stated
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-def bundle(folder: Path) -> Path:
+def bundle(folder: Path, weights: bytes = b"weights") -> Path:
     with new_folder(folder, overwrite=True) as new:
-        (new / "model.onnx").write_bytes(b"weights")
+        (new / "model.onnx").write_bytes(weights)
         write_manifest(new, stated())
     return folder
 
@@ -33,6 +33,9 @@ def test_half_of_a_bundle_a_lost_or_another_one_is_not(tmp_path: Path) -> None:
     assert _left(out, None, True, "") == ("wrong", "the bundle is gone")
     digest = _digest(bundle(out))
     assert _left(out, 2, True, digest) == ("wrong", "ended by itself with 2")
+    bundle(out, b"others")
+    assert _left(out, None, True, digest) == ("wrong", "another bundle: []")
+    bundle(out)
     (out / "model.onnx").write_bytes(b"weigh")
     assert _left(out, None, True, digest)[0] == "wrong"
     bundle(out)

@@ -408,8 +408,8 @@ TRUST = (
     Mutant(
         "trust B10: --dry-run does not ask the target",
         EXPORT,
-        "    chosen.check(loaded, own, wanted)\n",
-        "    dry_run or chosen.check(loaded, own, wanted)\n",
+        "    spec.load().check(loaded, settings, scheme)\n",
+        "",
         DRY_RUN,
     ),
     Mutant(
@@ -864,6 +864,13 @@ TRUST = (
         "trust D: half of a bundle after a kill is well",
         "tests/fuzz/kills.py",
         "    if damaged or _digest(out) != digest:\n",
+        "    if not digest:\n",
+        "tests/fuzz/test_kills.py::test_half_of_a_bundle_a_lost_or_another_one_is_not",
+    ),
+    Mutant(
+        "trust D: another bundle after a kill is well",
+        "tests/fuzz/kills.py",
+        "    if damaged or _digest(out) != digest:\n",
         "    if damaged:\n",
         "tests/fuzz/test_kills.py::test_half_of_a_bundle_a_lost_or_another_one_is_not",
     ),
@@ -900,7 +907,7 @@ TRUST = (
         f"{PAGE}/page.py",
         "*map(_check, report.checks),",
         "*map(_check, report.checks[:-1]),",
-        f"{IN_HTML}::test_no_text_becomes_markup",
+        f"{IN_HTML}::test_every_section_has_what_the_report_has",
     ),
     Mutant(
         "trust D: changed words are not marked on the page",

@@ -116,6 +116,7 @@ class Page(HTMLParser):
 def test_every_section_has_what_the_report_has() -> None:
     page = Page(render(report(), "html"))
     assert page.tags.count("h1") == 1
+    assert page.tags.count("details") == len(report().checks)
     for words in (
         "FAIL: a gate does not hold (2 passed, 2 failed, 1 not run)",
         "demo: 1 utterances, 2 words, 7.1 s",
