@@ -14,8 +14,8 @@ LOWERING = (
     Mutant(
         "residual of the mixing half removed, norms first",
         SKELETON,
-        "hidden = hidden + mix(self.norm(hidden), context)",
-        "hidden = mix(self.norm(hidden), context)",
+        "hidden = hidden + mixed\n",
+        "hidden = mixed\n",
         IN_SKELETON,
     ),
     Mutant(
@@ -98,15 +98,15 @@ LOWERING = (
     Mutant(
         "LPA over padding too",
         ANY_LENGTH,
-        "lengths = valid.sum(dim=1).clamp_min(1)",
-        "lengths = torch.full_like(valid.sum(dim=1), valid.shape[1])",
+        "lengths = valid.sum(dim=1, keepdim=True).clamp_min(1)",
+        "lengths = torch.full_like(valid.sum(dim=1, keepdim=True), valid.shape[1])",
         IN_SKELETON,
     ),
     Mutant(
         "context of LPA hears padding",
         ANY_LENGTH,
-        "silent = hidden.masked_fill(~shared.valid[..., None], 0.0)",
-        "silent = hidden",
+        "heard = hidden.masked_fill((number >= shared.lengths)[..., None], 0.0)",
+        "heard = hidden",
         IN_SKELETON,
     ),
     Mutant(
