@@ -2,7 +2,7 @@
 
 Shapes are (B, T, D), frames before channels. Weights lie as MLX wants them: linear (out, in),
 convolutions (out, kernel, in / groups); quantised ones are three arrays, `weight`, `scales` and
-`biases`, of `mx.quantize`. What is computed in float32 whatever the scheme has its weights so.
+`biases`, of `mx.quantize`, of whole groups of inputs. What is computed in float32 whatever the scheme has its weights so.
 """
 
 from __future__ import annotations
@@ -44,10 +44,15 @@ class Weights:
         hidden = hidden.astype(bias.dtype)
         if f"{place}.scales" not in self._arrays:
             return mx.addmm(bias, hidden, weight)
+        scales = self[f"{place}.scales"]
+        assert self._group_size is not None
+        missing = scales.shape[-1] * self._group_size - hidden.shape[-1]
+        if missing:  # the weights were filled up to whole groups
+            hidden = mx.pad(hidden, [(0, 0)] * (hidden.ndim - 1) + [(0, missing)])
         product = mx.quantized_matmul(
             hidden,
             weight,
-            self[f"{place}.scales"],
+            scales,
             self[f"{place}.biases"],
             transpose=True,
             group_size=self._group_size,

@@ -21,6 +21,9 @@ __all__ = ["BITS", "Kept", "kept"]
 BITS = {"int8": 8, "int4": 4}
 """Bits of a weight in the schemes that quantise; in the others none are quantised."""
 
+_FLOAT = 32
+"""Bits of a scale, of a bias, and of a weight that is not quantised, in schemes that quantise."""
+
 _TYPES = {"fp32": mx.float32, "fp16": mx.float16, "bf16": mx.bfloat16}
 # Looked up by distance and multiplied by a gate: it is small, and its errors are everywhere.
 _WIDE = ("position_bias.table",)
@@ -38,7 +41,9 @@ def kept(arrays: Mapping[str, np.ndarray], scheme: Scheme, group_size: int) -> K
     """Arrays of `lpa_export.targets.plain` in the scheme.
 
     Linear maps are quantised, but for those that stay as they are in every scheme; MLX has no
-    product of a convolution with quantised weights.
+    product of a convolution with quantised weights. An input width that `group_size` does not
+    divide is filled up with zeros, where that takes fewer bytes than floats: `Weights.linear` gives
+    it zeros to multiply them by.
     """
     bits = BITS.get(scheme.weights)
     made: dict[str, mx.array] = {}
@@ -53,9 +58,10 @@ def kept(arrays: Mapping[str, np.ndarray], scheme: Scheme, group_size: int) -> K
         to_quantise = bits is not None and array.ndim == 2 and not wide and weighs > 0
         total += weighs
         eligible += weighs if to_quantise else 0
-        if to_quantise and array.shape[1] % group_size == 0:
+        if to_quantise and _saves(array.shape[1], group_size, bits):
             compressed += weighs
-            parts = mx.quantize(value, group_size=group_size, bits=bits)
+            filled = mx.pad(value, [(0, 0), (0, -array.shape[1] % group_size)])
+            parts = mx.quantize(filled, group_size=group_size, bits=bits)
             for kind, part in zip(("weight", "scales", "biases"), parts, strict=True):
                 made[f"{place}.{kind}"] = part
         else:
@@ -63,3 +69,9 @@ def kept(arrays: Mapping[str, np.ndarray], scheme: Scheme, group_size: int) -> K
     mx.eval(list(made.values()))
     counted = Compression(total=total, eligible=eligible, compressed=compressed)
     return Kept(made, None if bits is None else counted)
+
+
+def _saves(width: int, group_size: int, bits: int | None) -> bool:
+    """Whether a row of so many inputs is smaller in groups, a scale and a bias in each."""
+    groups = -(-width // group_size)
+    return bits is not None and groups * (group_size * bits + 2 * _FLOAT) < width * _FLOAT

@@ -26,6 +26,7 @@ from lpa_export.targets.mlx.windows import periodic_windows, positional_windows
 from lpa_export.targets.plain import plain_model
 
 FP32 = scheme_named("fp32")
+INT8 = scheme_named("int8", compute="fp32", activations="fp32")
 SAMPLES = (9000, 6123)
 
 
@@ -140,20 +141,50 @@ def test_a_scheme_loses_what_its_bits_lose(
     assert level < psnr(exact[0], found[0]) < level + 40
 
 
-def test_what_is_quantised_is_counted(tiny_host: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("group_size", [32, 64])
+def test_what_is_quantised_is_counted(tiny_host: Callable[..., Any], group_size: int) -> None:
+    """All but the head and what leads to edges: 48 and 24 inputs are filled up to whole groups."""
     model = replaced(tiny_host("wav2vec2"))
     plain = plain_model(host_of(model).parts(model, do_normalize=False))
-    made = kept(plain.arrays, scheme_named("int4"), 32)
+    made = kept(plain.arrays, scheme_named("int4"), group_size)
     names = {name.removesuffix(".scales") for name in made.arrays if name.endswith(".scales")}
-    # 48 and 24 channels are no multiples of 32; the head and what leads to edges stay as they are.
+    linears = ("expand", "contract")
     assert names == {
-        *(f"layers.0.{name}" for name in ("value", "output", "expand")),
-        *(f"layers.1.{name}" for name in ("query", "key", "value", "output", "expand")),
+        "projection",
+        *(f"layers.0.{name}" for name in ("value", "output", *linears)),
+        *(f"layers.1.{name}" for name in ("query", "key", "value", "output", *linears)),
     }
     assert made.compression is not None
-    assert made.compression.compressed == 4 * (6 * 32 * 32 + 2 * 48 * 32)
-    assert made.compression.eligible == made.compression.compressed + 4 * (2 * 48 * 32 + 32 * 24)
+    assert made.compression.compressed == made.compression.eligible
+    assert made.compression.eligible == 4 * (6 * 32 * 32 + 4 * 48 * 32 + 32 * 24)
+    contract = made.arrays["layers.0.contract.scales"]
+    assert contract.shape == (32, -(-48 // group_size))
     assert kept(plain.arrays, scheme_named("fp16"), 32).compression is None
+
+
+def test_a_row_that_groups_would_make_larger_stays_as_it_is() -> None:
+    arrays = {f"of.{width}.weight": np.ones((4, width), np.float32) for width in (8, 17, 18, 40)}
+    made = kept(arrays, INT8, 64)
+    # 64 bytes, a scale and a bias are 72: as many as 18 floats.
+    assert {name for name in made.arrays if name.endswith("scales")} == {"of.40.scales"}
+    assert made.compression is not None
+    assert made.compression.compressed == 4 * 4 * 40
+    assert made.compression.eligible == 4 * 4 * (8 + 17 + 18 + 40)
+
+
+@pytest.mark.parametrize("width", [24, 48, 64, 144])
+def test_a_width_between_groups_is_multiplied_as_if_it_were_dense(width: int) -> None:
+    """Against the stored weights, dequantised and cut to their width, in float64."""
+    generator = np.random.default_rng(width)
+    weight = generator.normal(size=(5, width)).astype(np.float32)
+    bias = generator.normal(size=5).astype(np.float32)
+    hidden = generator.normal(size=(2, 3, width)).astype(np.float32)
+    arrays = kept({"of.weight": weight, "of.bias": bias}, INT8, 64).arrays
+    stored = [arrays[f"of.{name}"] for name in ("weight", "scales", "biases")]
+    dense = np.array(mx.dequantize(*stored, group_size=64, bits=8), np.float64)[:, :width]
+    assert np.abs(dense - weight).max() < 0.02
+    found = Weights(arrays, bits=8, group_size=64).linear(mx.array(hidden), "of")
+    np.testing.assert_allclose(found, hidden @ dense.T + bias, rtol=1e-4, atol=1e-4)
 
 
 def test_any_length_without_torch(mlx_bundle: Path, tmp_path: Path) -> None:
