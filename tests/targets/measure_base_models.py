@@ -5,6 +5,7 @@ Weights are random: time and memory do not depend on them. Run it from the repos
     python tests/targets/measure_base_models.py [--family wav2vec2] [--seconds 10 30] [--threads 1]
     python tests/targets/measure_base_models.py --family all    # exports, 8 of 12 replaced
     python tests/targets/measure_base_models.py --export        # beside torch's plain exporter
+    python tests/targets/measure_base_models.py --target mlx    # 8 of 12, a bucket for each length
 
 Each figure comes from a process of its own, whose peak memory is the system's own count.
 """
@@ -135,6 +136,74 @@ def _lower(checkpoint: str, out: str) -> dict[str, Any]:
     return {"cpu_seconds": time.process_time() - started}
 
 
+def _export_buckets(checkpoint: str, out: str, target: str, seconds: str) -> dict[str, Any]:
+    from lpa_export.commands.export import export
+    from lpa_export.environment import quiet_libraries
+    from lpa_export.formats.bundle import open_bundle
+
+    quiet_libraries()
+    buckets = tuple(map(float, seconds.split(",")))
+    started = _cpu_seconds()
+    result = export(target=target, checkpoint=checkpoint, out=out, buckets=buckets)
+    program = open_bundle(out).manifest.artifacts[0]
+    sizes = result.files.sizes
+    found = sum(size for name, size in sizes.items() if name.split("/")[0] == program)
+    return {"cpu_seconds": _cpu_seconds() - started, "bytes": found}
+
+
+def _run_bundle(bundle: str, seconds: str, threads: str) -> dict[str, Any]:
+    """One pass after another through a target's own runner, its process counted in."""
+    from lpa_export.formats.bundle import open_bundle
+    from lpa_export.measures.machine import peak_memory
+    from lpa_export.targets import target_named
+
+    opened = open_bundle(bundle)
+    runner = target_named(opened.manifest.target).runner_class()(opened, threads=int(threads))
+    waveform = _noise(seconds)
+    spent = []
+    for _ in range(REPETITIONS):
+        started = _cpu_seconds()
+        runner.run(waveform, [waveform.shape[1]])
+        spent.append(_cpu_seconds() - started)
+    return {"cpu_seconds": min(spent), "peak_mb": peak_memory() / 1024**2}
+
+
+def _compare(checkpoint: str, bundle: str, seconds: str) -> dict[str, Any]:
+    """The bundle's logits beside transformers' own."""
+    from lpa_export.environment import quiet_libraries
+    from lpa_export.formats.bundle import open_bundle
+    from lpa_export.formats.checkpoint import load_checkpoint
+    from lpa_export.measures.arrays import psnr
+    from lpa_export.runtimes.torch import TorchReference
+    from lpa_export.targets import target_named
+
+    quiet_libraries()
+    opened = open_bundle(bundle)
+    waveform = _noise(seconds)
+    runner = target_named(opened.manifest.target).runner_class()(opened)
+    (found,) = runner.run(waveform, [waveform.shape[1]])
+    expected = TorchReference(load_checkpoint(checkpoint)).logits(waveform[0])
+    agreement = float((found.argmax(-1) == expected.argmax(-1)).mean())
+    return {"psnr": psnr(expected, found), "agreement": agreement}
+
+
+def _noise(seconds: str) -> Any:
+    """(1, samples) float32, the same each time."""
+    import numpy as np
+
+    noise = np.random.default_rng(0).standard_normal(int(float(seconds) * 16_000))
+    return 0.1 * noise.astype(np.float32)[None]
+
+
+def _cpu_seconds() -> float:
+    """Of this process, with those that it started, ended or not."""
+    import psutil
+
+    running = psutil.Process().children(recursive=True)
+    times = [psutil.Process().cpu_times(), *(process.cpu_times() for process in running)]
+    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
+
+
 def _count_nodes(path: Path) -> int:
     import onnx
 
@@ -148,8 +217,7 @@ def _run(bundle: str, seconds: str, threads: str) -> dict[str, Any]:
 
     model = (Path(bundle) / "model.onnx").read_bytes()
     session = open_session(model, threads=int(threads))
-    noise = np.random.default_rng(0).standard_normal(int(float(seconds) * 16_000))
-    waveform = 0.1 * noise.astype(np.float32)[None]
+    waveform = _noise(seconds)
     inputs = {"waveform": waveform, "lengths": np.array([waveform.shape[1]], np.int64)}
     times = []
     for _ in range(REPETITIONS):
@@ -163,6 +231,9 @@ _STEPS: dict[str, Callable[..., dict[str, Any]]] = {
     "save": _save,
     "export": _export,
     "run": _run,
+    "export-buckets": _export_buckets,
+    "run-bundle": _run_bundle,
+    "compare": _compare,
     "plain": _plain,
     "lower": _lower,
 }
@@ -174,16 +245,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--family", default="wav2vec2")
     parser.add_argument("--export", action="store_true")
+    parser.add_argument("--target", help="one with buckets; CPU seconds, memory and parity of it")
     parser.add_argument("--step", choices=_STEPS, help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
         figures = _STEPS[options.step](*options.arguments)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(json.dumps(figures | {"peak_mb": peak / 1024}))
+        print(json.dumps({"peak_mb": peak / 1024} | figures))
         return
     if options.family == "all":
         _every_family()
+        return
+    if options.target:
+        _of_target(options)
         return
     if options.export:
         _beside_the_plain_exporter(options.family)
@@ -193,6 +268,28 @@ def main() -> None:
         columns = [_column(Path(scratch), replaced, options) for replaced in ((), REPLACED)]
     for name in columns[0]:
         print(f"| {name} | {columns[0][name]} | {columns[1][name]} |")
+
+
+def _of_target(options: argparse.Namespace) -> None:
+    """8 of 12 replaced in one target, line by line as they are known."""
+    print("| what | 8 of 12 replaced |\n| --- | ---: |")
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoint, bundle = str(Path(scratch, "base")), str(Path(scratch, "bundle"))
+        measure("save", checkpoint, ",".join(map(str, REPLACED)), options.family)
+        lengths = ",".join(f"{seconds:g}" for seconds in options.seconds)
+        made = measure("export-buckets", checkpoint, bundle, options.target, lengths)
+        print(f"| export with its self-check, CPU s | {made['cpu_seconds']:.0f} |")
+        print(f"| export, peak MB | {made['peak_mb']:.0f} |")
+        print(f"| the program, MB | {made['bytes'] / 1e6:.1f} |", flush=True)
+        for seconds in options.seconds:
+            length = f"{seconds:g} s of audio"
+            ran = measure("run-bundle", bundle, str(seconds), str(options.threads))
+            print(f"| {length}, CPU s | {ran['cpu_seconds']:.1f} |")
+            print(f"| {length}, peak MB | {ran['peak_mb']:.0f} |", flush=True)
+            beside = measure("compare", checkpoint, bundle, str(seconds))
+            print(f"| {length}, PSNR of the logits, dB | {beside['psnr']:.1f} |")
+            agreement = 100 * beside["agreement"]
+            print(f"| {length}, argmax agreement | {agreement:.2f} % |", flush=True)
 
 
 def _every_family() -> None:

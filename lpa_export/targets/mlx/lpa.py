@@ -8,7 +8,7 @@ Windows that depend on the length alone are tables of integers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -17,7 +17,7 @@ import numpy as np
 from lpa_export.targets.mlx.operators import Weights, silenced
 from lpa_export.targets.mlx.windows import periodic_windows, positional_windows
 
-__all__ = ["BLOCK", "SUMS", "Frames", "mix", "prefix_sums"]
+__all__ = ["BLOCK", "SUMS", "Frames", "Means", "Window", "gathered", "mix", "prefix_sums"]
 
 BLOCK = 64
 """Frames in which a sum restarts."""
@@ -29,6 +29,21 @@ class Frames(NamedTuple):
     number: int
     lengths: mx.array | None
     valid: mx.array | None
+
+
+class Window(NamedTuple):
+    """A pulse's windows: rows of the sums that they begin and end at, and what a sum counts.
+
+    `first`, `last`: (B or 1, T or 1, H) int32; `weight`: (B, T, H) float32.
+    """
+
+    first: mx.array
+    last: mx.array
+    weight: mx.array
+
+
+Means = Callable[[mx.array, Sequence[Window]], mx.array]
+"""(B, rows, H, d) sums, one or more windows -> (B, T, H, d), the weighted sums of all of them."""
 
 
 class _Pulse(NamedTuple):
@@ -50,32 +65,43 @@ def mix(
     weights: Weights,
     frames: Frames,
     sums: str,
+    means: Means | None = None,
 ) -> mx.array:
-    """(B, T, D) -> (B, T, D). `layer`: its entry in the plain description; `sums` as in `SUMS`."""
+    """(B, T, D) -> (B, T, D). `layer`: its entry in the plain description; `sums` as in `SUMS`;
+    `means`: `gathered` where it is None."""
     heads = layer["heads"]
     hidden = silenced(hidden, frames.valid)
     values = silenced(weights.linear(hidden, f"{place}.value"), frames.valid)
     batch, count, width = values.shape
     table = SUMS[sums](values.astype(mx.float32))
-    rows = table.shape[1]
-    table = table.reshape(batch * rows * heads, width // heads)
-    place_of_batch = (mx.arange(batch) * rows)[:, None, None]
-    head = mx.arange(heads)
+    table = table.reshape(batch, table.shape[1], heads, width // heads)
     logits = weights.linear(weights.depthwise(hidden, f"{place}.context"), f"{place}.controls")
     moving = heads * layer["aperiodic"]
     amplitudes = mx.sigmoid(logits[..., 2 * moving :]).reshape(batch, count, heads, -1)
-    mixed = mx.zeros((), mx.float32)
+    windows = []
     for number, pulse in enumerate(_pulses(logits[..., : 2 * moving], layer, frames)):
-        first, last = (
-            mx.take(table, (place_of_batch + edge) * heads + head, axis=0)
-            for edge in (pulse.first, pulse.last)
-        )
         weight = amplitudes[..., number] / (pulse.last - pulse.first)
         if pulse.gate is not None:
             weight = mx.where(pulse.gate, weight, 0.0)
-        mixed = mixed + (last - first) * weight[..., None]
+        windows.append(Window(pulse.first, pulse.last, weight.astype(mx.float32)))
+    mixed = (means or gathered)(table, windows)
     mixed = mixed.reshape(batch, count, width)
     return weights.linear(mixed, f"{place}.output")
+
+
+def gathered(table: mx.array, windows: Sequence[Window]) -> mx.array:
+    """The plain form of `Means`: two rows of the sums for each window, one minus the other."""
+    batch, rows, heads, width = table.shape
+    flat = table.reshape(batch * rows * heads, width)
+    row, head = (mx.arange(batch) * rows)[:, None, None], mx.arange(heads)
+    mixed = mx.zeros((), mx.float32)
+    for window in windows:
+        first, last = (
+            mx.take(flat, (row + edge) * heads + head, axis=0)
+            for edge in (window.first, window.last)
+        )
+        mixed = mixed + (last - first) * window.weight[..., None]
+    return mixed
 
 
 def prefix_sums(values: mx.array) -> mx.array:

@@ -13,19 +13,25 @@ those of the plain description (`lpa_export.targets.plain`), which `config.json`
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
+from lpa_export.errors import LpaError, LpaWarning
 from lpa_export.formats.manifest import NORMALISATION_EPSILON
-from lpa_export.targets.mlx.lpa import Frames, mix
+from lpa_export.targets.mlx.kernel import TOLERANCE, Compared, gpu_kernel
+from lpa_export.targets.mlx.lpa import Frames, Means, gathered, mix
 from lpa_export.targets.mlx.operators import ACTIVATIONS, Weights, silenced
 
-__all__ = ["CONFIG", "WEIGHTS", "Model", "load"]
+__all__ = ["CONFIG", "KERNEL", "WEIGHTS", "Model", "load"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+KERNEL = "kernel"
+"""Of `means` in `config.json`: windows are averaged by a kernel of the GPU."""
 
 _MASKED_SCORE = -1e4
 """Added to the score of a key behind the end. Not -inf: a row of nothing else would be NaN."""
@@ -33,17 +39,56 @@ _MASKED_SCORE = -1e4
 _TYPES = {"fp32": mx.float32, "fp16": mx.float16, "bf16": mx.bfloat16}
 
 
-def load(folder: str | Path, *, fused: bool = True) -> Model:
+def load(folder: str | Path, *, fused: bool = True, kernel: bool | None = None) -> Model:
     """The model of a bundle, or of any folder with those two files.
 
     `fused`: kept attention by `mx.fast.scaled_dot_product_attention`, else by two products and a
-    softmax, to compare with. Raises OSError, ValueError or KeyError for files that are not those.
+    softmax, to compare with. `kernel`: windows averaged by a kernel of the GPU, None: where
+    `config.json` says so; it is compared with the plain form on the bundle's golden clips before,
+    and where it is not the same, or there is nothing to compare it on, the plain form stays and an
+    LpaWarning says why. Raises OSError, ValueError or KeyError for files that are not those.
     """
     folder = Path(folder)
     config = json.loads((folder / CONFIG).read_text("utf-8"))
     arrays = mx.load(str(folder / WEIGHTS))
     assert isinstance(arrays, dict)
-    return Model(config, arrays, fused=fused)
+    model = Model(config, arrays, fused=fused)
+    # Bundles of earlier versions do not say how windows are averaged.
+    if config.get("means") == KERNEL if kernel is None else kernel:
+        try:
+            model.means = _compared(model, gpu_kernel(), folder)
+        except (LpaError, RuntimeError, ValueError) as error:
+            said = " ".join(str(error).split())
+            warnings.warn(
+                f"{folder}: the kernel of window means is not used, the plain form is: {said}",
+                LpaWarning,
+                stacklevel=2,
+            )
+    return model
+
+
+def _compared(model: Model, kernel: Means, folder: Path) -> Means:
+    """The kernel, which gave what the plain form gives on the golden clips.
+
+    Raises ValueError where it did not, LpaError where there are no clips, and what MLX raises where
+    it does not build.
+    """
+    from lpa_export.formats.bundle import open_bundle
+    from lpa_export.formats.golden import read_golden
+    from lpa_export.runtimes import pad
+
+    padded, lengths = pad([clip.waveform for clip in read_golden(open_bundle(folder))])
+    model.means = compared = Compared(kernel)
+    try:
+        mx.eval(model.logits(mx.array(padded), mx.array(lengths, mx.int32)))
+    finally:
+        model.means = gathered
+    if not compared.worst <= TOLERANCE:
+        raise ValueError(
+            f"on the golden clips it is off by {compared.worst:.2g} of a layer's largest value, "
+            f"{TOLERANCE:g} may be"
+        )
+    return kernel
 
 
 class Model:
@@ -55,6 +100,8 @@ class Model:
         self.structure: Mapping[str, Any] = config["model"]
         self._type = _TYPES[config["compute"]]
         self._sums: str = config["sums"]
+        self.means: Means = gathered
+        """How windows are averaged; set before the first call, which compiles it."""
         self._fused = fused
         quantised = config["quantised"] or {"bits": None, "group_size": None}
         self._weights = Weights(arrays, **quantised)
@@ -154,7 +201,7 @@ class Model:
 
         def mixed(values: mx.array) -> mx.array:
             if layer["lpa"] is not None:
-                made = mix(values, place, layer["lpa"], weights, frames, self._sums)
+                made = mix(values, place, layer["lpa"], weights, frames, self._sums, self.means)
             else:
                 made = self._attention(values, place, layer["attention"], frames, bias)
             return made.astype(self._type)

@@ -2,7 +2,8 @@
 
 Shapes are (B, T, D), frames before channels. Weights lie as MLX wants them: linear (out, in),
 convolutions (out, kernel, in / groups); quantised ones are three arrays, `weight`, `scales` and
-`biases`, of `mx.quantize`, of whole groups of inputs. What is computed in float32 whatever the scheme has its weights so.
+`biases`, of `mx.quantize`, of whole groups of inputs. What is computed in float32 whatever the
+scheme has its weights so.
 """
 
 from __future__ import annotations

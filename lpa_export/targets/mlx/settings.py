@@ -19,6 +19,7 @@ class MlxSettings:
     buckets: tuple[float, ...] = buckets_field()
     device: Literal["gpu", "cpu"] = "gpu"
     sums: Literal["blocks", "cumsum"] = "blocks"
+    means: Literal["gathers", "kernel"] = "gathers"
     group_size: int = field(default=64, metadata={"choices": (32, 64, 128)})
 
     def __post_init__(self) -> None:

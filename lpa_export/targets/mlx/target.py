@@ -66,8 +66,9 @@ class MlxTarget:
         buckets = _buckets(parts, settings)
         found = taps(parts, lambda tap: tap)
         names = [tap.name for tap in found]
-        # From the files: what is traced is what they hold.
-        counted = trace(load(folder), buckets, names, words, settings.device, folder / PROGRAM)
+        # From the files: what is traced is what they hold. A kernel needs its GPU to be traced.
+        model = load(folder, kernel=False)
+        counted = trace(model, buckets, names, words, settings.device, folder / PROGRAM)
         vocabulary = len(job.checkpoint.vocabulary)
         return Written(
             artifacts=(PROGRAM, WEIGHTS, CONFIG),
@@ -102,6 +103,7 @@ def config_of(structure: dict[str, Any], scheme: Scheme, settings: MlxSettings) 
         "compute": scheme.compute,
         "quantised": quantised,
         "sums": settings.sums,
+        "means": settings.means,
         "model": structure,
     }
 

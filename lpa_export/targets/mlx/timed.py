@@ -6,9 +6,11 @@ A pass ends when its logits are computed; what a function's first pass compiles 
 from __future__ import annotations
 
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lpa_export.errors import LpaError, LpaWarning
 from lpa_export.runtimes import Array
 
 if TYPE_CHECKING:
@@ -42,10 +44,18 @@ class TimedModel:
 
 
 def timed(bundle: Bundle, *, threads: int) -> TimedModel:
-    """The model of a bundle; MLX takes the threads that its libraries take."""
+    """The model of a bundle; MLX takes the threads that its libraries take.
+
+    Raises LpaError where it was to use a kernel that cannot be used: its time would be another's.
+    """
     from lpa_export.targets.mlx.model import load
 
-    return TimedModel(load(bundle.path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LpaWarning)
+        try:
+            return TimedModel(load(bundle.path))
+        except LpaWarning as warning:
+            raise LpaError(str(warning)) from warning
 
 
 def fused(checkpoint: Path, threads: int) -> TimedModel:
