@@ -7,7 +7,7 @@ checkout is the default. Tests that need it skip by name where it is absent.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -23,6 +23,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture(scope="session", autouse=True)
 def _one_torchlib() -> None:
     one_torchlib()
+
+
+class _AbsentTarget(pytest.Module):
+    """Tests of a target that is not installed: skipped by name, never imported."""
+
+    def collect(self) -> NoReturn:
+        from lpa_export.targets import target_named
+
+        pytest.skip(target_named(self.path.parent.name).missing(), allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> Any:
+    """A folder that is named as a target has that target's tests."""
+    from lpa_export.targets import absent_targets
+
+    if module_path.parent.name in absent_targets():
+        return _AbsentTarget.from_parent(parent, path=module_path)
+    return None
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ __all__ = ["MlxSettings"]
 class MlxSettings:
     """``buckets``: seconds of audio, ascending, a trace each. ``device``: where the program runs;
     a machine without that device runs it on the CPU. ``sums``: how window sums are made, in blocks
-    or by the backend's cumulative sum. ``group_size``: input channels that share a scale where
-    weights are quantised.
+    or by the backend's cumulative sum. ``means``: how the model of any length averages windows, by
+    gathers or by a kernel of the GPU, which was never compiled here. ``group_size``: input channels
+    that share a scale where weights are quantised.
     """
 
     buckets: tuple[float, ...] = buckets_field()

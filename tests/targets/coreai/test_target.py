@@ -16,9 +16,6 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import open_bundle, write_manifest
 from lpa_export.runtimes.coreai.runner import CoreaiRunner
 
-for _package in ("coreai", "coreai_torch"):
-    pytest.importorskip(_package, reason="the extra coreai is not installed")
-
 Capture = pytest.CaptureFixture[str]
 
 

@@ -13,8 +13,6 @@ from lpa_export.formats.text import Vocabulary
 from lpa_export.hosts import lpa_layers, replace_layers
 from lpa_export.layers import LPAConfig, Pulses
 
-pytest.importorskip("mlx.core", reason="MLX has no wheel for this platform")
-
 LETTERS = Vocabulary(("<pad>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
 
 
