@@ -17,7 +17,7 @@ import msgspec
 if TYPE_CHECKING:
     from lpa_export.runtimes.timing import Timed
 
-__all__ = ["BASELINES", "TORCH", "Baseline", "Side", "open_side", "write_baseline"]
+__all__ = ["BASELINES", "GROUPS", "TORCH", "Baseline", "Side", "open_side", "write_baseline"]
 
 TORCH = "torch"
 
@@ -53,6 +53,12 @@ BASELINES: Mapping[str, Baseline] = {
 to ONNX, the same with each attention as one node of ONNX Runtime's, and the model in torch, its
 attention written out or PyTorch's fused one; the model in MLX, its attention
 `mx.fast.scaled_dot_product_attention` or two products and a softmax."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "attention": ("mlx-unfused", "mlx-fused"),
+    "attention-bf16": ("mlx-unfused-bf16", "mlx-fused-bf16"),
+}
+"""Names for `--against` that stand for several baselines, one after another."""
 
 
 class Side(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from lpa_export.benchmark.result import Benchmark, Point, SideResult
 
-__all__ = ["figures", "render_text", "sides_of", "where"]
+__all__ = ["figures", "render_frame", "render_text", "sides_of", "where"]
 
 
 def render_text(results: Sequence[Benchmark]) -> str:
@@ -36,6 +36,12 @@ def figures(result: Benchmark) -> dict[str, str]:
     return found
 
 
+def render_frame(runs: Sequence[Sequence[Benchmark]]) -> str:
+    """Runs of the same bundles beside one baseline after another, in Markdown, a table for each
+    bundle: how long it takes, and how many times as long each baseline takes."""
+    return "".join(f"\n{line}" for results in zip(*runs, strict=True) for line in _frame(results))
+
+
 def sides_of(results: Sequence[Benchmark]) -> list[SideResult]:
     """All that one run measured, what it was beside at the end."""
     theirs = results[0].theirs
@@ -48,6 +54,24 @@ def where(result: Benchmark) -> str:
     sets = " ".join(machine.instructions) or "instruction sets not known"
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
     return f"{machine.processor} ({sets}), {result.device}, {threads}"
+
+
+def _frame(results: Sequence[Benchmark]) -> Iterator[str]:
+    """A bundle's results, each beside another baseline."""
+    ours = results[0].ours
+    names = [result.theirs.name for result in results if result.theirs is not None]
+    yield f"| audio | {' | '.join([ours.name, *names])} |"
+    yield f"| ---: |{' ---: |' * (1 + len(names))}"
+    for number, point in enumerate(ours.points):
+        cells = [_seconds(point.time)]
+        for result in results:
+            if result.theirs is not None:
+                ratio = result.ratios[number]
+                doubt = ", UNUSABLE" if ratio.unusable else ""
+                time = _seconds(result.theirs.points[number].time)
+                cells.append(f"{time}: {ratio.ratio:.2f} times{doubt}")
+        yield f"| {point.seconds:g} s | {' | '.join(cells)} |"
+    yield ""
 
 
 def _seconds(seconds: float) -> str:

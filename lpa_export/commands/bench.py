@@ -112,7 +112,7 @@ def bench_all(
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     """The flags are the arguments of :func:`bench`, and how to print."""
-    from lpa_export.benchmark.sides import BASELINES
+    from lpa_export.benchmark.sides import BASELINES, GROUPS
     from lpa_export.targets import known_targets
 
     describe(
@@ -141,7 +141,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         "--against",
         metavar="DIR|NAME",
         help=f"another bundle (with {TORCH}: a checkpoint), or {', '.join(BASELINES)}: the "
-        "untouched architecture, random weights",
+        f"untouched architecture, random weights; {', '.join(GROUPS)}: two of them, and one table",
     )
     parser.add_argument(
         "--checkpoint",
@@ -181,24 +181,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from lpa_export.benchmark.picture import draw, require_drawing
-    from lpa_export.benchmark.text import render_text
+    from lpa_export.benchmark.sides import GROUPS
+    from lpa_export.benchmark.text import render_frame, render_text
     from lpa_export.formats.manifest import as_json
 
+    baselines = GROUPS.get(arguments.against, (arguments.against,))
     if arguments.picture is not None:
         require_drawing(arguments.picture)
-    results = bench_all(
-        target=arguments.target,
-        bundles=arguments.bundle or (),
-        against=arguments.against,
-        checkpoint=arguments.checkpoint,
-        seconds=arguments.seconds,
-        threads=arguments.threads,
-        rounds=arguments.rounds,
-        device=arguments.device,
-        announce=_announced if sys.stderr.isatty() else lambda step: None,
-    )
-    plain = results if len(results) > 1 else results[0]
-    print(as_json(plain) if arguments.json else render_text(results), end="")
+        if len(baselines) > 1:
+            raise LpaError(f"--picture is of one baseline; give one of {', '.join(baselines)}")
+    runs = [
+        bench_all(
+            target=arguments.target,
+            bundles=arguments.bundle or (),
+            against=against,
+            checkpoint=arguments.checkpoint,
+            seconds=arguments.seconds,
+            threads=arguments.threads,
+            rounds=arguments.rounds,
+            device=arguments.device,
+            announce=_announced if sys.stderr.isatty() else lambda step: None,
+        )
+        for against in baselines
+    ]
+    results = [result for run in runs for result in run]
+    if arguments.json:
+        print(as_json(results if len(results) > 1 else results[0]), end="")
+    else:
+        print("\n".join(map(render_text, runs)), end="")
+        print(render_frame(runs) if len(runs) > 1 else "", end="")
     if arguments.picture is not None:
         draw(results, arguments.picture)
     return PASSED
@@ -252,9 +263,11 @@ class _Asked:
     def other(self, opened: Sequence[Bundle], scratch: Path) -> Entrant:
         """What they are beside; a baseline's export lies in `scratch`."""
         from lpa_export.benchmark.compare import require_comparable
-        from lpa_export.benchmark.sides import BASELINES
+        from lpa_export.benchmark.sides import BASELINES, GROUPS
         from lpa_export.formats.bundle import open_bundle, require_sound
 
+        if names := GROUPS.get(str(self.against)):
+            raise LpaError(f"{self.against} stands for several; name one of {', '.join(names)}")
         if str(self.against) in BASELINES:
             return self._baseline(opened, str(self.against), scratch)
         if not opened:
@@ -263,7 +276,7 @@ class _Asked:
         if not Path(self.against).is_dir():
             raise LpaError(
                 f"--against {self.against}: no such bundle, and no baseline either; known: "
-                f"{', '.join(BASELINES)}"
+                f"{', '.join((*BASELINES, *GROUPS))}"
             )
         other = open_bundle(self.against)
         require_sound(other, other.manifest.target)

@@ -11,6 +11,8 @@ import torch
 from lpa_export.benchmark.hub_export import original_model
 from lpa_export.benchmark.sides import BASELINES, Side, open_side
 from lpa_export.commands.bench import bench
+from lpa_export.commands.bench import main as bench_main
+from lpa_export.errors import LpaError
 from lpa_export.measures.arrays import psnr
 from lpa_export.targets.mlx.timed import original
 
@@ -58,3 +60,20 @@ def test_a_bundle_is_timed_beyond_its_buckets(mlx_bundle: Path, mlx_checkpoint: 
     assert [point.seconds for point in result.ours.points] == [1.0, 6.0]
     assert result.theirs is not None and result.theirs.scheme == "fp32"
     assert "mlx" in result.machine.tools
+
+
+def test_attention_is_both_baselines_and_one_table(
+    mlx_bundle: Path, mlx_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--bundle", str(mlx_bundle), "--checkpoint", str(mlx_checkpoint)]
+    flags = ["--target", "mlx", *given, "--seconds", "0.5,1", "--rounds", "1", "--threads", "1"]
+    assert bench_main([*flags, "--against", "attention"]) == 0
+    *_, names, _, first, second, end = capsys.readouterr().out.split("\n")
+    assert names == f"| audio | {mlx_bundle} | mlx-unfused | mlx-fused |"
+    assert first.startswith("| 0.5 s | ") and second.startswith("| 1 s | ")
+    assert first.count(" times") == 2 and end == ""
+    picture = ["--against", "attention", "--picture", "time.svg"]
+    assert bench_main([*flags, *picture]) == 2
+    assert "--picture is of one baseline" in capsys.readouterr().err
+    with pytest.raises(LpaError, match="attention stands for several"):
+        bench(target="mlx", bundle=mlx_bundle, against="attention", checkpoint=mlx_checkpoint)
