@@ -90,7 +90,8 @@ class TargetSpec:
     they are imported; `extra` is what installs them, `platforms` where they can be installed at
     all. `timing`: what a benchmark times, called with an open bundle and `threads`, see
     `lpa_export.runtimes.timing`; empty: the runner, by the clock. `separation`: None where only
-    recognisers can be exported.
+    recognisers can be exported. `measured_by`: what a report says of its measured figures, where
+    the versions of the tools in it do not say enough.
     """
 
     name: str
@@ -104,6 +105,7 @@ class TargetSpec:
     platforms: str = ""
     timing: str = ""
     separation: SeparationSpec | None = None
+    measured_by: str = ""
 
     def missing(self) -> str:
         """Why this target cannot be used here, in one line; empty where it can."""
@@ -324,6 +326,7 @@ _TARGETS = {
             schemes=(scheme_named("fp32"),),
             needs=("coreai", "coreai_torch"),
             extra="coreai",
+            measured_by="Apple's own interpreter, on a CPU",
             platforms="Linux on x86-64 with glibc 2.34 or newer, or macOS on Apple silicon",
             separation=SeparationSpec(
                 exporter="lpa_export.targets.coreai.separator_target:CoreaiSeparatorTarget",

@@ -271,7 +271,7 @@ def _report(
         data=data,
         reference=reference,
         normaliser=normaliser,
-        environment=_environment(),
+        environment=_environment(manifest.target),
         checks=tuple(checks),
         asked=tuple(asked),
     )
@@ -384,7 +384,8 @@ def _missing_seconds(validation: Validation) -> dict[str, float]:
     return {item.utterance.id: item.missing_seconds for item in heard if item.missing_seconds}
 
 
-def _environment() -> dict[str, str]:
+def _environment(target: str) -> dict[str, str]:
     """Versions of what took part; a tool that is not installed is left out."""
     machine_of = {"python": python_version(), "platform": f"{system()} {machine()}"}
-    return machine_of | installed_versions(_TOOLS)
+    by = target_named(target).measured_by
+    return machine_of | installed_versions(_TOOLS) | ({"measured by": by} if by else {})

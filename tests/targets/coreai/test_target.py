@@ -29,6 +29,7 @@ def test_every_check_passes_and_the_text_is_the_references(
     report = json.loads((coreai_bundle / "report.json").read_text())
     assert {check["name"] for check in report["checks"]} == set(checks.split(","))
     assert {check["status"] for check in report["checks"]} == {"pass"}
+    assert report["environment"]["measured by"] == "Apple's own interpreter, on a CPU"
     clip = next(coreai_bundle.glob("golden/*.flac"))
     (found,) = transcribe([clip], target="coreai", bundle=coreai_bundle)
     (expected,) = transcribe([clip], target="torch", checkpoint=coreai_checkpoint)
@@ -96,6 +97,7 @@ def test_a_program_that_is_no_artifact_is_refused(
     ("flags", "said"),
     [
         (("--buckets", "0.01"), "shorter than one frame"),
+        (("--buckets", "5,4000"), "--buckets: must be at most 3600"),
         (("--precision", "fp16"), "has no such scheme; known: fp32"),
     ],
 )
