@@ -180,8 +180,9 @@ def test_a_width_between_groups_is_multiplied_as_if_it_were_dense(width: int) ->
     bias = generator.normal(size=5).astype(np.float32)
     hidden = generator.normal(size=(2, 3, width)).astype(np.float32)
     arrays = kept({"of.weight": weight, "of.bias": bias}, INT8, 64).arrays
-    stored = [arrays[f"of.{name}"] for name in ("weight", "scales", "biases")]
-    dense = np.array(mx.dequantize(*stored, group_size=64, bits=8), np.float64)[:, :width]
+    weights, scales, biases = (arrays[f"of.{name}"] for name in ("weight", "scales", "biases"))
+    stored = mx.dequantize(weights, scales, biases, group_size=64, bits=8)
+    dense = np.array(stored, np.float64)[:, :width]
     assert np.abs(dense - weight).max() < 0.02
     found = Weights(arrays, bits=8, group_size=64).linear(mx.array(hidden), "of")
     np.testing.assert_allclose(found, hidden @ dense.T + bias, rtol=1e-4, atol=1e-4)

@@ -157,7 +157,7 @@ def test_audio_longer_than_the_largest_bucket_is_cut_or_refused(
     ("flags", "said"),
     [
         (("--buckets", "0.01"), "shorter than one frame"),
-        (("--buckets", "5,4000"), "--buckets: must be at most 3600"),
+        (("--buckets", "5,4000"), "buckets are seconds, above 0 and at most 3600"),
         (("--quantize", "palette4"), "has no such scheme; known: fp32, fp16, bf16, int8, int4"),
     ],
 )

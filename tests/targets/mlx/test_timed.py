@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lpa_export.benchmark.hub_export import original_model
+from lpa_export.benchmark.process import measure
 from lpa_export.benchmark.sides import BASELINES, Side, open_side
 from lpa_export.commands.bench import bench
 from lpa_export.commands.bench import main as bench_main
@@ -63,8 +64,13 @@ def test_a_bundle_is_timed_beyond_its_buckets(mlx_bundle: Path, mlx_checkpoint: 
 
 
 def test_attention_is_both_baselines_and_one_table(
-    mlx_bundle: Path, mlx_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    mlx_bundle: Path,
+    mlx_checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """In this process: a fresh one for each time is another test's."""
+    monkeypatch.setattr("lpa_export.benchmark.run.measure_in_process", measure)
     given = ["--bundle", str(mlx_bundle), "--checkpoint", str(mlx_checkpoint)]
     flags = ["--target", "mlx", *given, "--seconds", "0.5,1", "--rounds", "1", "--threads", "1"]
     assert bench_main([*flags, "--against", "attention"]) == 0
