@@ -18,9 +18,21 @@ class MlxSettings:
     """
 
     buckets: tuple[float, ...] = buckets_field()
-    device: Literal["gpu", "cpu"] = "gpu"
+    device: str = field(
+        default="gpu",
+        metadata={
+            "choices": ("gpu", "cpu"),
+            "flag": "mlx: what the program is written for, 'gpu' (default) or 'cpu'",
+        },
+    )
     sums: Literal["blocks", "cumsum"] = "blocks"
-    means: Literal["gathers", "kernel"] = "gathers"
+    means: str = field(
+        default="gathers",
+        metadata={
+            "choices": ("gathers", "kernel"),
+            "flag": "mlx: window means by 'gathers' (default), or a GPU's 'kernel', never compiled yet",
+        },
+    )
     group_size: int = field(default=64, metadata={"choices": (32, 64, 128)})
 
     def __post_init__(self) -> None:

@@ -58,6 +58,19 @@ def test_the_program_gives_what_the_model_gives(mlx_bundle: Path) -> None:
             )
 
 
+def test_a_program_for_the_cpu_runs_as_the_page_says(mlx_checkpoint: Path, tmp_path: Path) -> None:
+    """By MLX alone, without this package's runner; one for the GPU does not open without a GPU."""
+    import mlx.core as mx
+
+    flags = ["--checkpoint", str(mlx_checkpoint), "--buckets", "2", "--out", str(tmp_path / "mlx")]
+    assert export_main(["--target", "mlx", "--device", "cpu", *flags]) == 0
+    program = mx.compile(mx.import_function(str(tmp_path / "mlx" / "model.mlxfn")))
+    waveform = mx.array(np.random.default_rng(0).normal(size=(1, 20_000)).astype(np.float32))
+    (logits,) = program(mx.pad(waveform, [(0, 0), (0, 12_000)]), mx.array([20_000]))
+    expected = np.array(load(tmp_path / "mlx")(waveform))
+    np.testing.assert_allclose(np.array(logits)[:, : expected.shape[1]], expected, atol=1e-3)
+
+
 def test_primitives_in_the_file_are_those_that_mlx_exports(mlx_bundle: Path) -> None:
     """Found by their form in the bytes; MLX itself tells a callback of each."""
     import mlx.core as mx
@@ -158,6 +171,7 @@ def test_audio_longer_than_the_largest_bucket_is_cut_or_refused(
     [
         (("--buckets", "0.01"), "shorter than one frame"),
         (("--buckets", "5,4000"), "buckets are seconds, above 0 and at most 3600"),
+        (("--device", "tpu"), "--device: must be one of gpu, cpu"),
         (("--quantize", "palette4"), "has no such scheme; known: fp32, fp16, bf16, int8, int4"),
     ],
 )
