@@ -67,6 +67,17 @@ def test_mlx_passes_every_gate_and_reads_an4_as_torch_does(bundles: Path, an4_de
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("coreai" not in targets_named("all"), reason="Core AI has no wheel here")
+def test_core_ai_passes_every_gate_and_reads_an4_as_torch_does(
+    bundles: Path, an4_dev: Path
+) -> None:
+    code, report = validate(bundles / "coreai", "coreai", "--data", str(an4_dev))
+    assert set(statuses(report).values()) == {"pass"}
+    assert code == 0
+    assert figure(report, "wer-difference", "WER difference") == 0
+
+
+@pytest.mark.slow
 def test_core_ml_reads_an4_dev_as_torch_does(bundles: Path, an4_dev: Path) -> None:
     code, report = validate(
         bundles / "coreml", "coreml", "--data", str(an4_dev), "--checks", "parity,wer"

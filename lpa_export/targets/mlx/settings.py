@@ -30,7 +30,7 @@ class MlxSettings:
         default="gathers",
         metadata={
             "choices": ("gathers", "kernel"),
-            "flag": "mlx: window means by 'gathers' (default), or a GPU's 'kernel', never compiled yet",
+            "flag": "mlx: window means by 'gathers' (default), or a GPU's 'kernel', not tried yet",
         },
     )
     group_size: int = field(default=64, metadata={"choices": (32, 64, 128)})

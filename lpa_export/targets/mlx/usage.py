@@ -35,8 +35,8 @@ logits = np.array(logits[0, :frames])
 {decoding(manifest)}
 ```
 
-The program runs on the {runtime.device}; a machine without a GPU wants one of `lpa-export --target mlx
---device cpu`. For any length `lpa_export.targets.mlx.model.load(".")`
+The program runs on the {runtime.device}; a machine without a GPU wants one of
+`lpa-export --target mlx --device cpu`. For any length `lpa_export.targets.mlx.model.load(".")`
 builds the model from `{runtime.weights}` and `{runtime.config}`. In Swift mlx-swift's
 `importFunction` loads the program. {decoding_in_words(manifest)}
 """
