@@ -54,11 +54,16 @@ def save(graph: onnx.ModelProto, path: Path, *, external: bool) -> tuple[str, ..
 
 
 def _hoist(graph: onnx.GraphProto) -> None:
-    """Move, in place, the weights inside of loops to the graph around: a runtime keeps the body of
-    a loop beside what it makes of it, and would hold them twice.
+    """Move, in place, the matrices inside of loops to the graph around: a runtime keeps the body of
+    a loop beside what it makes of it, and would hold them twice. Kernels of convolutions stay: ONNX
+    Runtime takes its fast layout for those that lie beside their node.
     """
     for number, body in enumerate(every_graph(graph)):
-        large = [tensor for tensor in body.initializer if len(tensor.raw_data) >= _LEAST_BYTES]
+        large = [
+            tensor
+            for tensor in body.initializer
+            if len(tensor.dims) == 2 and len(tensor.raw_data) >= _LEAST_BYTES
+        ]
         if body is graph or not large:
             continue
         names = {tensor.name: f"{tensor.name}.{number}" for tensor in large}
