@@ -18,6 +18,9 @@ __all__ = ["optimise"]
 
 _EXTERNAL = "session.optimized_model_external_initializers"
 
+# Nothing is run: weights in the order that products are fastest in would be a second copy.
+_UNPACKED = {"session.disable_prepacking": "1"}
+
 
 def optimise(model: onnx.ModelProto, scratch: Path, *, external: bool = False) -> onnx.ModelProto:
     """The graph after ONNX Runtime's basic rewrites, done once here instead of at each load.
@@ -31,15 +34,17 @@ def optimise(model: onnx.ModelProto, scratch: Path, *, external: bool = False) -
 
     traced, path = scratch / "traced.onnx", scratch / "optimised.onnx"
     beside = f"{path.name}.data"
-    config = {f"{_EXTERNAL}_file_name": beside, f"{_EXTERNAL}_min_size_in_bytes": "1024"}
+    beside_graph = {f"{_EXTERNAL}_file_name": beside, f"{_EXTERNAL}_min_size_in_bytes": "1024"}
     files = [traced, path, scratch / f"{traced.name}.data", scratch / beside]
     try:
         if external:
             save(model, traced, external=True)
             content = traced.read_bytes()
+            config = beside_graph | _UNPACKED
             open_session(content, level="basic", config=config, optimised=path, folder=scratch)
         else:
-            open_session(model.SerializeToString(), level="basic", optimised=path)
+            content = model.SerializeToString()
+            open_session(content, level="basic", config=_UNPACKED, optimised=path)
         return anonymise(onnx.load(path))
     except ArtifactError as error:
         raise LpaError(f"{error}; nothing was written, please report it") from error
