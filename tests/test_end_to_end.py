@@ -11,12 +11,13 @@ import onnx
 import pytest
 from lpa_validate.command import main as validate_main
 from msgspec.structs import replace
-from onnx import ModelProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, helper, numpy_helper
 
 from lpa_export.commands.export import main as export_main
 from lpa_export.formats.bundle import open_bundle, write_manifest
 from lpa_export.formats.checkpoint import SHIPPED, load_checkpoint
 from lpa_export.formats.manifest import Manifest
+from lpa_export.runtimes.onnx import every_graph
 
 Damage = Callable[[Path], None]
 
@@ -120,9 +121,8 @@ def _edit_graph(bundle: Path, edit: Callable[[ModelProto], object]) -> None:
     onnx.save(model, bundle / "model.onnx")
 
 
-def _between(model: ModelProto, output: str, nodes: list[onnx.NodeProto]) -> None:
+def _between(graph: GraphProto, output: str, nodes: list[onnx.NodeProto]) -> None:
     """Route the value `output` through `nodes`, which read `output/raw` and give `output`."""
-    graph = model.graph
     position = next(i for i, node in enumerate(graph.node) if output in node.output)
     maker = graph.node[position]
     maker.output[list(maker.output).index(output)] = f"{output}/raw"
@@ -130,18 +130,30 @@ def _between(model: ModelProto, output: str, nodes: list[onnx.NodeProto]) -> Non
         graph.node.insert(position + offset, node)
 
 
+def _nodes(graph: GraphProto, inside: set[str]) -> Iterator[tuple[GraphProto, onnx.NodeProto]]:
+    """The nodes that make values `inside`, and those of their loops, each with its own graph."""
+    for node in graph.node:
+        if not inside.isdisjoint(node.output):
+            yield graph, node
+            for attribute in node.attribute:
+                for part in attribute.g.node:
+                    yield attribute.g, part
+
+
 def _wrong_weight(bundle: Path) -> None:
     """The feed-forward weights of layer 2, one per cent too large."""
 
     def edit(model: ModelProto) -> None:
         inside = _before(model, "stage.encoder.layers.2")
-        weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        weights = {
+            tensor.name: tensor
+            for graph in every_graph(model.graph)
+            for tensor in graph.initializer
+        }
         node = [
             node
-            for node in model.graph.node
-            if node.op_type in ("MatMul", "Gemm")
-            and node.output[0] in inside
-            and node.input[1] in weights
+            for _, node in _nodes(model.graph, inside)
+            if node.op_type in ("MatMul", "Gemm") and node.input[1] in weights
         ][-1]
         tensor = weights[node.input[1]]
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.01, tensor.name))
@@ -155,15 +167,17 @@ def _off_by_one(bundle: Path) -> None:
     def edit(model: ModelProto) -> None:
         inside = _before(model, "stage.encoder.layers.1")
         inside -= _before(model, "stage.encoder.layers.0")
-        ceils = [node.output[0] for node in model.graph.node if node.op_type == "Ceil"]
-        name = next(ceil for ceil in ceils if ceil in inside)
-        kind: type = np.float32
-        for tensor in onnx.shape_inference.infer_shapes(model).graph.value_info:
-            if tensor.name == name and tensor.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE:
-                kind = np.float64
-        one = numpy_helper.from_array(np.array(1, dtype=kind), "damage.one")
-        model.graph.initializer.append(one)
-        _between(model, name, [helper.make_node("Add", [f"{name}/raw", "damage.one"], [name])])
+        graph, name = next(
+            (graph, node.output[0])
+            for graph, node in _nodes(model.graph, inside)
+            if node.op_type == "Ceil"
+        )
+        one = numpy_helper.from_array(np.array(1, dtype=np.float32), "damage.one")
+        graph.initializer.append(one)
+        late = helper.make_node("CastLike", ["damage.one", f"{name}/raw"], ["damage.late"])
+        _between(
+            graph, name, [late, helper.make_node("Add", [f"{name}/raw", "damage.late"], [name])]
+        )
 
     _edit_graph(bundle, edit)
 
@@ -182,7 +196,7 @@ def _fp16_overflow(bundle: Path) -> None:
             helper.make_node("Cast", [f"{name}/half"], [f"{name}/back"], to=onnx.TensorProto.FLOAT),
             helper.make_node("Mul", [f"{name}/back", "damage.down"], [name]),
         ]
-        _between(model, name, nodes)
+        _between(model.graph, name, nodes)
 
     _edit_graph(bundle, edit)
 

@@ -69,7 +69,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         "--checks",
         metavar="LIST",
         help=f"some of {','.join(known_checks())}, those that the target has (default: all of "
-        "them); one that is named and cannot run is exit code 2",
+        "them); one that is named and cannot run is exit code 2; with all, each runs those it has",
     )
     placement = parser.add_mutually_exclusive_group()
     placement.add_argument(
@@ -133,10 +133,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from lpa_export.targets import ALL, absent_targets, targets_named
     from lpa_validate.renderers import render, render_all
+    from lpa_validate.run import parse_checks
 
     targets = targets_named(arguments.target, required=arguments.require)
     if arguments.target != ALL:
-        report, beside = _report(arguments, arguments.target, arguments.bundle)
+        asked = parse_checks(arguments.checks)
+        report, beside = _report(arguments, arguments.target, arguments.bundle, asked)
         _put_out(arguments.output, render(report, arguments.format, beside))
         return report.exit_code
     if arguments.merge is not None:
@@ -145,7 +147,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for target in targets:
         bundle = None if arguments.bundle is None else arguments.bundle / target
         try:
-            found.append(_report(arguments, target, bundle))
+            found.append(_report(arguments, target, bundle, _had(target, arguments.checks)))
             codes.append(found[-1][0].exit_code)
         except LpaError as error:
             print_error(PROG, f"target {target}: {error}")
@@ -157,8 +159,22 @@ def _run(arguments: argparse.Namespace) -> int:
     return GATE_FAILED if GATE_FAILED in codes else max(codes)
 
 
+def _had(target: str, checks: str | None) -> list[str] | None:
+    """Of the checks that are named those that the target has; all of them where it has none."""
+    from lpa_export.formats.task import RECOGNITION, SEPARATION
+    from lpa_validate.checks import checks_of
+    from lpa_validate.run import parse_checks
+
+    asked = parse_checks(checks)
+    known = {*checks_of(target, RECOGNITION), *checks_of(target, SEPARATION)}
+    return asked and ([name for name in asked if name in known] or asked)
+
+
 def _report(
-    arguments: argparse.Namespace, target: str, bundle: Path | None
+    arguments: argparse.Namespace,
+    target: str,
+    bundle: Path | None,
+    checks: list[str] | None,
 ) -> tuple["Report", "Beside"]:
     """One target's report, left in its bundle, and what stands beside it."""
     from lpa_export.formats.bundle import REPORT, default_bundle
@@ -167,9 +183,8 @@ def _report(
     from lpa_validate.evaluation import Placement
     from lpa_validate.jobs import Jobs
     from lpa_validate.renderers import render
-    from lpa_validate.run import parse_checks, validate
+    from lpa_validate.run import validate
 
-    checks = parse_checks(arguments.checks)
     if bundle is None:
         # Known here too, because the report belongs into it.
         target_named(target)
