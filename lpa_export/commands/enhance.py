@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpa_export.cli import COULD_NOT_RUN, PASSED, describe, print_error, run_command
+from lpa_export.cli import describe, run_command
+from lpa_export.commands.sound_files import Refuse, for_each, print_all, require_target, runner_of
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def enhance(
     out: str | Path | None = None,
     segment: str | float = "auto",
     overwrite: bool = False,
-    refused: Callable[[Path, LpaError], None] | None = None,
+    refused: Refuse | None = None,
 ) -> tuple[Enhanced, ...]:
     """Clean sound files of any rate, channel count and length; in their order.
 
@@ -69,19 +69,14 @@ def enhance(
 
     Raises LpaError for a bundle, checkpoint or file that cannot be used.
     """
-    from tqdm import tqdm
-
     seconds = _seconds(segment)
     model = _open(target, bundle, checkpoint)
-    found = []
-    for path in tqdm([Path(file) for file in files], disable=None, leave=False, desc=PROG):
-        try:
-            found.append(_enhanced(path, model, out, seconds, overwrite))
-        except LpaError as error:
-            if refused is None:
-                raise
-            refused(path, error)
-    return tuple(found)
+    return for_each(
+        [Path(file) for file in files],
+        lambda path: _enhanced(path, model, out, seconds, overwrite),
+        refused,
+        PROG,
+    )
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
@@ -129,32 +124,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    refused: dict[Path, str] = {}
-
-    def refuse(path: Path, error: LpaError) -> None:
-        refused[path] = str(error)
-        print_error(PROG, str(error))
-
-    done = enhance(
-        arguments.files,
-        target=arguments.target,
-        bundle=arguments.bundle,
-        checkpoint=arguments.checkpoint,
-        out=arguments.out,
-        segment=arguments.segment,
-        overwrite=arguments.overwrite,
-        refused=refuse,
+    return print_all(
+        PROG,
+        lambda refuse: enhance(
+            arguments.files,
+            target=arguments.target,
+            bundle=arguments.bundle,
+            checkpoint=arguments.checkpoint,
+            out=arguments.out,
+            segment=arguments.segment,
+            overwrite=arguments.overwrite,
+            refused=refuse,
+        ),
+        asdict if arguments.json else None,
+        _line,
     )
-    if arguments.json:
-        entries: list[dict[str, object]] = [asdict(item) for item in done]
-        entries += [{"file": str(path), "error": error} for path, error in refused.items()]
-        print(json.dumps(entries, ensure_ascii=False, indent=1))
-    else:
-        for item in done:
-            count = "one pass" if item.segments == 1 else f"{item.segments} segments"
-            facts = (f"{item.seconds:.1f} s in {count}", *item.remarks)
-            print(f"{item.file} -> {', '.join(item.written)}: {'; '.join(facts)}")
-    return COULD_NOT_RUN if refused else PASSED
+
+
+def _line(item: Enhanced) -> str:
+    count = "one pass" if item.segments == 1 else f"{item.segments} segments"
+    facts = (f"{item.seconds:.1f} s in {count}", *item.remarks)
+    return f"{item.file} -> {', '.join(item.written)}: {'; '.join(facts)}"
 
 
 def _seconds(segment: str | float) -> float:
@@ -268,32 +258,22 @@ def _write(folder: Path, stem: str, made: Waveform, rate: int, overwrite: bool) 
 def _open(target: str, bundle: str | Path | None, checkpoint: str | Path | None) -> _Separator:
     """The model of `target`. Raises LpaError for a source that belongs to the other kind."""
     from lpa_export.formats.bundle import default_bundle
-    from lpa_export.targets import known_targets
 
     if target == "torch":
         if bundle is not None or checkpoint is None:
             raise LpaError("--target torch takes the separator with --checkpoint, and no --bundle")
         return _open_torch(checkpoint)
-    if target not in known_targets():
-        raise LpaError(f"unknown target {target!r}; known: {', '.join(known_targets())}, torch")
-    if checkpoint is not None:
-        raise LpaError(f"--checkpoint goes with --target torch; {target} takes --bundle")
+    require_target(target, checkpoint)
     return _open_bundle(target, default_bundle(target) if bundle is None else Path(bundle))
 
 
 def _open_bundle(target: str, folder: Path) -> _Separator:
     """A bundle in the runner that validation runs it in."""
-    from lpa_export.formats.bundle import require_sound
     from lpa_export.formats.separation_bundle import open_separator_bundle
-    from lpa_export.runtimes import ArtifactError, pad
-    from lpa_export.targets import target_named
+    from lpa_export.runtimes import pad
 
     bundle = open_separator_bundle(folder)
-    require_sound(bundle, target)
-    try:
-        runner = target_named(target).runner_class(separates=True)(bundle)
-    except ArtifactError as error:
-        raise LpaError(f"{folder}: {error}; export the bundle again") from error
+    runner = runner_of(bundle, target, separates=True)
     return _Separator(
         separate=lambda waveform: runner.run(*pad([waveform]))[0],
         sample_rate=bundle.manifest.sample_rate,

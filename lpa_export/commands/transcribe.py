@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.cli import COULD_NOT_RUN, PASSED, describe, print_error, run_command
+from lpa_export.cli import describe, run_command
+from lpa_export.commands.sound_files import Refuse, for_each, print_all, require_target, runner_of
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def transcribe(
     checkpoint: str | Path | None = None,
     language: str | None = None,
     cut: str | float = "auto",
-    refused: Callable[[Path, LpaError], None] | None = None,
+    refused: Refuse | None = None,
 ) -> tuple[Transcript, ...]:
     """Greedy CTC transcripts of sound files of any rate, channel count and length, in their order.
 
@@ -105,22 +105,12 @@ def transcribe(
 
     Raises LpaError for a bundle, checkpoint or file that cannot be used.
     """
-    from tqdm import tqdm
-
     longest = _longest(cut)
     model = _open(target, bundle, checkpoint, language)
     paths = [Path(file) for file in files]
     if [str(path) for path in paths].count(STANDARD_INPUT) > 1:
         raise LpaError("standard input (-) can be read once only; name it once")
-    found = []
-    for path in tqdm(paths, disable=None, leave=False, unit="file", desc=PROG):
-        try:
-            found.append(_transcript(path, model, longest))
-        except LpaError as error:
-            if refused is None:
-                raise
-            refused(path, error)
-    return tuple(found)
+    return for_each(paths, lambda path: _transcript(path, model, longest), refused, PROG)
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
@@ -175,30 +165,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    refused: dict[Path, str] = {}
-
-    def refuse(path: Path, error: LpaError) -> None:
-        refused[path] = str(error)
-        print_error(PROG, str(error))
-
-    transcripts = transcribe(
-        arguments.files,
-        target=arguments.target,
-        bundle=arguments.bundle,
-        checkpoint=arguments.checkpoint,
-        language=arguments.language,
-        cut=arguments.cut,
-        refused=refuse,
+    several = len(arguments.files) > 1
+    return print_all(
+        PROG,
+        lambda refuse: transcribe(
+            arguments.files,
+            target=arguments.target,
+            bundle=arguments.bundle,
+            checkpoint=arguments.checkpoint,
+            language=arguments.language,
+            cut=arguments.cut,
+            refused=refuse,
+        ),
+        Transcript.to_json if arguments.json else None,
+        lambda item: f"{item.file}: {item.text}" if several else item.text,
     )
-    if arguments.json:
-        entries = [transcript.to_json() for transcript in transcripts]
-        entries += [{"file": str(path), "error": error} for path, error in refused.items()]
-        print(json.dumps(entries, ensure_ascii=False, indent=1))
-    else:
-        for transcript in transcripts:
-            name = f"{transcript.file}: " if len(arguments.files) > 1 else ""
-            print(f"{name}{transcript.text}")
-    return COULD_NOT_RUN if refused else PASSED
 
 
 def _longest(cut: str | float) -> int | None:
@@ -284,16 +265,12 @@ def _open(
 ) -> _Recogniser:
     """The model of `target`. Raises LpaError for a source that belongs to the other kind."""
     from lpa_export.formats.bundle import default_bundle
-    from lpa_export.targets import known_targets
 
     if target == "torch":
         if bundle is not None:
             raise LpaError("--bundle goes with an exported target; torch takes --checkpoint")
         return _open_torch(checkpoint, language)
-    if target not in known_targets():
-        raise LpaError(f"unknown target {target!r}; known: {', '.join(known_targets())}, torch")
-    if checkpoint is not None:
-        raise LpaError(f"--checkpoint goes with --target torch; {target} takes --bundle")
+    require_target(target, checkpoint)
     if language is not None:
         raise LpaError("--language goes with --checkpoint; a bundle has the one it was made for")
     return _open_bundle(target, default_bundle(target) if bundle is None else Path(bundle))
@@ -301,19 +278,13 @@ def _open(
 
 def _open_bundle(target: str, folder: Path) -> _Recogniser:
     """A bundle in the runner that validation runs it in."""
-    from lpa_export.formats.bundle import open_bundle, require_sound
+    from lpa_export.formats.bundle import open_bundle
     from lpa_export.formats.text import Vocabulary
-    from lpa_export.runtimes import ArtifactError, pad
+    from lpa_export.runtimes import pad
     from lpa_export.runtimes.memory import require_memory
-    from lpa_export.targets import target_named
 
     bundle = open_bundle(folder)
-    require_sound(bundle, target)
-    manifest = bundle.manifest
-    try:
-        runner = target_named(target).runner_class()(bundle)
-    except ArtifactError as error:
-        raise LpaError(f"{folder}: {error}; export the bundle again") from error
+    runner, manifest = runner_of(bundle, target), bundle.manifest
     return _Recogniser(
         logits=lambda waveform: runner.run(*pad([waveform]))[0],
         vocabulary=Vocabulary.read(bundle.file(manifest.vocabulary.file)),

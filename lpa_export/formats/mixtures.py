@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,12 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE, Waveform, load_audio
 from lpa_export.formats.generated_noise import generated_noise
 from lpa_export.formats.mixing import Draw, mixed, read_draws, rms
-from lpa_export.formats.separation_recipe import SeparationRecipe, load_separation_recipe
+from lpa_export.formats.paths import is_file
+from lpa_export.formats.separation_recipe import (
+    SeparationRecipe,
+    is_named,
+    load_separation_recipe,
+)
 from lpa_export.formats.speech import Utterance, load_utterances
 from lpa_export.formats.task import SEPARATION, task_of
 
@@ -112,7 +116,7 @@ def _of_recipe(path: Path, sample_rate: int, sources: int) -> list[MixturePlace]
     noise = [
         item
         for item in load_utterances(data.noise.manifest, transcribed=False)
-        if any(fnmatchcase(item.audio.as_posix(), pattern) for pattern in data.noise.test)
+        if is_named(item.audio, data.noise.test)
     ]
     draws = read_draws(data.test_list, [item.id for item in speech], [item.id for item in noise])
     return [
@@ -166,7 +170,7 @@ def _pair(line: str, place: str, folder: Path, sample_rate: int, sources: int) -
         raise LpaError(f"{place}: {len(named) - 1} sources, the model gives {sources}")
     paths = [folder / name for name in named]
     for audio in paths:
-        if not audio.is_file():
+        if not is_file(audio):
             raise LpaError(
                 f"{place}: no audio file {audio}; relative paths start at the manifest's own folder"
             )

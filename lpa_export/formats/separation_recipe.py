@@ -3,7 +3,9 @@
 As in `recipe`, fields are the keys of the file, types and metadata what they may hold.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ __all__ = [
     "SeparationRecipe",
     "SeparationReplace",
     "SeparationTeacher",
+    "is_named",
     "load_separation_recipe",
 ]
 
@@ -162,6 +165,11 @@ class SeparationRecipe:
             raise ValueError(
                 f"speech is mixed with noise: sources must be 1, found {self.model.sources}"
             )
+
+
+def is_named(recording: Path, patterns: Iterable[str]) -> bool:
+    """Whether its whole path is called by one of the patterns of `NoiseSettings`."""
+    return any(fnmatchcase(recording.as_posix(), pattern) for pattern in patterns)
 
 
 def load_separation_recipe(path: Path | str) -> SeparationRecipe:

@@ -23,6 +23,7 @@ from lpa_export.hosts.parts import (
 from lpa_export.layers import LPA
 
 __all__ = [
+    "attention_of",
     "encoder_layer",
     "feature_layer",
     "length_adapter",
@@ -86,7 +87,7 @@ def encoder_layer(layer: Any, gate: Callable[[Any], BiasGate | None]) -> Layer:
     attention, feed_forward = layer.attention, layer.feed_forward
     replaced = isinstance(attention, LPAAttention)
     return Layer(
-        attention=None if replaced else _attention(attention, gate(attention)),
+        attention=None if replaced else attention_of(attention, gate(attention)),
         lpa=attention.lpa if replaced else None,
         norm=layer.layer_norm,
         feed_forward=FeedForward(
@@ -99,7 +100,8 @@ def encoder_layer(layer: Any, gate: Callable[[Any], BiasGate | None]) -> Layer:
     )
 
 
-def _attention(attention: Any, gate: BiasGate | None) -> Attention:
+def attention_of(attention: Any, gate: BiasGate | None = None) -> Attention:
+    """The projections of an attention module with transformers' names for them."""
     return Attention(
         query=attention.q_proj,
         key=attention.k_proj,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lpa_export.formats.bundle import AnyBundle, Bundle
 
 __all__ = [
+    "GraphRunner",
     "OnnxRunner",
     "artifact_bytes",
     "every_graph",
@@ -42,29 +43,30 @@ _LEVELS: Mapping[Level, onnxruntime.GraphOptimizationLevel] = {
 """Rewrites before a run, by the name of their level."""
 
 
-class OnnxRunner:
+class GraphRunner:
     """``model.onnx`` of a bundle in a CPU session with a fixed number of threads.
 
-    Waveforms are normalised here only where the manifest says the graph does not do it itself.
-    Raises ArtifactError when the file does not open as a model with the manifest's inputs and
-    outputs.
+    ``ports``: the inputs and outputs that the graph must have. Raises ArtifactError when the file
+    does not open as a model with them.
     """
 
-    def __init__(self, bundle: "Bundle", *, threads: int = THREADS) -> None:
-        self._manifest = bundle.manifest
-        self._threads = threads
-        self._folder = bundle.path
-        self._bundle = bundle
-        self._session = open_session(_artifact(bundle), threads=threads)
-        self._require_signature(self._manifest.artifacts[0])
-
+    ports: tuple[str, ...]
     label: Label = "measured"
     max_samples = None
+
+    def __init__(self, bundle: "AnyBundle", *, threads: int = THREADS) -> None:
+        self._bundle = bundle
+        self._threads = threads
+        self._session = open_session(_artifact(bundle), threads=threads)
+        found = {port.name for port in self._session.get_inputs() + self._session.get_outputs()}
+        if missing := sorted({*self.ports} - found):
+            name = bundle.manifest.artifacts[0]
+            raise ArtifactError(f"{name}: no input or output {', '.join(missing)} in the graph")
 
     @property
     def min_samples(self) -> int:
         """Those of one frame."""
-        return self._manifest.frames.receptive_field
+        return self._bundle.manifest.frames.receptive_field
 
     @property
     def session(self) -> onnxruntime.InferenceSession:
@@ -86,9 +88,63 @@ class OnnxRunner:
         """The model as a protobuf, read again: a session keeps no copy, nor does its runner."""
         return parsed(artifact_bytes(self._bundle))
 
+    def fetch(self, names: Sequence[str], padded: Array, lengths: Sequence[int]) -> list[Any]:
+        """Outputs by name for ``padded`` (batch, samples). Raises ArtifactError where it breaks."""
+        return self._fetch(self._session, names, padded, lengths)
+
+    def fetch_taps(self, waveform: Array) -> dict[str, Array]:
+        """The manifest's taps of one waveform (samples,), each with its batch of one.
+
+        A tap whose tensor the graph does not have is left out.
+        """
+        taps = self._bundle.manifest.taps
+        tensors = {tap.name: tap.tensor for tap in taps if tap.tensor in self.values}
+        found = self._fetch(self._tapped, list(tensors.values()), *pad([waveform]))
+        return dict(zip(tensors, found, strict=True))
+
+    def prepared(self, padded: Array, lengths: Sequence[int]) -> Array:
+        """What the graph is given for ``padded``."""
+        return padded
+
+    @cached_property
+    def _tapped(self) -> onnxruntime.InferenceSession:
+        """A session of a copy of the model that has the tap tensors as outputs."""
+        names = [tap.tensor for tap in self._bundle.manifest.taps if tap.tensor in self.values]
+        tapped = with_outputs(self.model, names).SerializeToString()
+        return open_session(tapped, threads=self._threads, folder=self._bundle.path)
+
+    def _fetch(
+        self,
+        session: onnxruntime.InferenceSession,
+        names: Sequence[str],
+        padded: Array,
+        lengths: Sequence[int],
+    ) -> list[Any]:
+        inputs = {
+            "waveform": self.prepared(padded, lengths),
+            "lengths": np.asarray(lengths, np.int64),
+        }
+        try:
+            return session.run(list(names), inputs)
+        except Exception as error:  # the runtime raises its own types, RuntimeError among them
+            raise ArtifactError(f"the model broke while running: {_one_line(error)}") from error
+
+
+class OnnxRunner(GraphRunner):
+    """A recogniser, as an app would run its bundle; see `lpa_export.runtimes.Runner`.
+
+    Waveforms are normalised here only where the manifest says the graph does not do it itself.
+    """
+
+    ports = ("waveform", "lengths", "logits", "frame_lengths")
+
+    def __init__(self, bundle: "Bundle", *, threads: int = THREADS) -> None:
+        super().__init__(bundle, threads=threads)
+        self._manifest = bundle.manifest
+
     def run(self, padded: Array, lengths: Sequence[int]) -> list[Array]:
         """Logits (valid frames, vocabulary) of each row of ``padded`` (batch, samples)."""
-        logits, frames = self._fetch(self._session, ["logits", "frame_lengths"], padded, lengths)
+        logits, frames = self.fetch(("logits", "frame_lengths"), padded, lengths)
         if logits.ndim != 3 or frames.shape != (len(padded),):
             raise ArtifactError(
                 f"expected logits (batch, frames, vocabulary) and one length per utterance, "
@@ -101,35 +157,10 @@ class OnnxRunner:
 
         A tap whose tensor the graph does not have is left out.
         """
-        tensors = {tap.name: tap.tensor for tap in self._manifest.taps if tap.tensor in self.values}
-        padded, lengths = pad([waveform])
-        found = self._fetch(self._tapped, list(tensors.values()), padded, lengths)
-        return {name: values[0] for name, values in zip(tensors, found, strict=True)}
+        return {name: values[0] for name, values in self.fetch_taps(waveform).items()}
 
-    @cached_property
-    def _tapped(self) -> onnxruntime.InferenceSession:
-        """A session of a copy of the model that has the tap tensors as outputs."""
-        names = [tap.tensor for tap in self._manifest.taps]
-        tapped = with_outputs(self.model, [name for name in names if name in self.values])
-        return open_session(tapped.SerializeToString(), threads=self._threads, folder=self._folder)
-
-    def _fetch(
-        self,
-        session: onnxruntime.InferenceSession,
-        names: list[str],
-        padded: Array,
-        lengths: Sequence[int],
-    ) -> list[Any]:
-        inputs = {
-            "waveform": self._normalised(padded, lengths),
-            "lengths": np.asarray(lengths, np.int64),
-        }
-        try:
-            return session.run(names, inputs)
-        except Exception as error:  # the runtime raises its own types, RuntimeError among them
-            raise ArtifactError(f"the model broke while running: {_one_line(error)}") from error
-
-    def _normalised(self, padded: Array, lengths: Sequence[int]) -> Array:
+    def prepared(self, padded: Array, lengths: Sequence[int]) -> Array:
+        """Normalised, where the graph does not do it."""
         normalisation = self._manifest.normalisation
         if normalisation.where == "graph" or normalisation.kind == "none":
             return padded
@@ -139,15 +170,6 @@ class OnnxRunner:
             scale = np.sqrt(speech.var() + normalisation.epsilon)
             row[:length] = (speech - speech.mean()) / scale
         return normalised
-
-    def _require_signature(self, name: str) -> None:
-        found = {value.name for value in self._session.get_inputs()}
-        found |= {value.name for value in self._session.get_outputs()}
-        wanted = {"waveform", "lengths", "logits", "frame_lengths"}
-        if not wanted <= found:
-            raise ArtifactError(
-                f"{name}: no input or output {', '.join(sorted(wanted - found))} in the graph"
-            )
 
 
 def artifact_bytes(bundle: "AnyBundle") -> bytes:

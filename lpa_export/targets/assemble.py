@@ -154,13 +154,6 @@ def _manifest(request: BundleRequest, written: Written) -> Manifest:
             file=TOKENS,
         ),
         normaliser=Normaliser(**vocabulary.rule.to_json()),
-        artifacts=written.artifacts,
-        lowering=dict(written.lowering),
-        inputs=written.inputs,
-        outputs=written.outputs,
-        taps=written.taps,
-        buckets=written.buckets,
-        runtime={} if written.runtime is None else msgspec.to_builtins(written.runtime),
         checkpoint=source_of(
             checkpoint,
             checkpoint.model.config.model_type,
@@ -168,12 +161,26 @@ def _manifest(request: BundleRequest, written: Written) -> Manifest:
             language=checkpoint.language,
         ),
         gates=request.gates,
-        compression=written.compression,
         sizes=sizes(parts_of(checkpoint)),
         front_end=written.front_end,
-        selfcheck=SelfCheck(status="not_run", reason=written.unrunnable or "not run yet"),
-        tools=dict(sorted({**written.tools, "lpa-export": __version__}.items())),
+        **facts_of(written),
     )
+
+
+def facts_of(written: Written) -> dict[str, Any]:
+    """What a manifest of any task says of what a target wrote, by the manifest's names."""
+    return {
+        "artifacts": written.artifacts,
+        "lowering": dict(written.lowering),
+        "inputs": written.inputs,
+        "outputs": written.outputs,
+        "taps": written.taps,
+        "buckets": written.buckets,
+        "runtime": {} if written.runtime is None else msgspec.to_builtins(written.runtime),
+        "compression": written.compression,
+        "selfcheck": SelfCheck(status="not_run", reason=written.unrunnable or "not run yet"),
+        "tools": dict(sorted({**written.tools, "lpa-export": __version__}.items())),
+    }
 
 
 def source_of(

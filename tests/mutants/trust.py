@@ -28,6 +28,7 @@ COMPRESS, IN_COMPRESS = (
     "tests/targets/coreml/test_compress.py",
 )
 TRANSCRIBE, IN_TRANSCRIBE = "lpa_export/commands/transcribe.py", "tests/commands/test_transcribe.py"
+SOUND_FILES = "lpa_export/commands/sound_files.py"
 EXPORT, IN_EXPORT = "lpa_export/commands/export.py", "tests/commands/test_export.py"
 MEMORY, IN_MEMORY = "lpa_export/runtimes/memory.py", "tests/commands/test_memory.py"
 CLI, IN_CLI = "lpa_export/cli.py", "tests/test_cli.py"
@@ -657,22 +658,22 @@ TRUST = (
     ),
     Mutant(
         "trust C17: a bad file ends the call for all",
-        TRANSCRIBE,
+        SOUND_FILES,
         "            if refused is None:\n                raise\n",
         "            raise\n",
         f"{IN_TRANSCRIBE}::test_json_has_an_entry_for_a_bad_file_too",
     ),
     Mutant(
         "trust C17: a bad file is not listed",
-        TRANSCRIBE,
-        "        print_error(PROG, str(error))\n",
+        SOUND_FILES,
+        "        print_error(prog, str(error))\n",
         "",
         f"{IN_TRANSCRIBE}::test_one_bad_file_is_listed_and_the_others_are_transcribed"
         "[onnx-no byte]",
     ),
     Mutant(
         "trust C17: exit code 0 in spite of a bad file",
-        TRANSCRIBE,
+        SOUND_FILES,
         "return COULD_NOT_RUN if refused else PASSED",
         "return PASSED",
         f"{IN_TRANSCRIBE}::test_json_has_an_entry_for_a_bad_file_too",

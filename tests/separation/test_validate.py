@@ -172,6 +172,7 @@ def test_pairs_are_read_at_the_rate_of_the_model(
         ('{"mixture_filepath": "one.wav"}', "needs paths in 'mixture_filepath' and"),
         ('{"mixture_filepath": "one.wav", "source_filepath": ["one.wav", "two.wav"]}', "2 sources"),
         ('{"mixture_filepath": "no.wav", "source_filepath": "one.wav"}', "no audio file"),
+        ('{"mixture_filepath": "%s", "source_filepath": "one.wav"}' % ("a" * 300), "no audio file"),
         ('{"speech": "a", "noise": "b"}', "give the recipe itself"),
         ("", "lists no mixture"),
     ],

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lpa_export.hosts.attention import LPAAttention
-from lpa_export.hosts.parts import Attention, FeedForward, Layer
+from lpa_export.hosts.parts import FeedForward, Layer
+from lpa_export.hosts.pieces import attention_of
 from lpa_export.hosts.sepformer.config import SepFormerConfig
 from lpa_export.hosts.sepformer.model import GlobalNorm, SepFormer, TransformerLayer
 
@@ -120,24 +121,12 @@ def _layer(layer: TransformerLayer) -> Layer:
     replaced = isinstance(attention, LPAAttention)
     expand, activation, _, contract = layer.pos_ffn.ffn
     return Layer(
-        attention=None if replaced else _attention(attention),
+        attention=None if replaced else attention_of(attention),
         lpa=attention.lpa if replaced else None,
         norm=layer.norm1.norm,
         feed_forward=FeedForward(_as(nn.Linear, expand), activation, _as(nn.Linear, contract)),
         final_norm=layer.norm2.norm,
         adapter=None,
-    )
-
-
-def _attention(attention: Any) -> Attention:
-    return Attention(
-        query=attention.q_proj,
-        key=attention.k_proj,
-        value=attention.v_proj,
-        output=attention.out_proj,
-        heads=attention.num_heads,
-        scaling=attention.scaling,
-        gate=None,
     )
 
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from lpa_export.environment import quiet
-from lpa_export.formats.manifest import Port
-from lpa_export.runtimes.coreai.section import CoreaiRuntime, taps_of
+from lpa_export.formats.manifest import Bucket, Port
+from lpa_export.runtimes.coreai.section import CoreaiRuntime
 from lpa_export.targets import SeparatorJob, Written
-from lpa_export.targets.coreai.target import PROGRAM, traced
+from lpa_export.targets.coreai.target import PROGRAM, write_program
 from lpa_export.targets.describe import normalisation, require_exportable, taps, tools
 from lpa_export.targets.separation.describe import lowering, metadata, separator_buckets
 from lpa_export.targets.separation.model import SeparatorModel
@@ -38,29 +37,13 @@ class CoreaiSeparatorTarget:
         parts, config = job.parts, job.parts.config
         buckets = separator_buckets(job.settings.buckets, config)
         every = taps(parts, lambda tap: tap.replace(".", "_"))
-        with quiet():
-            from coreai.runtime import AIModelAssetMetadata
-            from coreai_torch import TorchConverter
 
-            converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
-            for bucket in buckets:
-                job.announce(f"tracing the model at {bucket.seconds:g} s")
-                model = SeparatorModel(parts, bucket.samples)
-                for name, module, outputs in (
-                    (bucket.program, _Sources(model), ["sources"]),
-                    (taps_of(bucket), _Tapped(model), [tap.tensor for tap in every]),
-                ):
-                    converter.add_exported_program(
-                        traced(module, bucket),
-                        input_names=["waveform", "lengths"],
-                        output_names=outputs,
-                        entrypoint_name=name,
-                    )
-            job.announce("converting the program")
-            about = AIModelAssetMetadata()
-            for key, value in metadata(job.separator, job.scheme.name).items():
-                about.set_custom(key, value)
-            converter.to_coreai().save_asset(folder / PROGRAM, metadata=about)
+        def functions(bucket: Bucket) -> tuple[nn.Module, nn.Module]:
+            model = SeparatorModel(parts, bucket.samples)
+            return _Sources(model), _Tapped(model)
+
+        about = metadata(job.separator, job.scheme.name)
+        write_program(folder, buckets, functions, ("sources", every), about, job.announce)
         return Written(
             artifacts=(PROGRAM,),
             lowering=lowering(parts, across="local_dense_mask"),

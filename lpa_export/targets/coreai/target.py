@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpa_export.environment import quiet
-from lpa_export.formats.manifest import Bucket, Port
+from lpa_export.formats.manifest import Bucket, Port, Tap
 from lpa_export.hosts import parts_of
 from lpa_export.runtimes.coreai.section import CoreaiRuntime, taps_of
-from lpa_export.targets import Job, Written
+from lpa_export.targets import Announce, Job, Written
 from lpa_export.targets.describe import (
     bucket_of,
     families,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from lpa_export.formats.schemes import Scheme
     from lpa_export.targets.coreai.settings import CoreaiSettings
 
-__all__ = ["PROGRAM", "CoreaiTarget", "traced"]
+__all__ = ["PROGRAM", "CoreaiTarget", "write_program"]
 
 PROGRAM = "model.aimodel"
 
@@ -49,29 +50,13 @@ class CoreaiTarget:
         parts = parts_of(job.checkpoint)
         buckets = _buckets(job.checkpoint, settings)
         every = taps(parts, lambda tap: tap.replace(".", "_"))
-        with quiet():
-            from coreai.runtime import AIModelAssetMetadata
-            from coreai_torch import TorchConverter
 
-            converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
-            for bucket in buckets:
-                job.announce(f"tracing the model at {bucket.seconds:g} s")
-                model = BucketModel(parts, bucket.frames)
-                for name, module, outputs in (
-                    (bucket.program, model, ["logits"]),
-                    (taps_of(bucket), TappedBucketModel(model), [tap.tensor for tap in every]),
-                ):
-                    converter.add_exported_program(
-                        traced(module, bucket),
-                        input_names=["waveform", "lengths"],
-                        output_names=outputs,
-                        entrypoint_name=name,
-                    )
-            job.announce("converting the program")
-            about = AIModelAssetMetadata()
-            for key, value in metadata(job.checkpoint, job.scheme.name).items():
-                about.set_custom(key, value)
-            converter.to_coreai().save_asset(folder / PROGRAM, metadata=about)
+        def functions(bucket: Bucket) -> tuple[nn.Module, nn.Module]:
+            model = BucketModel(parts, bucket.frames)
+            return model, TappedBucketModel(model)
+
+        about = metadata(job.checkpoint, job.scheme.name)
+        write_program(folder, buckets, functions, ("logits", every), about, job.announce)
         vocabulary = len(job.checkpoint.vocabulary)
         return Written(
             artifacts=(PROGRAM,),
@@ -95,7 +80,46 @@ def _buckets(checkpoint: Checkpoint, settings: CoreaiSettings) -> tuple[Bucket, 
     return tuple(bucket_of(seconds, front_end) for seconds in settings.buckets)
 
 
-def traced(module: nn.Module, bucket: Bucket) -> ExportedProgram:
+def write_program(
+    folder: Path,
+    buckets: Sequence[Bucket],
+    functions: Callable[[Bucket], tuple[nn.Module, nn.Module]],
+    outputs: tuple[str, Sequence[Tap]],
+    about: Mapping[str, str],
+    announce: Announce,
+) -> None:
+    """Write the program of all buckets.
+
+    ``functions``: the modules of a bucket, of its result and of its taps, both of waveform and
+    lengths; ``outputs``: the result's name, and the taps in their order.
+    """
+    with quiet():
+        from coreai.runtime import AIModelAssetMetadata
+        from coreai_torch import TorchConverter
+
+        converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
+        result, every = outputs
+        for bucket in buckets:
+            announce(f"tracing the model at {bucket.seconds:g} s")
+            plain, tapped = functions(bucket)
+            for name, module, names in (
+                (bucket.program, plain, [result]),
+                (taps_of(bucket), tapped, [tap.tensor for tap in every]),
+            ):
+                converter.add_exported_program(
+                    _traced(module, bucket),
+                    input_names=["waveform", "lengths"],
+                    output_names=names,
+                    entrypoint_name=name,
+                )
+        announce("converting the program")
+        metadata_of_asset = AIModelAssetMetadata()
+        for key, value in about.items():
+            metadata_of_asset.set_custom(key, value)
+        converter.to_coreai().save_asset(folder / PROGRAM, metadata=metadata_of_asset)
+
+
+def _traced(module: nn.Module, bucket: Bucket) -> ExportedProgram:
     """A module of waveform (1, samples) and lengths (1,) at the length of a bucket."""
     import torch
     from coreai_torch import get_decomp_table

@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from lpa_export import __version__
 from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import new_folder, write_manifest
-from lpa_export.formats.manifest import Frames, SelfCheck
+from lpa_export.formats.manifest import Frames
 from lpa_export.formats.schemes import Scheme
 from lpa_export.formats.separation_bundle import SeparationManifest, write_golden_mixtures
 from lpa_export.formats.separation_gates import SEPARATION_GATES
 from lpa_export.formats.separator import Separator
 from lpa_export.hosts.sepformer import MODEL_TYPE, separator_parts
 from lpa_export.targets import Announce, SeparatorJob, TargetSpec, Written
-from lpa_export.targets.assemble import BundleFiles, checked, files_of, source_of
+from lpa_export.targets.assemble import BundleFiles, checked, facts_of, files_of, source_of
 from lpa_export.targets.model_card import CARD, card_of, lengths
 from lpa_export.targets.separation.golden import golden_mixtures
 
@@ -83,18 +80,9 @@ def _manifest(request: SeparatorRequest, written: Written) -> SeparationManifest
             hop=config.stride,
             receptive_field=config.kernel_size,
         ),
-        artifacts=written.artifacts,
-        lowering=dict(written.lowering),
-        inputs=written.inputs,
-        outputs=written.outputs,
-        taps=written.taps,
-        buckets=written.buckets,
-        runtime={} if written.runtime is None else msgspec.to_builtins(written.runtime),
         checkpoint=source_of(separator, MODEL_TYPE),
         gates=SEPARATION_GATES[request.scheme.name],
-        compression=written.compression,
-        selfcheck=SelfCheck(status="not_run", reason=written.unrunnable or "not run yet"),
-        tools=dict(sorted({**written.tools, "lpa-export": __version__}.items())),
+        **facts_of(written),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.lpa_section import LPASection
 from lpa_export.formats.mixing import Draw, read_draws
-from lpa_export.formats.separation_recipe import SeparationRecipe
+from lpa_export.formats.separation_recipe import SeparationRecipe, is_named
 from lpa_export.formats.separator import Separator, save_separator
 from lpa_export.formats.speech import Utterance, data_hash, load_utterances
 from lpa_export.hosts import lpa_layers
@@ -214,7 +213,7 @@ class SeparationTrainer:
         if data.test is None or data.test_list is None:
             raise LpaError(f"{self.recipe.name}: 'data' names no 'test' speech and 'test_list'")
         speech = load_utterances(data.test)
-        noise = [item for item in self._noise if _matches(item, data.noise.test)]
+        noise = [item for item in self._noise if is_named(item.audio, data.noise.test)]
         sounds = self._sounds(speech, noise, mixing.test_seconds)
         ids = [item.id for item in speech], [item.id for item in noise]
         if not data.test_list.is_file():
@@ -228,14 +227,14 @@ class SeparationTrainer:
         data = self.recipe.data
         speech = [item for path in data.train for item in load_utterances(path)]
         held = (*data.noise.dev, *data.noise.test)
-        noise = [item for item in self._noise if not _matches(item, held)]
+        noise = [item for item in self._noise if not is_named(item.audio, held)]
         return self._sounds(speech, noise, self.recipe.mixing.clip_seconds)
 
     @cached_property
     def dev(self) -> Sounds:
         """Other speakers, and the noise that is held out for them."""
         data = self.recipe.data
-        noise = [item for item in self._noise if _matches(item, data.noise.dev)]
+        noise = [item for item in self._noise if is_named(item.audio, data.noise.dev)]
         return self._sounds(load_utterances(data.dev), noise, self.recipe.mixing.clip_seconds)
 
     @cached_property
@@ -249,7 +248,7 @@ class SeparationTrainer:
         noise = self.recipe.data.noise
         found = load_utterances(noise.manifest, transcribed=False)
         for pattern in (*noise.dev, *noise.test):
-            if not any(_matches(item, [pattern]) for item in found):
+            if not any(is_named(item.audio, [pattern]) for item in found):
                 raise LpaError(
                     f"{noise.manifest}: no recording is called {pattern!r}; data.noise holds out "
                     "by patterns of the whole path, as */esc10/003_*"
@@ -286,10 +285,6 @@ class SeparationTrainer:
             average_epochs=settings.average_epochs,
             **how,
         )
-
-
-def _matches(noise: Utterance, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(noise.audio.as_posix(), pattern) for pattern in patterns)
 
 
 _OF_THE_TEST = {"data": ("test", "test_list"), "mixing": ("test_clips", "test_seconds")}
