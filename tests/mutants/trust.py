@@ -482,14 +482,14 @@ TRUST = (
     Mutant(
         "trust B12: weights stay in the graph beyond the limit",
         "lpa_export/targets/onnx/target.py",
-        "files = save(graph, folder / ARTIFACT, external=weight_bytes(graph) > most)",
+        "files = save(graph, folder / ARTIFACT, external=external)",
         "files = save(graph, folder / ARTIFACT, external=False)",
         f"{IN_EXPORT}::test_weights_too_large_for_one_file_lie_beside_the_graph",
     ),
     Mutant(
         "trust B12: the file beside the graph is no artifact of the manifest",
         "lpa_export/targets/onnx/external.py",
-        "return (path.name, beside)",
+        "return path.name, beside",
         "return (path.name,)",
         f"{IN_EXPORT}::test_weights_too_large_for_one_file_lie_beside_the_graph",
     ),

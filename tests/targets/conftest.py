@@ -1,5 +1,6 @@
 """Models in memory and their exported graphs, made once: an export takes seconds."""
 
+import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def lowered(
         parts = parts_of(checkpoint)
         model = BatchedModel(parts, kit)
         traced = lower(model, tuple(parts.taps), checkpoint.receptive_field)
-        optimised = optimise(traced, tmp_path_factory.mktemp("scratch"))
+        optimised = optimise(copy.deepcopy(traced), tmp_path_factory.mktemp("scratch"))
         return Lowered(checkpoint, model, traced, optimised)
 
     def make(norm: str = "pre", layers: tuple[int, ...] = (0, 2), kit: Kit = IN_PIECES) -> Lowered:

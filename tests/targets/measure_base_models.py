@@ -6,6 +6,7 @@ Weights are random: time and memory do not depend on them. Run it from the repos
     python tests/targets/measure_base_models.py --family all    # exports, 8 of 12 replaced
     python tests/targets/measure_base_models.py --export        # beside torch's plain exporter
     python tests/targets/measure_base_models.py --target mlx    # 8 of 12, a bucket for each length
+    python tests/targets/measure_base_models.py --large     # 569 M parameters, nothing replaced
 
 Each figure comes from a process of its own, whose peak memory is the system's own count.
 """
@@ -19,16 +20,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 REPLACED = (0, 1, 2, 3, 4, 5, 6, 7)
 REPETITIONS = 3
+LARGE = {
+    "hidden_size": 1280,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "intermediate_size": 5120,
+}
+"""More weights than one file of a graph may hold, 2 GiB."""
 
 
-def save_base_model(folder: Path, replaced: Sequence[int], family: str = "wav2vec2") -> None:
-    """Write a family's base model (transformers' default config) with random weights."""
+def save_base_model(
+    folder: Path,
+    replaced: Sequence[int],
+    family: str = "wav2vec2",
+    sizes: Mapping[str, int] | None = None,
+) -> None:
+    """Write a family's base model (transformers' default config, other `sizes` in it) with random
+    weights.
+    """
     import torch
 
     from lpa_export.formats.checkpoint import LPASection, save_checkpoint
@@ -40,7 +55,7 @@ def save_base_model(folder: Path, replaced: Sequence[int], family: str = "wav2ve
     vocabulary = Vocabulary(("<pad>", "<s>", "</s>", "<unk>", "|", "'", *letters))
     torch.manual_seed(0)
     host = HOSTS[family]
-    config: Any = host.config({"pad_token_id": 0})
+    config: Any = host.config({"pad_token_id": 0, **(sizes or {})})
     model = host.build(config).eval()
     with torch.no_grad():
         # New ones make next to nothing of silence, which int8 has no digits for.
@@ -49,8 +64,8 @@ def save_base_model(folder: Path, replaced: Sequence[int], family: str = "wav2ve
                 parameter.normal_()
     section = None
     if replaced:
-        sizes = (config.hidden_size, config.num_attention_heads)
-        replace_layers(model, replaced, LPAConfig(*sizes))
+        shape = (config.hidden_size, config.num_attention_heads)
+        replace_layers(model, replaced, LPAConfig(*shape))
         section = LPASection(layers=tuple(replaced), pulses=Pulses(), temperature=0.1)
     save_checkpoint(folder, model, vocabulary, section)
 
@@ -69,17 +84,22 @@ def _save(folder: str, replaced: str, family: str = "wav2vec2") -> dict[str, Any
     return {}
 
 
+def _save_large(folder: str) -> dict[str, Any]:
+    save_base_model(Path(folder), (), sizes=LARGE)
+    return {}
+
+
 def _export(checkpoint: str, out: str) -> dict[str, Any]:
     from lpa_export.commands.export import export
     from lpa_export.environment import quiet_libraries
 
     quiet_libraries()
     started = time.monotonic(), time.process_time()
-    result = export(target="onnx", checkpoint=checkpoint, out=out)
+    sizes = export(target="onnx", checkpoint=checkpoint, out=out).files.sizes
     return {
         "seconds": time.monotonic() - started[0],
         "cpu_seconds": time.process_time() - started[1],
-        "bytes": result.files.sizes["model.onnx"],
+        "bytes": sizes["model.onnx"] + sizes.get("model.onnx.data", 0),
         "nodes": _count_nodes(Path(out) / "model.onnx"),
     }
 
@@ -131,8 +151,9 @@ def _lower(checkpoint: str, out: str) -> dict[str, Any]:
     loaded = load_checkpoint(checkpoint)
     parts = parts_of(loaded)
     started = time.process_time()
-    graph = lower(BatchedModel(parts, IN_PIECES), tuple(parts.taps), loaded.receptive_field)
-    save(optimise(graph, Path(out).parent), Path(out), external=False)
+    model, taps = BatchedModel(parts, IN_PIECES), tuple(parts.taps)
+    graph = optimise(lower(model, taps, loaded.receptive_field), Path(out).parent)
+    save(graph, Path(out), external=False)
     return {"cpu_seconds": time.process_time() - started}
 
 
@@ -229,6 +250,7 @@ def _run(bundle: str, seconds: str, threads: str) -> dict[str, Any]:
 
 _STEPS: dict[str, Callable[..., dict[str, Any]]] = {
     "save": _save,
+    "save-large": _save_large,
     "export": _export,
     "run": _run,
     "export-buckets": _export_buckets,
@@ -245,6 +267,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--family", default="wav2vec2")
     parser.add_argument("--export", action="store_true")
+    parser.add_argument("--large", action="store_true")
     parser.add_argument("--target", help="one with buckets; CPU seconds, memory and parity of it")
     parser.add_argument("--step", choices=_STEPS, help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
@@ -259,6 +282,9 @@ def main() -> None:
         return
     if options.target:
         _of_target(options)
+        return
+    if options.large:
+        _large()
         return
     if options.export:
         _beside_the_plain_exporter(options.family)
@@ -290,6 +316,16 @@ def _of_target(options: argparse.Namespace) -> None:
             print(f"| {length}, PSNR of the logits, dB | {beside['psnr']:.1f} |")
             agreement = 100 * beside["agreement"]
             print(f"| {length}, argmax agreement | {agreement:.2f} % |", flush=True)
+
+
+def _large() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoint = str(Path(scratch) / "large")
+        measure("save-large", checkpoint)
+        found = measure("export", checkpoint, str(Path(scratch) / "bundle"))
+    share = found["peak_mb"] * 1024**2 / found["bytes"]
+    print(f"weights {found['bytes'] / 1e6:.0f} MB, CPU {found['cpu_seconds']:.0f} s")
+    print(f"peak {found['peak_mb'] * 1.048576:.0f} MB, {share:.2f} times the weights")
 
 
 def _every_family() -> None:

@@ -17,6 +17,7 @@ from lpa_export.runtimes.onnx import every_graph, every_node, with_outputs
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.batched import BATCHED, BatchedModel
 from lpa_export.targets.kit_in_pieces import IN_PIECES
+from lpa_export.targets.onnx.external import save
 from lpa_export.targets.onnx.lower import lower, tap_tensor
 from lpa_export.targets.onnx.optimise import optimise
 from lpa_export.targets.skeleton import Features, Kit
@@ -244,3 +245,26 @@ def test_nothing_is_wider_than_the_hidden_states_in_an_hour(
     assert wide["pieces"] == set()
     # The convolutions of a whole front end are, and what lies between the maps of a feed-forward.
     assert len(wide["whole"]) > 10
+
+
+def test_a_graph_written_weight_by_weight_is_what_protobuf_writes(tmp_path: Path) -> None:
+    kernel = onnx.numpy_helper.from_array(np.ones((4, 4), np.float32), "kernel")
+    body = onnx.helper.make_graph([], "body", [], [], [kernel])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("If", ["a"], ["b"], then_branch=body, else_branch=body)],
+        "graph",
+        [onnx.helper.make_tensor_value_info("a", onnx.TensorProto.BOOL, [])],
+        [onnx.helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, None)],
+        # Lengths of one byte, two, three.
+        [
+            onnx.numpy_helper.from_array(np.arange(size, dtype=np.uint8), f"of {size}")
+            for size in (0, 1, 127, 128, 20_000)
+        ],
+        doc_string="behind the weights",
+    )
+    imports = [onnx.helper.make_opsetid("", 20)]
+    model = onnx.helper.make_model(graph, opset_imports=imports, producer_name="before the graph")
+    model.metadata_props.add(key="behind", value="the graph")
+    expected = model.SerializeToString(deterministic=True)
+    save(model, tmp_path / "model.onnx", external=False)
+    assert (tmp_path / "model.onnx").read_bytes() == expected

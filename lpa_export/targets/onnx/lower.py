@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-__all__ = ["INPUTS", "OPSET", "OUTPUTS", "anonymise", "lower", "tap_tensor"]
+__all__ = ["INPUTS", "OPSET", "OUTPUTS", "anonymise", "forget", "lower", "tap_tensor"]
 
 INPUTS = ("waveform", "lengths")
 OUTPUTS = ("logits", "frame_lengths")
@@ -88,6 +88,16 @@ def lower(model: BatchedModel, taps: Sequence[str], receptive_field: int) -> onn
         whole.graph.outputs[:] = [made[name] for name in (*OUTPUTS, *names)]
         whole = InlinePass()(whole).model
         return anonymise(ir.serde.serialize_model(whole))
+
+
+def forget(model: nn.Module) -> None:
+    """Free the weights of a model that was lowered, all of them copies of a checkpoint's.
+
+    Nobody needs them any more, but the converter's rules of rewriting hold the last graph for good,
+    and it the module.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.new_empty(0)
 
 
 class _Front(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,19 +25,20 @@ _QUANTISED = ["MatMul", "Gemm"]
 
 
 def kept_weights(model: nn.Module) -> list[np.ndarray]:
-    """The weights of products that stay in float."""
+    """Copies of the weights of products that stay in float."""
     return [
-        module.weight.numpy()
+        module.weight.numpy().copy()
         for path, module in model.named_modules()
         if isinstance(module, nn.Linear) and keeps_float(path)
     ]
 
 
-def quantise(graph: onnx.ModelProto, model: nn.Module, scratch: Path) -> onnx.ModelProto:
-    """A quantised copy of the graph of `model`. `scratch`: a folder for a file that is gone then.
+def quantise(graph: onnx.ModelProto, kept: Sequence[np.ndarray], scratch: Path) -> onnx.ModelProto:
+    """A quantised copy of a graph. `scratch`: a folder for a file that is gone then.
 
-    The CTC head (4 dB) and the controls of the pulses (1 dB) stay in float, as everywhere;
-    convolutions have a file of their own.
+    Products with one of the weights `kept`, `kept_weights` of the model, stay in float: the CTC
+    head (4 dB) and the controls of the pulses (1 dB), as everywhere. Convolutions have a file of
+    their own.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -54,7 +55,7 @@ def quantise(graph: onnx.ModelProto, model: nn.Module, scratch: Path) -> onnx.Mo
             op_types_to_quantize=_QUANTISED,
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_products_with(graph, kept_weights(model)),
+            nodes_to_exclude=_products_with(graph, kept),
             extra_options={"MatMulConstBOnly": True, "EnableSubgraph": True},
         )
         return anonymise(onnx.load(path))
@@ -63,10 +64,10 @@ def quantise(graph: onnx.ModelProto, model: nn.Module, scratch: Path) -> onnx.Mo
         path.unlink(missing_ok=True)
 
 
-def counted(graph: onnx.ModelProto, kept: int) -> Compression:
+def counted(graph: onnx.ModelProto, kept: Sequence[np.ndarray]) -> Compression:
     """Bytes in float32 of all weights of products and convolutions, and what became of them.
 
-    Looked up in the quantised graph. `kept`: bytes of products that stay in float by design, as
+    Looked up in the quantised graph. `kept`: weights of products that stay in float by design, as
     all do that are convolutions there.
     """
     sizes = {
@@ -81,7 +82,9 @@ def counted(graph: onnx.ModelProto, kept: int) -> Compression:
     compressed = found["MatMulInteger"]
     products = compressed + sum(found[kind] for kind in _QUANTISED)
     return Compression(
-        total=products + found["Conv"], eligible=products - kept, compressed=compressed
+        total=products + found["Conv"],
+        eligible=products - sum(weight.nbytes for weight in kept),
+        compressed=compressed,
     )
 
 

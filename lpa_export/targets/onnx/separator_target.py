@@ -45,8 +45,9 @@ class OnnxSeparatorTarget:
         compression = None
         if job.scheme.compresses:
             job.announce("quantising the weights")
-            graph = quantise(graph, model, folder)
-            compression = counted(graph, sum(weight.nbytes for weight in kept_weights(model)))
+            kept = kept_weights(model)
+            graph = quantise(graph, kept, folder)
+            compression = counted(graph, kept)
         add_metadata(graph, metadata(job.separator, job.scheme.name))
         return Written(
             artifacts=save(graph, folder / ARTIFACT, external=False),

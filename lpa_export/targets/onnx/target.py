@@ -23,7 +23,7 @@ from lpa_export.targets.describe import (
 from lpa_export.targets.kit_in_pieces import IN_PIECES
 from lpa_export.targets.onnx.convolutions import quantise_convolutions
 from lpa_export.targets.onnx.external import save, weight_bytes
-from lpa_export.targets.onnx.lower import OUTPUTS, lower, tap_tensor
+from lpa_export.targets.onnx.lower import OUTPUTS, forget, lower, tap_tensor
 from lpa_export.targets.onnx.optimise import optimise
 from lpa_export.targets.onnx.quantise import counted, kept_weights, quantise
 from lpa_export.targets.skeleton import Kit
@@ -62,23 +62,18 @@ class OnnxTarget:
         model = BatchedModel(parts, _KITS[job.settings.front_end])
         frames = FrameArithmetic.of(checkpoint.model.config)
         check_frame_arithmetic(model, frames)
-        job.announce("tracing the model")
-        graph = lower(model, tuple(parts.taps), frames.receptive_field)
-        if job.scheme.weights == "int8" and job.settings.convolutions == "int8":
-            # Before the rewrites, which let the transposes between two of them meet.
-            quantise_convolutions(graph)
-        job.announce("optimising the graph")
-        most = job.settings.max_file_bytes
-        graph = optimise(graph, folder, external=weight_bytes(graph) > most)
+        kept = kept_weights(model)
+        # Without a name, so that the memory of its weights is free when they are written.
+        graph = optimise(_traced(job, model, frames.receptive_field), folder)
         hide_taps(graph, OUTPUTS)
         compression = None
         if job.scheme.weights == "int8":
             job.announce("quantising the weights")
-            graph = quantise(graph, model, folder)
-            kept = sum(weight.nbytes for weight in kept_weights(model))
+            graph = quantise(graph, kept, folder)
             compression = counted(graph, kept)
         add_metadata(graph, metadata(checkpoint, job.scheme.name))
-        files = save(graph, folder / ARTIFACT, external=weight_bytes(graph) > most)
+        external = weight_bytes(graph) > job.settings.max_file_bytes
+        files = save(graph, folder / ARTIFACT, external=external)
         logits = ("batch", "frames", len(checkpoint.vocabulary))
         return Written(
             artifacts=files,
@@ -98,6 +93,18 @@ class OnnxTarget:
             compression=compression,
             front_end=job.settings.front_end,
         )
+
+
+def _traced(job: Job, model: BatchedModel, receptive_field: int) -> onnx.ModelProto:
+    """The graph with all taps before rewrites; nothing is left of the model."""
+    job.announce("tracing the model")
+    graph = lower(model, tuple(parts_of(job.checkpoint).taps), receptive_field)
+    forget(model)
+    if job.scheme.weights == "int8" and job.settings.convolutions == "int8":
+        # Before the rewrites, which let the transposes between two of them meet.
+        quantise_convolutions(graph)
+    job.announce("optimising the graph")
+    return graph
 
 
 def hide_taps(graph: onnx.ModelProto, outputs: Sequence[str]) -> None:
