@@ -296,6 +296,12 @@ _TARGETS = {
             schemes=(scheme_named("fp32"), scheme_named("int8")),
             needs=("executorch", "torchao"),
             extra="executorch",
+            separation=SeparationSpec(
+                exporter="lpa_export.targets.executorch.separator_target:ExecutorchSeparatorTarget",
+                runner="lpa_export.runtimes.separation.executorch:ExecutorchSeparatorRunner",
+                usage="lpa_export.targets.executorch.separator_target:usage",
+                schemes=("fp32",),
+            ),
         ),
         TargetSpec(
             name="mlx",

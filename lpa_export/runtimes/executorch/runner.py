@@ -1,41 +1,25 @@
-"""ExecuTorch's own runtime, in a process of its own, as an app would run the bundle.
+"""A recogniser in ExecuTorch's own runtime, as an app would run the bundle."""
 
-Programs for Core ML run nowhere but on Apple's systems: their Core ML program is taken out of the
-file and computed by the evaluator of ``lpa_export.runtimes.coreml``, and labelled emulated.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lpa_export.errors import LpaError
 from lpa_export.formats.audio import require_frames, require_within
 from lpa_export.formats.manifest import Bucket
-from lpa_export.runtimes import THREADS, Array, ArtifactError, Label, Runner
-from lpa_export.runtimes.executorch.process import Worker
-from lpa_export.runtimes.executorch.program import Program, constant_methods, read_program
-from lpa_export.runtimes.executorch.section import file_of, runtime_of
+from lpa_export.runtimes import THREADS, Array, ArtifactError
+from lpa_export.runtimes.executorch.opened import OpenProgram
 
 if TYPE_CHECKING:
     from lpa_export.formats.bundle import Bundle
 
-__all__ = ["ExecutorchRunner", "worker_of"]
+__all__ = ["ExecutorchRunner"]
 
-_COREML = "coreml"
 _THIS = "this waveform"
 
 
-class _Engine(Protocol):
-    """Something that computes a method of the program."""
-
-    label: Label
-
-    def call(self, method: str, inputs: Sequence["np.ndarray[Any, Any]"]) -> list[Any]: ...
-
-
-class ExecutorchRunner:
+class ExecutorchRunner(OpenProgram):
     """The ``.pte`` of a bundle: rows one by one, exact lengths or the smallest bucket that fits.
 
     Raises ArtifactError when the file does not open as a program with the manifest's methods, and
@@ -44,21 +28,8 @@ class ExecutorchRunner:
 
     def __init__(self, bundle: "Bundle", *, threads: int = THREADS) -> None:
         self._manifest = bundle.manifest
-        self.runtime = runtime_of(bundle)
         self._buckets = bundle.manifest.buckets or ()
-        self.path = file_of(bundle, self.runtime.program)
-        self.program: Program = read_program(self.path)
-        for method in self.runtime.methods:
-            self.program.method(method)
-        self.worker = Worker()
-        self.threads = int(self.worker.ask("threads", threads=threads)[0]["threads"])
-        self._open()
-        self._engine = self._engine_for(self.runtime.backend)
-
-    @property
-    def label(self) -> Label:
-        """``measured``, or ``emulated`` where the runtime of the backend is not here."""
-        return self._engine.label
+        super().__init__(bundle, threads=threads)
 
     @property
     def min_samples(self) -> int:
@@ -74,11 +45,6 @@ class ExecutorchRunner:
     def buckets(self) -> tuple[int, ...]:
         """Frames of each bucket, ascending; none for a program that takes exact lengths."""
         return tuple(bucket.frames for bucket in self._buckets)
-
-    @cached_property
-    def metadata(self) -> Mapping[str, str]:
-        """What the program's constant methods give, by name: numbers and texts as text."""
-        return {name: self._stated(name) for name in constant_methods(self.program)}
 
     @cached_property
     def values(self) -> frozenset[str]:
@@ -119,12 +85,6 @@ class ExecutorchRunner:
             raise ArtifactError(f"{method} gives {len(found)} taps, the manifest has {len(names)}")
         return {name: _first(values) for name, values in zip(names, found, strict=True)}
 
-    def _stated(self, method: str) -> str:
-        values = self._call(method, [], engine=_RuntimeEngine(self.worker))[0]
-        if values.dtype == np.uint8 and values.ndim == 1:
-            return bytes(values).decode("utf-8", "replace")
-        return str(values.item()) if values.size == 1 else str(values.tolist())
-
     def _logits(self, waveform: Array) -> Array:
         self._require_length(waveform)
         for bucket in self._buckets:
@@ -144,64 +104,15 @@ class ExecutorchRunner:
             raise ArtifactError(f"{method} gives {len(logits)} frames of {valid}")
         return logits[:valid]
 
-    def _call(
-        self,
-        method: str,
-        inputs: Sequence["np.ndarray[Any, Any]"],
-        engine: _Engine | None = None,
-    ) -> list[Any]:
+    def _call(self, method: str, inputs: Sequence["np.ndarray[Any, Any]"]) -> list[Any]:
         try:
-            found = (engine or self._engine).call(method, inputs)
+            return self.compute(method, inputs)
         except ArtifactError as error:
             raise ArtifactError(f"the program broke while running: {error}") from error
-        if not found:
-            raise ArtifactError(f"{method} gives no output")
-        return found
 
     def _require_length(self, waveform: Array) -> None:
         require_frames(waveform, self.min_samples, _THIS)
         require_within(waveform, self.max_samples, _THIS)
-
-    def _open(self) -> None:
-        try:
-            self.worker.ask("open", path=str(self.path))
-        except ArtifactError as error:
-            raise ArtifactError(f"ExecuTorch refuses {self.path.name}: {error}") from error
-
-    def _engine_for(self, backend: str) -> _Engine:
-        if backend == _COREML:
-            from lpa_export.runtimes.executorch.coreml_runner import CoremlEngine
-
-            return CoremlEngine(self.path, self.program, self.runtime.methods)
-        here = self.worker.ask("registry")[0]["backends"]
-        wanted = {
-            delegate.backend
-            for method in self.runtime.methods
-            for delegate in self.program.method(method).delegates
-        }
-        if not wanted <= {*here}:
-            raise LpaError(
-                f"the executorch installed here cannot run {', '.join(sorted(wanted - {*here}))}: "
-                f"the program can be looked into (--checks ops) but not run on this machine"
-            )
-        return _RuntimeEngine(self.worker)
-
-
-def worker_of(runner: Runner | None) -> Worker:
-    """The process of an open runner, else a fresh one: for questions to the runtime itself."""
-    return runner.worker if isinstance(runner, ExecutorchRunner) else Worker()
-
-
-class _RuntimeEngine:
-    """The runtime itself."""
-
-    label: Label = "measured"
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-
-    def call(self, method: str, inputs: Sequence["np.ndarray[Any, Any]"]) -> list[Any]:
-        return self._worker.ask("run", inputs, method=method)[1]
 
 
 def _first(values: "np.ndarray[Any, Any]") -> Array:

@@ -11,7 +11,7 @@ from lpa_export.formats.manifest import MANIFEST, Bucket, Port
 from lpa_export.runtimes import ArtifactError
 
 if TYPE_CHECKING:
-    from lpa_export.formats.bundle import Bundle
+    from lpa_export.formats.bundle import AnyBundle
 
 __all__ = ["ExecutorchRuntime", "file_of", "method_for", "runtime_of"]
 
@@ -21,10 +21,10 @@ _LENGTH_TYPES = ("int32", "int64")
 class ExecutorchRuntime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """As it stands in the manifest.
 
-    ``methods`` turn a waveform into logits: one for every length, or one per bucket of the
-    manifest, which takes the number of valid samples too. ``taps_method`` puts out all taps, in
-    the manifest's order. ``delegates`` counts the parts that each backend took; ``lowering`` says
-    how LPA layers are written.
+    ``methods`` turn a waveform into what the model gives: one for every length, or one per bucket
+    of the manifest, which takes the number of valid samples too. ``taps_method`` puts out all taps,
+    in the manifest's order; of a program in buckets it is a method of the longest. ``delegates``
+    counts the parts that each backend took; ``lowering`` says how LPA layers are written.
     """
 
     backend: str
@@ -39,7 +39,7 @@ class ExecutorchRuntime(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     max_samples: int
 
 
-def runtime_of(bundle: "Bundle") -> ExecutorchRuntime:
+def runtime_of(bundle: "AnyBundle") -> ExecutorchRuntime:
     """The section. Raises LpaError when it is not what an export writes."""
     runtime, manifest = bundle.runtime_as(ExecutorchRuntime), bundle.manifest
     problem = _problem(runtime, manifest.buckets or (), manifest.inputs)
@@ -57,7 +57,7 @@ def method_for(runtime: ExecutorchRuntime, buckets: Sequence[Bucket], samples: i
     return runtime.methods[next(fitting, -1)]
 
 
-def file_of(bundle: "Bundle", name: str) -> Path:
+def file_of(bundle: "AnyBundle", name: str) -> Path:
     """A file of the bundle. Raises ArtifactError when it is missing."""
     try:
         return bundle.file(name)

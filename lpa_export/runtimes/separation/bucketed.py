@@ -45,6 +45,10 @@ class BucketedSeparatorRunner(ABC):
         where it breaks.
         """
 
+    def tapped(self, waveform: Array) -> Bucket:
+        """The bucket that gives the taps of a mixture: the smallest that fits."""
+        return self._fitting(waveform)
+
     @property
     def buckets(self) -> tuple[int, ...]:
         """Samples of each bucket, ascending."""
@@ -63,8 +67,7 @@ class BucketedSeparatorRunner(ABC):
 
     def taps(self, waveform: Array) -> dict[str, Array]:
         """The manifest's taps of one mixture (samples,): name to (frames, width)."""
-        bucket = self._fitting(waveform)
-        found = self._called(waveform, bucket, 0.0, taps=True)
+        found = self._called(waveform, self.tapped(waveform), 0.0, taps=True)
         manifest = self.manifest
         frames = manifest.frames.count(len(waveform))
         # As `lpa_export.hosts.sepformer.chunks` counts them.

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-
 from lpa_export.formats.manifest import Bucket, Port
 from lpa_export.runtimes.coreai.section import CoreaiRuntime
 from lpa_export.targets import SeparatorJob, Written
 from lpa_export.targets.coreai.target import PROGRAM, write_program
 from lpa_export.targets.describe import normalisation, require_exportable, taps, tools
 from lpa_export.targets.separation.describe import lowering, metadata, separator_buckets
-from lpa_export.targets.separation.model import SeparatorModel
+from lpa_export.targets.separation.model import SeparatorModel, SourcesAlone, TapsAndSources
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from lpa_export.formats.schemes import Scheme
     from lpa_export.formats.separation_bundle import SeparationManifest
     from lpa_export.formats.separator import Separator
@@ -40,7 +40,7 @@ class CoreaiSeparatorTarget:
 
         def functions(bucket: Bucket) -> tuple[nn.Module, nn.Module]:
             model = SeparatorModel(parts, bucket.samples)
-            return _Sources(model), _Tapped(model)
+            return SourcesAlone(model), TapsAndSources(model)
 
         about = metadata(job.separator, job.scheme.name)
         write_program(folder, buckets, functions, ("sources", every), about, job.announce)
@@ -58,28 +58,6 @@ class CoreaiSeparatorTarget:
             tools=tools("coreai-core", "coreai-torch", "torch"),
             runtime=CoreaiRuntime(program=PROGRAM),
         )
-
-
-class _Sources(nn.Module):
-    def __init__(self, model: SeparatorModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        sources: Tensor = self.model(waveform, lengths)[0]
-        return sources
-
-
-class _Tapped(nn.Module):
-    """All taps in the order of the model; the sources are the last."""
-
-    def __init__(self, model: SeparatorModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        sources, *others = self.model(waveform, lengths)
-        return *others, sources
 
 
 def usage(manifest: SeparationManifest) -> str:

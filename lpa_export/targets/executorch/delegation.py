@@ -116,8 +116,11 @@ def _multiplications(node: Node) -> int:
 def _name(target: Any) -> str:
     """`aten.linear.default` for an operator of any dialect."""
     name = getattr(target, "__name__", str(target))
-    overload = getattr(target, "_op", None)
-    return str(overload) if isinstance(overload, torch._ops.OpOverload) else name
+    # Those of the edge dialect hold the operator that they stand for.
+    for overload in (target, getattr(target, "_op", None)):
+        if isinstance(overload, torch._ops.OpOverload):
+            return str(overload)
+    return name
 
 
 def _is_tensor(value: Any) -> bool:

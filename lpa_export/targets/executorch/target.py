@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lpa_export.targets.executorch.programs import Methods
     from lpa_export.targets.executorch.settings import ExecutorchSettings
 
-__all__ = ["BUNDLED", "DELEGATION", "PROGRAM", "ExecutorchTarget"]
+__all__ = ["BUNDLED", "DELEGATION", "PROGRAM", "ExecutorchTarget", "write_delegation"]
 
 PROGRAM, BUNDLED, DELEGATION = "model.pte", "model.bpte", "delegation.json"
 _LOWERINGS = {"prefix_sum": "prefix_sum_gather", "local_dense_mask": "local_dense_mask"}
@@ -59,14 +59,23 @@ class ExecutorchTarget:
         job.announce("lowering the program: minutes for a large model")
         constants = own_words(job.checkpoint) | {"max_samples": methods.max_samples}
         lowered = lower(methods.programs, backend, constants)
-        stated = {"example_seconds": methods.example_seconds, "methods": lowered.methods}
-        text = json.dumps(stated, indent=1, sort_keys=True)
-        (folder / DELEGATION).write_text(text + "\n", "utf-8", newline="\n")
+        write_delegation(folder, lowered, methods.example_seconds)
         (folder / PROGRAM).write_bytes(lowered.program.buffer)
         if backend.runs_here and not methods.buckets:
             job.announce("writing the bundled program")
             _write_bundled(job, methods, lowered, folder)
         return _describe(job.checkpoint, parts, backend, settings, methods, lowered)
+
+
+def write_delegation(folder: Path, lowered: Lowered, example_seconds: float) -> str:
+    """Write which operator of each method went where, and give the file's name.
+
+    `example_seconds`: the length that multiplications are counted for.
+    """
+    stated = {"example_seconds": example_seconds, "methods": lowered.methods}
+    text = json.dumps(stated, indent=1, sort_keys=True)
+    (folder / DELEGATION).write_text(text + "\n", "utf-8", newline="\n")
+    return DELEGATION
 
 
 def lowering(settings: ExecutorchSettings, backend: Backend) -> str:

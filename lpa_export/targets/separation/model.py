@@ -26,7 +26,7 @@ from lpa_export.targets.batched import BATCHED, Context, Preparation, valid_posi
 from lpa_export.targets.bucketed import DenseLPA
 from lpa_export.targets.skeleton import EncoderLayer, Kit
 
-__all__ = ["SeparatorModel"]
+__all__ = ["SeparatorModel", "SourcesAlone", "TapsAndSources"]
 
 _SCALE = 256.0
 
@@ -111,6 +111,32 @@ class SeparatorModel(nn.Module):
         halves = functional.pad(first, (0, 0, 0, 1)) + functional.pad(second, (0, 0, 1, 0))
         # The last samples are fewer than a stride: no frame covers them.
         return functional.pad(halves.flatten(2), (0, samples - halves.shape[2] * halves.shape[3]))
+
+
+class SourcesAlone(nn.Module):
+    """What a runtime calls: the sources (B, sources, samples) of `SeparatorModel`."""
+
+    def __init__(self, model: SeparatorModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """As `SeparatorModel`."""
+        sources: Tensor = self.model(waveform, lengths)[0]
+        return sources
+
+
+class TapsAndSources(nn.Module):
+    """The same model (the same weights): all taps in its order, of which the sources are last."""
+
+    def __init__(self, model: SeparatorModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        """As `SeparatorModel`."""
+        sources, *others = self.model(waveform, lengths)
+        return *others, sources
 
 
 class DualPath(nn.Module):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lpa_export.runtimes import ArtifactError
+from lpa_export.runtimes.executorch.opened import worker_of
 from lpa_export.runtimes.executorch.process import Worker
 from lpa_export.runtimes.executorch.program import (
     Delegate,
@@ -19,9 +20,8 @@ from lpa_export.runtimes.executorch.program import (
     constant_methods,
     read_program,
 )
-from lpa_export.runtimes.executorch.runner import worker_of
 from lpa_export.runtimes.executorch.section import file_of, method_for, runtime_of
-from lpa_validate.evaluation import Validation
+from lpa_validate.evaluation import Opened
 from lpa_validate.report import Check, Figure, gated, judged
 from lpa_validate.rules.executorch.delegation import (
     Delegation,
@@ -41,7 +41,7 @@ _MATRIX_KERNELS = frozenset(
 )
 
 
-def check_ops(validation: Validation) -> list[Check]:
+def check_ops(validation: Opened) -> list[Check]:
     """Delegation, kernels and memory of the program."""
     bundle = validation.bundle
     runtime = runtime_of(bundle)

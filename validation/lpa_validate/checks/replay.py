@@ -10,7 +10,7 @@ import numpy as np
 from lpa_export.formats.golden import read_golden
 from lpa_export.runtimes import ArtifactError
 from lpa_export.runtimes.executorch.flatbuffer import Buffer
-from lpa_export.runtimes.executorch.runner import worker_of
+from lpa_export.runtimes.executorch.opened import worker_of
 from lpa_export.runtimes.executorch.section import file_of, runtime_of
 from lpa_validate.evaluation import Validation
 from lpa_validate.report import Check, Figure, judged, not_run

@@ -1,0 +1,116 @@
+"""A separator for ExecuTorch, in its own runtime: every bucket gives what the module gives."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from lpa_validate import validate
+
+from lpa_export.commands.enhance import enhance
+from lpa_export.commands.export import export
+from lpa_export.errors import LpaError
+from lpa_export.formats.separation_bundle import open_separator_bundle
+from lpa_export.formats.separator import load_separator
+from lpa_export.measures.separation import snr_db
+from lpa_export.runtimes.separation.torch import SeparatorReference
+from lpa_export.targets import target_named
+
+from .conftest import RATE
+
+pytestmark = pytest.mark.skipif(
+    bool(target_named("executorch").missing()), reason="ExecuTorch is not installed"
+)
+
+LEAST_DB = 90.0
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its bundle, of one short bucket: lowering a method takes many seconds."""
+    out = tmp_path_factory.mktemp("executorch") / "bundle"
+    return export(target="executorch", checkpoint=checkpoint, out=out, buckets=(1.4,)).bundle
+
+
+def _require_the_module(
+    bundle: Path, checkpoint: Path, noisy: Callable[..., np.ndarray], lengths: tuple[int, ...]
+) -> None:
+    """Sources in every bucket that holds them, loud garbage behind them, and taps."""
+    opened = open_separator_bundle(bundle)
+    assert opened.manifest.selfcheck.label == "measured"
+    runner = target_named("executorch").runner_class(separates=True)(opened)
+    reference = SeparatorReference(load_separator(checkpoint).model)
+    for samples in lengths:
+        mixture = noisy(1.4)[:samples]
+        expected = reference.taps(mixture)
+        for bucket in runner.buckets:
+            if samples <= bucket:
+                found = runner.run_in(mixture, bucket, garbage=9.0)
+                assert found.shape == expected["sources"].shape
+                assert snr_db(expected["sources"], found) >= LEAST_DB
+        taps = runner.taps(mixture)
+        assert list(taps) == list(expected)
+        for name, values in taps.items():
+            assert values.shape == expected[name].shape
+            assert snr_db(expected[name], values) >= LEAST_DB
+
+
+def test_a_bucket_gives_what_the_module_gives_whatever_lies_behind(
+    exported: Path, checkpoint: Path, noisy: Callable[..., np.ndarray]
+) -> None:
+    _require_the_module(exported, checkpoint, noisy, (16, 403, 600, RATE))
+
+
+@pytest.mark.slow
+def test_so_does_every_bucket_of_several_without_a_delegate(
+    checkpoint: Path, tmp_path: Path, noisy: Callable[..., np.ndarray]
+) -> None:
+    made = export(
+        target="executorch",
+        checkpoint=checkpoint,
+        out=tmp_path / "portable",
+        buckets=(0.2, 1.1, 1.4),
+        backend="portable",
+    )
+    _require_the_module(made.bundle, checkpoint, noisy, (403, RATE, 11_200))
+
+
+def test_it_passes_the_checks_of_its_target(exported: Path, checkpoint: Path) -> None:
+    report = validate(
+        target="executorch",
+        bundle=exported,
+        checkpoint=checkpoint,
+        checks=["integrity", "ops", "parity", "silence", "padding"],
+        limit=1,
+    )
+    assert report.verdict == "pass"
+    ops = report.check("ops")
+    assert ops.figure("linear and convolution kernels outside").value == 0
+
+
+def test_longer_files_are_heard_in_segments_of_the_longest_bucket(
+    exported: Path, tmp_path: Path, noisy: Callable[..., np.ndarray]
+) -> None:
+    path = tmp_path / "noisy.wav"
+    soundfile.write(path, noisy(3.0), RATE, subtype="FLOAT")
+    (done,) = enhance([path], target="executorch", bundle=exported)
+    assert done.segments > 1 and done.seconds == 3.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"backend": "coreml"}, "for xnnpack and portable only"),
+        ({"lowering": "prefix_sum"}, "fixed lengths here"),
+        ({"buckets": (0.001,)}, "shorter than one frame"),
+        ({"quantize": "int8"}, "in fp32, not in int8"),
+    ],
+)
+def test_what_is_not_written_is_refused(
+    checkpoint: Path, tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(LpaError, match=said):
+        export(target="executorch", checkpoint=checkpoint, out=tmp_path / "new", **settings)
+    assert not (tmp_path / "new").exists()
