@@ -322,6 +322,12 @@ _TARGETS = {
             needs=("mlx",),
             extra="mlx",
             platforms="Linux on x86-64 with glibc 2.35 or newer, or macOS on Apple silicon",
+            separation=SeparationSpec(
+                exporter="lpa_export.targets.mlx.separator_target:MlxSeparatorTarget",
+                runner="lpa_export.runtimes.separation.mlx:MlxSeparatorRunner",
+                usage="lpa_export.targets.mlx.separator_target:usage",
+                schemes=("fp32", "fp16"),
+            ),
         ),
         TargetSpec(
             name="coreai",

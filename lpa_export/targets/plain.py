@@ -35,7 +35,16 @@ if TYPE_CHECKING:
     from lpa_export.hosts.parts import Layer, LengthAdapter, Parts
     from lpa_export.layers import LPA
 
-__all__ = ["ACTIVATIONS", "Plain", "plain_model"]
+__all__ = [
+    "ACTIVATIONS",
+    "Named",
+    "Plain",
+    "layer_structure",
+    "named_layer",
+    "named_of",
+    "norm_structure",
+    "plain_model",
+]
 
 ACTIVATIONS: Mapping[str, str] = {
     "GELU": "gelu",
@@ -73,35 +82,36 @@ def _structure(parts: Parts) -> dict[str, Any]:
         "features": [
             {
                 "stride": layer.conv.stride[0],
-                "norm": _norm(layer.norm),
+                "norm": norm_structure(layer.norm),
                 "activation": _activation(layer.activation),
             }
             for layer in parts.features
         ],
-        "feature_norm": _norm(parts.feature_norm),
+        "feature_norm": norm_structure(parts.feature_norm),
         "positional": [
             {
                 "groups": layer.conv.groups,
                 "padding": int(layer.conv.padding[0]),
                 "trim": layer.trim,
                 "affine": layer.affine is not None,
-                "norm": _norm(layer.norm),
+                "norm": norm_structure(layer.norm),
                 "activation": _activation(layer.activation),
             }
             for layer in parts.positional
         ],
-        "norm": _norm(parts.norm),
-        "layers": [_layer(layer) for layer in parts.layers],
+        "norm": norm_structure(parts.norm),
+        "layers": [layer_structure(layer) for layer in parts.layers],
         "length_adapter": _length_adapter(parts.length_adapter),
         "position_bias": None if bias is None else {"reach": bias.max_distance},
     }
 
 
-def _layer(layer: Layer) -> dict[str, Any]:
+def layer_structure(layer: Layer) -> dict[str, Any]:
+    """The entry of an encoder layer. Raises as `plain_model`."""
     attention, adapter = layer.attention, layer.adapter
     return {
-        "norm": _norm(layer.norm),
-        "final_norm": _norm(layer.final_norm),
+        "norm": norm_structure(layer.norm),
+        "final_norm": norm_structure(layer.final_norm),
         "activation": _activation(layer.feed_forward.activation),
         "attention": None
         if attention is None
@@ -113,7 +123,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
         "lpa": None if layer.lpa is None else _lpa(layer.lpa),
         "adapter": None
         if adapter is None
-        else {"norm": _norm(adapter.norm), "activation": _activation(adapter.activation)},
+        else {"norm": norm_structure(adapter.norm), "activation": _activation(adapter.activation)},
     }
 
 
@@ -138,7 +148,7 @@ def _length_adapter(adapter: LengthAdapter | None) -> dict[str, Any] | None:
         return None
     return {
         "projection": adapter.projection is not None,
-        "norm": _norm(adapter.norm),
+        "norm": norm_structure(adapter.norm),
         "convolutions": [
             {"stride": conv.stride[0], "padding": int(conv.padding[0])}
             for conv in adapter.convolutions
@@ -146,7 +156,8 @@ def _length_adapter(adapter: LengthAdapter | None) -> dict[str, Any] | None:
     }
 
 
-def _norm(norm: nn.LayerNorm | nn.GroupNorm | None) -> dict[str, Any] | None:
+def norm_structure(norm: nn.LayerNorm | nn.GroupNorm | None) -> dict[str, Any] | None:
+    """The entry of a norm, None for none."""
     return None if norm is None else {"kind": _NORMS[type(norm)], "epsilon": norm.eps}
 
 
@@ -161,55 +172,58 @@ def _activation(module: nn.Module) -> str:
 
 
 Named = Iterator[tuple[str, Tensor]]
+"""Names and what they name."""
 
 
 def _named(parts: Parts) -> Named:
     """Every array by its name, in the order of the model."""
     for index, feature in enumerate(parts.features):
-        yield from _of(f"features.{index}.conv", feature.conv)
-        yield from _of(f"features.{index}.norm", feature.norm)
-    yield from _of("feature_norm", parts.feature_norm)
-    yield from _of("projection", parts.projection)
+        yield from named_of(f"features.{index}.conv", feature.conv)
+        yield from named_of(f"features.{index}.norm", feature.norm)
+    yield from named_of("feature_norm", parts.feature_norm)
+    yield from named_of("projection", parts.projection)
     for index, layer in enumerate(parts.positional):
         place = f"positional.{index}"
         if layer.affine is not None:
             yield f"{place}.affine.scale", layer.affine[0]
             yield f"{place}.affine.shift", layer.affine[1]
-        yield from _of(f"{place}.conv", layer.conv)
-        yield from _of(f"{place}.norm", layer.norm)
-    yield from _of("norm", parts.norm)
+        yield from named_of(f"{place}.conv", layer.conv)
+        yield from named_of(f"{place}.norm", layer.norm)
+    yield from named_of("norm", parts.norm)
     if parts.position_bias is not None:
         yield "position_bias.table", BiasByDistance(parts.position_bias).table
     for index, encoder in enumerate(parts.layers):
-        yield from _named_layer(f"layers.{index}", encoder)
+        yield from named_layer(f"layers.{index}", encoder)
     adapter = parts.length_adapter
     if adapter is not None:
-        yield from _of("length_adapter.projection", adapter.projection)
-        yield from _of("length_adapter.norm", adapter.norm)
+        yield from named_of("length_adapter.projection", adapter.projection)
+        yield from named_of("length_adapter.norm", adapter.norm)
         for index, conv in enumerate(adapter.convolutions):
-            yield from _of(f"length_adapter.convolutions.{index}", conv)
-    yield from _of("head", parts.head)
+            yield from named_of(f"length_adapter.convolutions.{index}", conv)
+    yield from named_of("head", parts.head)
 
 
-def _named_layer(place: str, layer: Layer) -> Named:
+def named_layer(place: str, layer: Layer) -> Named:
+    """The arrays of an encoder layer, in the order of the docstring above."""
     if layer.attention is not None:
         for name in ("query", "key", "value", "output"):
-            yield from _of(f"{place}.{name}", getattr(layer.attention, name))
+            yield from named_of(f"{place}.{name}", getattr(layer.attention, name))
         if layer.attention.gate is not None:
-            yield from _of(f"{place}.gate", gates_of_heads(layer.attention))
+            yield from named_of(f"{place}.gate", gates_of_heads(layer.attention))
             yield f"{place}.gate.constant", layer.attention.gate.constant.flatten()
     if layer.lpa is not None:
         for name in ("value", "output", "context", "controls"):
-            yield from _of(f"{place}.{name}", getattr(layer.lpa, name))
-    yield from _of(f"{place}.norm", layer.norm)
-    yield from _of(f"{place}.expand", layer.feed_forward.expand)
-    yield from _of(f"{place}.contract", layer.feed_forward.contract)
-    yield from _of(f"{place}.final_norm", layer.final_norm)
+            yield from named_of(f"{place}.{name}", getattr(layer.lpa, name))
+    yield from named_of(f"{place}.norm", layer.norm)
+    yield from named_of(f"{place}.expand", layer.feed_forward.expand)
+    yield from named_of(f"{place}.contract", layer.feed_forward.contract)
+    yield from named_of(f"{place}.final_norm", layer.final_norm)
     if layer.adapter is not None:
         for name in ("norm", "down", "up"):
-            yield from _of(f"{place}.adapter.{name}", getattr(layer.adapter, name))
+            yield from named_of(f"{place}.adapter.{name}", getattr(layer.adapter, name))
 
 
-def _of(name: str, module: nn.Module | None) -> Named:
+def named_of(name: str, module: nn.Module | None) -> Named:
+    """The parameters of a module, none of None."""
     for kind, value in module.named_parameters() if module is not None else ():
         yield f"{name}.{kind}", value

@@ -1,69 +1,25 @@
-"""MLX's own runtime, in a process of its own, as an app would run the bundle.
+"""A recogniser in MLX's own runtime, as an app would run the bundle."""
 
-A program that is written for the GPU runs on the CPU where there is none: the same file but for the
-field that says where.
-"""
-
-import json
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.errors import LpaError
 from lpa_export.formats.manifest import Bucket
-from lpa_export.runtimes import THREADS, Array, ArtifactError
+from lpa_export.runtimes import THREADS, Array
 from lpa_export.runtimes.bucketed import BucketedRunner
-from lpa_export.runtimes.mlx.file import CPU, placed, primitives, read_header, require_readable
-from lpa_export.runtimes.mlx.section import runtime_of
-from lpa_export.runtimes.process import Worker
+from lpa_export.runtimes.mlx.opened import OpenFunctions
 
 if TYPE_CHECKING:
     from lpa_export.formats.bundle import Bundle
 
-__all__ = ["WORKER", "MlxRunner"]
-
-WORKER = Path(__file__).with_name("worker.py")
-"""What the process runs."""
+__all__ = ["MlxRunner"]
 
 
-class MlxRunner(BucketedRunner):
-    """The program of a bundle.
-
-    Raises ArtifactError when the file does not open, or is not in the bundle.
-    """
+class MlxRunner(OpenFunctions, BucketedRunner):
+    """The program of a bundle. Raises as `OpenFunctions` does."""
 
     def __init__(self, bundle: "Bundle", *, threads: int = THREADS) -> None:
-        self.runtime = runtime_of(bundle)
-        super().__init__(bundle.manifest)
-        try:
-            data = bundle.file(self.runtime.program).read_bytes()
-        except (OSError, LpaError) as error:
-            raise ArtifactError(f"{self.runtime.program} cannot be read ({error})") from error
-        self._worker = Worker(WORKER, environment={"OMP_NUM_THREADS": str(threads)})
-        self.metadata: Mapping[str, str] = self._open(data)
-
-    def _open(self, data: bytes) -> dict[str, str]:
-        """Load the program into the process; what it says of itself."""
-        try:
-            header = read_header(data)
-            about, _ = self._worker.ask("about")
-            require_readable(header, about["version"])
-            if dict(primitives(data)) != self.runtime.primitives:
-                raise ArtifactError("its primitives are not those that were written")
-            if not about["gpu"]:
-                data = placed(data, CPU)
-            # Weights are read when they are used: the file stays as long as the runner.
-            self._folder = tempfile.TemporaryDirectory(prefix="lpa-mlx-")
-            place = Path(self._folder.name, "model.mlxfn")
-            place.write_bytes(data)
-            self._worker.ask("open", path=str(place))
-            words: Any = json.loads(header.metadata)
-            return {str(name): str(value) for name, value in dict(words).items()}
-        except (ArtifactError, ValueError, TypeError) as error:
-            said = " ".join(str(error).split())
-            raise ArtifactError(f"{self.runtime.program} does not open: {said}") from error
+        OpenFunctions.__init__(self, bundle, threads=threads)
+        BucketedRunner.__init__(self, bundle.manifest)
 
     def call(self, bucket: Bucket, waveform: Array, lengths: Any, *, taps: bool) -> list[Array]:
         """The function of that shape."""
-        return self._worker.ask("run", [waveform, lengths], taps=taps)[1]
+        return self.compute(waveform, lengths, taps=taps)

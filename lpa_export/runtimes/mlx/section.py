@@ -8,7 +8,7 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.manifest import MANIFEST
 
 if TYPE_CHECKING:
-    from lpa_export.formats.bundle import Bundle
+    from lpa_export.formats.bundle import AnyBundle
 
 __all__ = ["MlxRuntime", "runtime_of"]
 
@@ -29,7 +29,7 @@ class MlxRuntime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     primitives: dict[str, int]
 
 
-def runtime_of(bundle: "Bundle") -> MlxRuntime:
+def runtime_of(bundle: "AnyBundle") -> MlxRuntime:
     """The section. Raises LpaError when it is not what an export writes."""
     runtime = bundle.runtime_as(MlxRuntime)
     if not bundle.manifest.buckets:

@@ -17,7 +17,7 @@ import numpy as np
 from lpa_export.targets.mlx.operators import Weights, silenced
 from lpa_export.targets.mlx.windows import periodic_windows, positional_windows
 
-__all__ = ["BLOCK", "SUMS", "Frames", "Means", "Window", "gathered", "mix", "prefix_sums"]
+__all__ = ["BLOCK", "SUMS", "Frames", "Means", "Window", "framed", "gathered", "mix", "prefix_sums"]
 
 BLOCK = 64
 """Frames in which a sum restarts."""
@@ -29,6 +29,13 @@ class Frames(NamedTuple):
     number: int
     lengths: mx.array | None
     valid: mx.array | None
+
+
+def framed(count: int, lengths: mx.array | None) -> Frames:
+    """So many frames with padding, of which `lengths` (B,) are valid; None: all."""
+    if lengths is None:
+        return Frames(count, None, None)
+    return Frames(count, lengths, mx.arange(count) < lengths[:, None])
 
 
 class Window(NamedTuple):

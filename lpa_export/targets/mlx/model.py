@@ -23,8 +23,9 @@ import mlx.core as mx
 from lpa_export.errors import LpaError, LpaWarning
 from lpa_export.formats.manifest import NORMALISATION_EPSILON
 from lpa_export.targets.mlx.kernel import TOLERANCE, Compared, gpu_kernel
-from lpa_export.targets.mlx.lpa import Frames, Means, gathered, mix
-from lpa_export.targets.mlx.operators import ACTIVATIONS, Weights, silenced
+from lpa_export.targets.mlx.layers import TYPES, EncoderLayers, weights_of
+from lpa_export.targets.mlx.lpa import Frames, Means, framed, gathered
+from lpa_export.targets.mlx.operators import ACTIVATIONS, silenced
 
 __all__ = ["CONFIG", "KERNEL", "WEIGHTS", "Model", "load"]
 
@@ -32,11 +33,6 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 KERNEL = "kernel"
 """Of `means` in `config.json`: windows are averaged by a kernel of the GPU."""
-
-_MASKED_SCORE = -1e4
-"""Added to the score of a key behind the end. Not -inf: a row of nothing else would be NaN."""
-
-_TYPES = {"fp32": mx.float32, "fp16": mx.float16, "bf16": mx.bfloat16}
 
 
 def load(folder: str | Path, *, fused: bool = True, kernel: bool | None = None) -> Model:
@@ -98,15 +94,26 @@ class Model:
         self, config: Mapping[str, Any], arrays: Mapping[str, mx.array], *, fused: bool = True
     ) -> None:
         self.structure: Mapping[str, Any] = config["model"]
-        self._type = _TYPES[config["compute"]]
-        self._sums: str = config["sums"]
-        self.means: Means = gathered
-        """How windows are averaged; set before the first call, which compiles it."""
-        self._fused = fused
-        quantised = config["quantised"] or {"bits": None, "group_size": None}
-        self._weights = Weights(arrays, **quantised)
+        self._type = TYPES[config["compute"]]
+        self._weights = weights_of(config, arrays)
+        self._layers = EncoderLayers(
+            self._weights,
+            self._type,
+            sums=config["sums"],
+            norm_first=self.structure["norm_first"],
+            fused=fused,
+        )
         self._whole: Callable[[mx.array], mx.array] = mx.compile(self.logits)
         self._padded: Callable[[mx.array, mx.array], mx.array] = mx.compile(self.logits)
+
+    @property
+    def means(self) -> Means:
+        """How windows are averaged; set before the first call, which compiles it."""
+        return self._layers.means
+
+    @means.setter
+    def means(self, chosen: Means) -> None:
+        self._layers.means = chosen
 
     def __call__(self, waveform: mx.array, lengths: mx.array | None = None) -> mx.array:
         """Logits (B, frames, V) float32 of waveforms (B, samples) float32.
@@ -137,7 +144,7 @@ class Model:
         found["encoder.embed"] = hidden
         bias = self._position_bias(frames)
         for index, layer in enumerate(structure["layers"]):
-            hidden = self._layer(hidden, f"layers.{index}", layer, frames, bias)
+            hidden = self._layers(hidden, f"layers.{index}", layer, frames, bias)
             found[f"encoder.layers.{index}"] = hidden
         if structure["norm_first"]:
             hidden = self._norm(hidden)
@@ -151,7 +158,7 @@ class Model:
 
     def _front(self, waveform: mx.array, lengths: mx.array | None) -> tuple[mx.array, Frames]:
         """Features, and the frames that they are of."""
-        frames = _frames(waveform.shape[1], lengths)
+        frames = framed(waveform.shape[1], lengths)
         if self.structure["do_normalize"]:
             waveform = _normalised(waveform, frames)
         waveform = silenced(waveform[..., None], frames.valid)
@@ -189,79 +196,6 @@ class Model:
             hidden = ACTIVATIONS[layer["activation"]](hidden)
         return hidden
 
-    def _layer(
-        self,
-        hidden: mx.array,
-        place: str,
-        layer: Mapping[str, Any],
-        frames: Frames,
-        bias: mx.array | None,
-    ) -> mx.array:
-        weights = self._weights
-
-        def mixed(values: mx.array) -> mx.array:
-            if layer["lpa"] is not None:
-                made = mix(values, place, layer["lpa"], weights, frames, self._sums, self.means)
-            else:
-                made = self._attention(values, place, layer["attention"], frames, bias)
-            return made.astype(self._type)
-
-        def fed_forward(values: mx.array) -> mx.array:
-            values = ACTIVATIONS[layer["activation"]](weights.linear(values, f"{place}.expand"))
-            return weights.linear(values, f"{place}.contract")
-
-        def norm(values: mx.array, name: str) -> mx.array:
-            return weights.norm(values, f"{place}.{name}", layer[name]["epsilon"])
-
-        if self.structure["norm_first"]:
-            hidden = hidden + mixed(norm(hidden, "norm"))
-            hidden = hidden + fed_forward(norm(hidden, "final_norm"))
-        else:
-            hidden = norm(hidden + mixed(hidden), "norm")
-            hidden = norm(hidden + fed_forward(hidden), "final_norm")
-        adapter = layer["adapter"]
-        if adapter is None:
-            return hidden
-        added = weights.norm(hidden, f"{place}.adapter.norm", adapter["norm"]["epsilon"])
-        added = ACTIVATIONS[adapter["activation"]](weights.linear(added, f"{place}.adapter.down"))
-        return hidden + weights.linear(added, f"{place}.adapter.up")
-
-    def _attention(
-        self,
-        hidden: mx.array,
-        place: str,
-        layer: Mapping[str, Any],
-        frames: Frames,
-        bias: mx.array | None,
-    ) -> mx.array:
-        heads, weights = layer["heads"], self._weights
-        query, key, value = (
-            _heads(weights.linear(hidden, f"{place}.{name}"), heads)
-            for name in ("query", "key", "value")
-        )
-        mask = None
-        if frames.valid is not None:
-            mask = mx.where(frames.valid, 0.0, _MASKED_SCORE)[:, None, None]
-        if layer["gate"] and bias is not None:
-            first, second = mx.split(
-                mx.sigmoid(weights.linear(hidden, f"{place}.gate")), 2, axis=-1
-            )
-            gate = first * (second * weights[f"{place}.gate.constant"] - 1.0) + 2.0
-            gated = gate.transpose(0, 2, 1)[..., None] * bias
-            mask = gated if mask is None else gated + mask
-        if mask is not None:
-            mask = mask.astype(query.dtype)
-        if self._fused:
-            mixed = mx.fast.scaled_dot_product_attention(
-                query, key, value, scale=layer["scaling"], mask=mask
-            )
-        else:
-            scores = (query * layer["scaling"]) @ key.swapaxes(-1, -2)
-            scores = scores if mask is None else scores + mask
-            mixed = mx.softmax(scores, axis=-1, precise=True) @ value
-        mixed = mixed.transpose(0, 2, 1, 3).reshape(hidden.shape)
-        return weights.linear(mixed, f"{place}.output")
-
     def _position_bias(self, frames: Frames) -> mx.array | None:
         """(H, T, T) of query t (rows) and key s, from the table by clipped distance s - t."""
         stated = self.structure["position_bias"]
@@ -291,23 +225,12 @@ class Model:
         return hidden
 
 
-def _heads(hidden: mx.array, heads: int) -> mx.array:
-    """(B, T, D) -> (B, H, T, d)."""
-    return hidden.reshape(*hidden.shape[:2], heads, -1).transpose(0, 2, 1, 3)
-
-
-def _frames(count: int, lengths: mx.array | None) -> Frames:
-    if lengths is None:
-        return Frames(count, None, None)
-    return Frames(count, lengths, mx.arange(count) < lengths[:, None])
-
-
 def _behind(frames: Frames, count: int, kernel: int, stride: int, padding: int) -> Frames:
     """The frames behind a convolution: floor((n + 2 padding - kernel) / stride) + 1 of n."""
     lengths = frames.lengths
     if lengths is not None:
         lengths = mx.maximum(lengths + (2 * padding - kernel + stride), 0) // stride
-    return _frames(count, lengths)
+    return framed(count, lengths)
 
 
 def _normalised(waveform: mx.array, samples: Frames) -> mx.array:

@@ -40,12 +40,12 @@ class Weights:
         return self._arrays[name]
 
     def linear(self, hidden: mx.array, place: str) -> mx.array:
-        """(..., in) -> (..., out), in the precision of the weights."""
-        weight, bias = self[f"{place}.weight"], self[f"{place}.bias"]
-        hidden = hidden.astype(bias.dtype)
-        if f"{place}.scales" not in self._arrays:
-            return mx.addmm(bias, hidden, weight)
-        scales = self[f"{place}.scales"]
+        """(..., in) -> (..., out), in the precision of the weights; they may have no bias."""
+        weight, bias = self[f"{place}.weight"], self._arrays.get(f"{place}.bias")
+        scales = self._arrays.get(f"{place}.scales")
+        hidden = hidden.astype((weight if scales is None else scales).dtype)
+        if scales is None:
+            return hidden @ weight if bias is None else mx.addmm(bias, hidden, weight)
         assert self._group_size is not None
         missing = scales.shape[-1] * self._group_size - hidden.shape[-1]
         if missing:  # the weights were filled up to whole groups
@@ -59,7 +59,7 @@ class Weights:
             group_size=self._group_size,
             bits=self._bits,
         )
-        return product + bias
+        return product if bias is None else product + bias
 
     def norm(self, hidden: mx.array, place: str, epsilon: float) -> mx.array:
         """Over the channels."""

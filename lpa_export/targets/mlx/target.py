@@ -19,19 +19,23 @@ from lpa_export.targets.describe import (
     taps,
     tools,
 )
-from lpa_export.targets.plain import plain_model
+from lpa_export.targets.plain import Plain, plain_model
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lpa_export.formats.checkpoint import Checkpoint
+    from lpa_export.formats.manifest import Compression
     from lpa_export.formats.schemes import Scheme
     from lpa_export.hosts.parts import Parts
     from lpa_export.targets.mlx.settings import MlxSettings
 
-__all__ = ["PROGRAM", "MlxTarget", "config_of"]
+__all__ = ["LOWERINGS", "PROGRAM", "MlxTarget", "config_of", "write_model"]
 
 PROGRAM = "model.mlxfn"
 
-_LOWERINGS = {"blocks": "prefix_sums_in_blocks", "cumsum": "prefix_sums"}
+LOWERINGS = {"blocks": "prefix_sums_in_blocks", "cumsum": "prefix_sums"}
+"""How windows are written, by the setting `sums`."""
 
 
 class MlxTarget:
@@ -46,33 +50,25 @@ class MlxTarget:
 
     def write(self, job: Job, folder: Path) -> Written:
         """Write the three files."""
-        import mlx.core as mx
-
         from lpa_export.targets.mlx.model import CONFIG, WEIGHTS, load
         from lpa_export.targets.mlx.trace import trace
-        from lpa_export.targets.mlx.weights import kept
 
         settings: MlxSettings = job.settings
         parts = parts_of(job.checkpoint)
-        plain = plain_model(parts)
-        words = metadata(job.checkpoint, job.scheme.name)
-        job.announce("writing the weights")
-        weights = kept(plain.arrays, job.scheme, settings.group_size)
-        mx.save_safetensors(str(folder / WEIGHTS), weights.arrays, metadata=words)
-        config = config_of(plain.structure, job.scheme, settings)
-        text = json.dumps(config, indent=1, sort_keys=True)
-        (folder / CONFIG).write_text(text + "\n", "utf-8", newline="\n")
-        job.announce("tracing the model")
+        plain, words = plain_model(parts), metadata(job.checkpoint, job.scheme.name)
         buckets = _buckets(parts, settings)
         found = taps(parts, lambda tap: tap)
-        names = [tap.name for tap in found]
-        # From the files: what is traced is what they hold. A kernel needs its GPU to be traced.
+        job.announce("writing the weights")
+        compression = write_model(folder, plain, job.scheme, settings, words)
+        job.announce("tracing the model")
+        # A kernel needs its GPU to be traced.
         model = load(folder, kernel=False)
+        names = [tap.name for tap in found]
         counted = trace(model, buckets, names, words, settings.device, folder / PROGRAM)
         vocabulary = len(job.checkpoint.vocabulary)
         return Written(
             artifacts=(PROGRAM, WEIGHTS, CONFIG),
-            lowering=families(parts, _LOWERINGS[settings.sums]),
+            lowering=families(parts, LOWERINGS[settings.sums]),
             normalisation=normalisation(parts.do_normalize),
             inputs=(
                 Port(name="waveform", dtype="float32", shape=(1, "samples")),
@@ -89,8 +85,28 @@ class MlxTarget:
                 device=settings.device,
                 primitives=counted,
             ),
-            compression=weights.compression,
+            compression=compression,
         )
+
+
+def write_model(
+    folder: Path,
+    plain: Plain,
+    scheme: Scheme,
+    settings: MlxSettings,
+    words: Mapping[str, str],
+) -> Compression | None:
+    """Write weights and configuration; `words` are metadata. What is traced is what they hold."""
+    import mlx.core as mx
+
+    from lpa_export.targets.mlx.model import CONFIG, WEIGHTS
+    from lpa_export.targets.mlx.weights import kept
+
+    weights = kept(plain.arrays, scheme, settings.group_size)
+    mx.save_safetensors(str(folder / WEIGHTS), weights.arrays, metadata=dict(words))
+    text = json.dumps(config_of(plain.structure, scheme, settings), indent=1, sort_keys=True)
+    (folder / CONFIG).write_text(text + "\n", "utf-8", newline="\n")
+    return weights.compression
 
 
 def config_of(structure: dict[str, Any], scheme: Scheme, settings: MlxSettings) -> dict[str, Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 
 from lpa_export.formats.manifest import Bucket
 from lpa_export.runtimes.mlx.file import CPU, GPU, placed, primitives
-from lpa_export.targets.mlx.model import Model
 
 __all__ = ["TAPS", "trace"]
 
@@ -21,8 +20,16 @@ TAPS = "taps"
 _DEVICES = {"cpu": CPU, "gpu": GPU}
 
 
+class Tapped(Protocol):
+    """A model of any task."""
+
+    def taps(self, waveform: mx.array, lengths: mx.array | None = None) -> dict[str, mx.array]:
+        """Every point at which it is compared with its reference; the last is what it gives."""
+        ...
+
+
 def trace(
-    model: Model,
+    model: Tapped,
     buckets: Sequence[Bucket],
     taps: Sequence[str],
     words: Mapping[str, str],
@@ -31,12 +38,13 @@ def trace(
 ) -> dict[str, int]:
     """Write the program into `place`; how often each primitive stands in it.
 
-    taps: names of what a function gives when it is asked for all; words: metadata.
+    taps: names of what a function gives when it is asked for all, the last of them what it gives
+    otherwise; words: metadata.
     """
 
     def function(waveform: mx.array, lengths: mx.array, **asked: mx.array) -> list[mx.array]:
         found = model.taps(waveform, lengths)
-        return [found[name] for name in taps] if asked else [found["logits"]]
+        return [found[name] for name in taps] if asked else [found[taps[-1]]]
 
     with mx.exporter(str(place), function, metadata=json.dumps(words, sort_keys=True)) as exporter:
         for bucket in buckets:

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["lowering", "metadata", "separator_buckets"]
 
 
-def lowering(parts: SeparatorParts, *, across: str) -> dict[str, str]:
+def lowering(
+    parts: SeparatorParts, *, across: str, within: str = "local_dense_mask"
+) -> dict[str, str]:
     """How windows are written, within chunks and across them, where attention is replaced."""
-    forms = {"intra": "local_dense_mask", "inter": across}
+    forms = {"intra": within, "inter": across}
     return {
         name: form
         for name, form in forms.items()

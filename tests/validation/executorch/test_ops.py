@@ -18,7 +18,6 @@ from msgspec.structs import replace
 from lpa_export.formats.bundle import Bundle
 from lpa_export.formats.manifest import as_json
 from lpa_export.runtimes import ArtifactError
-from lpa_export.runtimes.executorch import runner
 from lpa_export.runtimes.executorch.process import Worker
 
 from .conftest import Programs, in_buckets, noise, runtime
@@ -47,7 +46,7 @@ CUMSUM = {
 @pytest.fixture(autouse=True)
 def one_worker(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks open a process of their own where none is open; here they share one."""
-    monkeypatch.setattr(runner, "Worker", lambda: worker)
+    monkeypatch.setattr("lpa_export.runtimes.executorch.opened.Worker", lambda: worker)
 
 
 def statement(*nodes: Any, method: str = "forward", **changes: Any) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from lpa_export.errors import LpaError
 from lpa_export.runtimes import ArtifactError
 from lpa_export.runtimes.mlx.file import primitives, read_header
 from lpa_export.runtimes.mlx.section import runtime_of
-from lpa_validate.evaluation import Validation
+from lpa_validate.evaluation import Opened
 from lpa_validate.report import Check, Figure, judged
 from lpa_validate.rules.mlx.kernels import BACKENDS, source, without_kernel
 
 __all__ = ["check_ops"]
 
 
-def check_ops(validation: Validation) -> list[Check]:
+def check_ops(validation: Opened) -> list[Check]:
     """Counted in the file itself; kernels are predicted from MLX's source."""
     bundle = validation.bundle
     runtime = runtime_of(bundle)
@@ -20,7 +20,7 @@ def check_ops(validation: Validation) -> list[Check]:
     except (OSError, LpaError) as error:
         raise ArtifactError(f"{runtime.program} cannot be read ({error})") from error
     header, found = read_header(data), primitives(data)
-    # Of each bucket a function for logits and one for taps.
+    # Of each bucket a function for what the model gives and one for taps.
     functions = 2 * len(bundle.manifest.buckets or ())
     belied = sorted(
         name
