@@ -15,7 +15,7 @@ from lpa_export.commands import measure, study, windows
 from lpa_export.commands.study import add_workers
 from lpa_export.errors import LpaError
 from lpa_export.formats.task import SEPARATION, task_of
-from lpa_export.training.ranking import LayerChoice, parse_layers
+from lpa_export.training.ranking import AutoLayers, LayerChoice, parse_layers
 
 if TYPE_CHECKING:
     pass
@@ -88,7 +88,11 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
                 help="the attention teacher (default: the recipe's, or its teacher run)",
             )
     stages.choices["sweep"].add_argument(
-        "--layers", type=_named_layers, metavar="LIST", help="for example 0,1,2 (default: all)"
+        "--layers",
+        type=_named_layers,
+        metavar="LIST",
+        help="for example 0,1,2, or of a separator intra, inter or all (default: all, or those of "
+        "the recipe's kind)",
     )
     stages.choices["replace"].add_argument(
         "--layers",
@@ -134,13 +138,12 @@ def _layers(text: str) -> LayerChoice | None:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _named_layers(text: str) -> tuple[int, ...]:
-    try:
-        layers = parse_layers(text)
-    except LpaError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    if not isinstance(layers, tuple):
-        raise argparse.ArgumentTypeError(f"a sweep names its layers, as 0,1,2; found {text}")
+def _named_layers(text: str) -> LayerChoice | None:
+    layers = _layers(text)
+    if isinstance(layers, AutoLayers):
+        raise argparse.ArgumentTypeError(
+            f"a sweep names its layers, as 0,1,2 or intra; found {text}"
+        )
     return layers
 
 
@@ -167,6 +170,7 @@ def train(
             out=out,
             teacher=teacher,
             layers=layers,
+            sweep=sweep,
             control=control,
             threads=threads,
             workers=workers,
@@ -179,6 +183,7 @@ def train(
 
     from lpa_export.training.ahead import default_workers
     from lpa_export.training.loop import Conduct
+    from lpa_export.training.ranking import numbered
     from lpa_export.training.stages import Trainer, attention_teacher
 
     if threads:
@@ -191,7 +196,8 @@ def train(
         return trainer.teacher(folder)
     source = attention_teacher(_teacher(runs, teacher or loaded.model.checkpoint))
     if stage == "sweep":
-        trainer.sweep(source, folder, layers if isinstance(layers, tuple) else None)
+        chosen = numbered(layers)
+        trainer.sweep(source, folder, chosen if isinstance(chosen, tuple) else None)
         return folder
     return trainer.replace(
         source, folder, layers=layers, sweep=sweep or runs / "sweep", control=control
@@ -205,6 +211,7 @@ def _train_separation(
     out: Path | None,
     teacher: str | None,
     layers: LayerChoice | None,
+    sweep: Path | None,
     control: bool,
     threads: int | None,
     workers: int | None,
@@ -212,8 +219,6 @@ def _train_separation(
     """The same of a recipe whose task is separation."""
     from lpa_export.formats.separation_recipe import load_separation_recipe
 
-    if stage == "sweep":
-        raise LpaError(f"{recipe}: the layers of a {SEPARATION} recipe cannot be ranked yet")
     loaded = load_separation_recipe(recipe)
     import torch
 
@@ -231,7 +236,12 @@ def _train_separation(
     if stage == "teacher":
         return trainer.teacher(folder)
     source = load_separator(_teacher(runs, teacher))
-    return trainer.replace(source, folder, layers=layers, control=control)
+    if stage == "sweep":
+        trainer.sweep(source, folder, layers)
+        return folder
+    return trainer.replace(
+        source, folder, layers=layers, sweep=sweep or runs / "sweep", control=control
+    )
 
 
 def _teacher(runs: Path, named: str | None) -> str:
@@ -264,10 +274,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _lines(folder: Path, arguments: argparse.Namespace) -> list[str]:
     """What is said of the stage that is done."""
-    if task_of(arguments.recipe) == SEPARATION:
-        return _separator_lines(folder, arguments)
-    lines = _sweep_lines if arguments.stage == "sweep" else _checkpoint_lines
-    return lines(folder, arguments)
+    if arguments.stage == "sweep":
+        return _sweep_lines(folder, arguments)
+    separates = task_of(arguments.recipe) == SEPARATION
+    return (_separator_lines if separates else _checkpoint_lines)(folder, arguments)
 
 
 def _separator_lines(checkpoint: Path, arguments: argparse.Namespace) -> list[str]:
@@ -293,7 +303,7 @@ def _sweep_lines(folder: Path, arguments: argparse.Namespace) -> list[str]:
     from lpa_export.training.ranking import SWEEP, read_ranking
 
     ranking = read_ranking(folder / SWEEP)
-    lines = ["normalised MSE of an LPA in place of the attention, held-out speech, easiest first"]
+    lines = ["normalised MSE of an LPA in place of the attention, held out, easiest first"]
     lines += [
         f"  layer {fit.layer}: soft gates {fit.soft:.4f}, hard gates {fit.hard:.4f}"
         for fit in ranking.fits

@@ -27,6 +27,7 @@ __all__ = [
     "Recipe",
     "ReplacePhases",
     "ReplaceSettings",
+    "SweepFit",
     "SweepSettings",
     "TeacherSettings",
     "TrainingSettings",
@@ -162,26 +163,34 @@ class LPASettings(Pulses):
         super().__post_init__()
 
 
-@dataclass(frozen=True)
-class SweepSettings:
+@dataclass(frozen=True, kw_only=True)
+class SweepFit:
     """The sweep: an LPA fitted to the attention output of every layer, on the same budget.
 
-    ``seconds`` of real speech are used, ``held_out_share`` of them for the figures: of
-    ``data.dev`` where the recipe names it, else of training speakers (utterances, where speakers
-    are not known) that are kept from the fit. ``batch_seconds``: seconds of audio a step.
     ``temperature`` is (start, end) in frames.
     """
 
     steps: int = _bounded(200, min=1, max=1_000_000)
     learning_rate: float = _bounded(2e-3, above=0.0, max=1.0)
-    batch_seconds: float = _bounded(30.0, above=0.0, max=3600.0)
-    seconds: float = _bounded(600.0, above=0.0, max=360_000.0)
-    held_out_share: float = _bounded(0.2, above=0.0, max=0.9)
     temperature: tuple[float, float] = _bounded((2.0, 0.3), above=0.0, max=100.0)
     seed: int = _bounded(0, min=0, max=2**31 - 1)
 
     def __post_init__(self) -> None:
         _require_falling("temperature", self.temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings(SweepFit):
+    """The fit, and the speech that it hears.
+
+    ``seconds`` of real speech are used, ``held_out_share`` of them for the figures: of
+    ``data.dev`` where the recipe names it, else of training speakers (utterances, where speakers
+    are not known) that are kept from the fit. ``batch_seconds``: seconds of audio a step.
+    """
+
+    batch_seconds: float = _bounded(30.0, above=0.0, max=3600.0)
+    seconds: float = _bounded(600.0, above=0.0, max=360_000.0)
+    held_out_share: float = _bounded(0.2, above=0.0, max=0.9)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lpa_export.formats.audio import SAMPLE_RATE
-from lpa_export.formats.recipe import ReplacePhases, TrainingSettings
+from lpa_export.formats.recipe import ReplacePhases, SweepFit, TrainingSettings
 from lpa_export.formats.strict_yaml import load_strict
 from lpa_export.hosts.sepformer.config import SepFormerConfig
 from lpa_export.layers.config import Pulses
@@ -141,6 +141,15 @@ class SeparationReplace(ReplacePhases):
         return {"max_db_per_layer": self.max_db_per_layer, "max_db": self.max_db}
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeparationSweep(SweepFit):
+    """The fit, of ``batch_clips`` mixtures a step, as the teacher was trained on; its figures are
+    of the held-out mixtures of dev.
+    """
+
+    batch_clips: int = _bounded(2, min=1, max=1000)
+
+
 @dataclass(frozen=True)
 class SeparationRecipe:
     """A whole recipe: the model, the speech and noise, and how it is trained and replaced."""
@@ -152,6 +161,7 @@ class SeparationRecipe:
     mixing: MixingSettings = MixingSettings()
     teacher: SeparationTeacher = SeparationTeacher()
     lpa: SeparationLPA = SeparationLPA()
+    sweep: SeparationSweep = SeparationSweep()
     replace: SeparationReplace = SeparationReplace()
     training: TrainingSettings = field(default_factory=TrainingSettings)
 

@@ -23,8 +23,10 @@ __all__ = [
     "Ranking",
     "draw_sweep",
     "easiest_first",
+    "numbered",
     "parse_layers",
     "read_ranking",
+    "require_count",
     "require_layers",
     "write_ranking",
 ]
@@ -71,6 +73,14 @@ def parse_layers(text: str) -> LayerChoice:
     return layers
 
 
+def numbered(layers: LayerChoice | None) -> AutoLayers | tuple[int, ...] | None:
+    """The same choice, of a recogniser. Raises LpaError for kinds of layers, which it has none
+    of."""
+    if isinstance(layers, KindOfLayers):
+        raise LpaError(f"{layers.name} layers are those of a separator; give numbers or auto:N")
+    return layers
+
+
 def require_layers(layers: Sequence[int], count: int) -> None:
     """Raise LpaError for a layer that a model of `count` layers does not have."""
     outside = [layer for layer in layers if not 0 <= layer < count]
@@ -81,9 +91,15 @@ def require_layers(layers: Sequence[int], count: int) -> None:
         )
 
 
+def require_count(layers: AutoLayers, count: int, kind: str = "layers") -> None:
+    """Raise LpaError where there are fewer layers (of that kind) to choose from."""
+    if layers.count > count:
+        raise LpaError(f"auto:{layers.count} asks for more than the model's {count} {kind}")
+
+
 @dataclass(frozen=True)
 class LayerFit:
-    """Normalised MSE of a layer's LPA on held-out speech, with soft gates and with hard ones."""
+    """Normalised MSE of a layer's LPA on held-out audio, with soft gates and with hard ones."""
 
     layer: int
     soft: float
@@ -99,7 +115,8 @@ def easiest_first(fits: Iterable[LayerFit]) -> tuple[LayerFit, ...]:
 class Ranking:
     """The layers, easiest first, and what their figures belong to.
 
-    `speech` says, for `fitted` and `held_out`, how many utterances there were and their hash;
+    `speech` says, for `fitted` and `held_out`, how many utterances (held-out mixtures) there were,
+    and a hash of them;
     `settings` is the recipe's `sweep` section, `pulses` the shape of the LPA.
     """
 
@@ -167,7 +184,7 @@ def draw_sweep(path: Path, ranking: Ranking) -> None:
         axes.set_yscale("log")
     axes.margins(y=0.15)
     axes.set_xlabel("layer (above its bars: its place, easiest first)")
-    axes.set_ylabel("normalised MSE, held-out speech")
+    axes.set_ylabel("normalised MSE, held-out audio")
     axes.set_title(f"{ranking.recipe}: an LPA in place of each attention layer", fontsize=10)
     axes.legend()
     replace_file(

@@ -7,7 +7,6 @@ that a resumed run never mixes two.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -30,23 +29,20 @@ from lpa_export.training.evaluate import require_usable, write_transcripts
 from lpa_export.training.files import RunFolder, load_weights, round_to_half
 from lpa_export.training.frontend import fit_log_mel
 from lpa_export.training.hardening import Hardening, measure_hardening
+from lpa_export.training.heard import HeardSpeech
 from lpa_export.training.loop import BEST, STATE, Conduct, Settings
 from lpa_export.training.objective import Recognition
 from lpa_export.training.ranking import (
-    SWEEP,
     AutoLayers,
-    KindOfLayers,
     LayerChoice,
     Ranking,
-    draw_sweep,
-    easiest_first,
-    read_ranking,
+    numbered,
+    require_count,
     require_layers,
-    write_ranking,
 )
 from lpa_export.training.replace import Replacement
 from lpa_export.training.speech import RecipeSpeech
-from lpa_export.training.sweep import fit_layers
+from lpa_export.training.sweep import fit_layers, ranking_of
 from lpa_export.training.teacher import CHARACTERS, augment, host_config, train_teacher
 
 __all__ = ["Trainer", "attention_teacher"]
@@ -144,21 +140,13 @@ class Trainer:
         sections = _sections(recipe, ("data", "sweep"))
         sections |= {"lpa": recipe.lpa.shape, "initialise": recipe.replace.initialise}
         run = RunFolder.of(folder, sections, "sweep", teacher=source.sha256)
-        path, picture = folder / SWEEP, (folder / SWEEP).with_suffix(".png")
-        known = read_ranking(path).fits if path.is_file() else ()
-        missing = [layer for layer in layers if layer not in {fit.layer for fit in known}]
-        if missing:
-            made = self._rank(source, missing, run)
-            write_ranking(path, replace(made, fits=easiest_first((*known, *made.fits))))
-            accelerator().wait_for_everyone()
-            for state in folder.glob(f"fit-*/{STATE}"):
-                state.unlink(missing_ok=True)
-        ranking = read_ranking(path)
-        if missing or not picture.is_file():
-            draw_sweep(picture, ranking)
-        return ranking
+        return ranking_of(
+            folder, layers, lambda missing, fit: self._rank(source, missing, run, fit)
+        )
 
-    def _rank(self, source: Checkpoint, layers: Sequence[int], run: RunFolder) -> Ranking:
+    def _rank(
+        self, source: Checkpoint, layers: Sequence[int], run: RunFolder, fit: Path
+    ) -> Ranking:
         """Fit an LPA to each of `layers`; `run` begins once the speech is known to be usable."""
         recipe, chosen = self.recipe, self.speech.for_sweep()
         fitted, held_out = (
@@ -167,14 +155,11 @@ class Trainer:
         )
         run.begin()
         source.model.to(accelerator().device)
-        name = hashlib.sha256(str([*layers]).encode()).hexdigest()[:8]
-        fit = run.folder / f"fit-{name}"
         fits = fit_layers(
             source.model,
             layers,
             self._layer_config(source),
-            fitted,
-            held_out,
+            HeardSpeech(fitted, held_out, recipe.sweep),
             recipe.sweep,
             recipe.replace.initialise,
             fit,
@@ -238,11 +223,9 @@ class Trainer:
     ) -> tuple[int, ...]:
         """The layers to replace, in their order."""
         count = len(encoder_layers(source.model))
-        if isinstance(layers, KindOfLayers):
-            raise LpaError(f"{layers.name} layers are those of a separator; give numbers or auto:N")
+        layers = numbered(layers)
         if isinstance(layers, AutoLayers):
-            if layers.count > count:
-                raise LpaError(f"auto:{layers.count} asks for more than the model's {count} layers")
+            require_count(layers, count)
             layers = self.sweep(source, sweep).order[: layers.count]
         chosen = self.recipe.lpa.layers if layers is None else layers
         require_layers(chosen, count)

@@ -26,11 +26,16 @@ from lpa_export.formats.separation_recipe import (
 from lpa_export.formats.separator import Separator, load_separator, save_separator
 from lpa_export.hosts import lpa_layers
 from lpa_export.hosts.sepformer import SepFormer
+from lpa_export.layers import LPAConfig
+from lpa_export.training.attention_profile import attention_of
 from lpa_export.training.clips import Clips
+from lpa_export.training.initialise import initial_lpa
 from lpa_export.training.loop import Conduct, Progress
+from lpa_export.training.ranking import read_ranking
 from lpa_export.training.records import read_log
 from lpa_export.training.replacement_log import ReplacementLog
 from lpa_export.training.separation.evaluate import IMPROVEMENT, improvements, summary
+from lpa_export.training.separation.heard import mixture_profiles
 from lpa_export.training.separation.losses import separation_loss, si_snr
 from lpa_export.training.separation.mixtures import (
     TEST_SNRS,
@@ -483,7 +488,6 @@ def test_hidden_states_of_teacher_and_student_are_compared(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--layers", "auto:1"], "a separator's layers are not ranked yet"),
         (["--layers", "7"], "layer 7 does not exist: the model has layers 0 to 1"),
         (["--layers", "outer"], "or of a separator intra, inter or all; found 'outer'"),
     ],
@@ -513,8 +517,86 @@ def test_a_teacher_that_the_recipe_does_not_describe_is_refused(
     assert "other: not the model that small describes" in capsys.readouterr().err
 
 
-def test_the_sweep_says_that_it_is_not_there(
-    recipe: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def three_layers(recipe: Path, tmp_path: Path) -> tuple[Path, str]:
+    """A recipe of two layers within chunks and one across them, and its teacher's checkpoint."""
+    text = RECIPE.replace("intra_layers: 1", "intra_layers: 2")
+    text += "sweep: {steps: 3, learning_rate: 0.02}\n"
+    text += "replace: {epochs_per_layer: 1, joint_epochs: 1, clips_per_epoch: 4}\n"
+    text += "lpa: {kernel_size: 3, max_offset: 3, max_width: 6, max_period: 8}\n"
+    recipe.write_text(text)
+    torch.manual_seed(0)
+    teacher = SepFormer(load_separation_recipe(recipe).model)
+    return recipe, str(save_separator(tmp_path / "three", teacher, None))
+
+
+def test_the_sweep_ranks_the_layers_of_the_recipes_kind_and_replace_takes_the_easiest(
+    three_layers: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["sweep", "--recipe", str(recipe)]) == 2
-    assert "layers of a separation recipe cannot be ranked yet" in capsys.readouterr().err
+    recipe, teacher = three_layers
+    flags = ["--recipe", str(recipe), "--checkpoint", teacher]
+    swept, out = tmp_path / "sweep", tmp_path / "replace"
+    assert main(["sweep", *flags, "--out", str(swept)]) == 0
+    assert "easiest first" in capsys.readouterr().out
+    ranking = read_ranking(swept / "sweep.json")
+    assert sorted(ranking.order) == [0, 1] and (swept / "sweep.png").is_file()
+    before = (swept / "sweep.json").read_bytes()
+    auto = ["--layers", "auto:1", "--sweep", str(swept), "--out", str(out)]
+    assert main(["replace", *flags, *auto]) == 0
+    assert load_separator(out / "checkpoint").replaced == ranking.order[:1]
+    assert (swept / "sweep.json").read_bytes() == before
+    # Layers of the other kind are ranked on demand, and change nothing of those that were.
+    assert main(["sweep", *flags, "--layers", "inter", "--out", str(swept)]) == 0
+    fits = {fit.layer: fit for fit in read_ranking(swept / "sweep.json").fits}
+    assert sorted(fits) == [0, 1, 2] and all(fits[fit.layer] == fit for fit in ranking.fits)
+
+
+def test_a_figure_of_the_sweep_is_error_energy_over_variance_of_held_out_mixtures(
+    three_layers: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Against single mixtures in float64; the sweep hears two at a time."""
+    recipe = load_separation_recipe(three_layers[0])
+    settings = dataclasses.replace(
+        recipe.sweep, steps=1, learning_rate=1e-12, temperature=(0.4, 0.4)
+    )
+    recipe = dataclasses.replace(recipe, sweep=settings)
+    source = load_separator(three_layers[1])
+    (found,) = SeparationTrainer(recipe).sweep(source, tmp_path / "sweep", (1,)).fits
+
+    torch.manual_seed(settings.seed + 1)
+    attention = attention_of(source.model, 1)
+    sounds, draws = _dev(three_layers[0])
+    config = LPAConfig(8, 2, **recipe.lpa.shape)
+    profile = mixture_profiles(source.model, [1], sounds, draws, config.band)[1]
+    lpa = initial_lpa(attention, config, "attention", profile)
+    lpa.temperature = 0.4
+    given: list[torch.Tensor] = []
+    handle = attention.register_forward_hook(lambda *seen: given.append(seen[1][0]))
+    goals: list[np.ndarray] = []
+    guesses: dict[bool, list[np.ndarray]] = {False: [], True: []}
+    with torch.no_grad():
+        for draw in draws:
+            source.model(torch.from_numpy(sounds.mix(draw)[0])[None])
+            for chunk in given.pop():
+                goals.append(attention(chunk[None])[0][0].double().numpy())
+                given.clear()
+                for hard, outputs in guesses.items():
+                    lpa.hard = hard
+                    outputs.append(lpa(chunk[None])[0].double().numpy())
+    handle.remove()
+    goal = np.concatenate(goals)
+    energy = np.square(goal - goal.mean(0)).sum()
+    for hard, figure in ((False, found.soft), (True, found.hard)):
+        error = np.square(np.concatenate(guesses[hard]) - goal).sum()
+        assert figure == pytest.approx(error / energy, rel=1e-4)
+
+
+def test_more_layers_than_there_are_of_the_kind_are_one_line(
+    three_layers: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, teacher = three_layers
+    flags = ["--recipe", str(recipe), "--checkpoint", teacher, "--layers", "auto:3"]
+    assert main(["replace", *flags, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "auto:3 asks for more than the model's 2 intra layers" in error
+    assert error.count("\n") == 1 and not (tmp_path / "run").exists()

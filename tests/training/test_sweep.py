@@ -19,6 +19,7 @@ from lpa_export.formats.speech import Utterance, load_utterances
 from lpa_export.layers import LPAConfig
 from lpa_export.training.attention_profile import attention_of
 from lpa_export.training.batches import SpeechSet, normalise
+from lpa_export.training.heard import HeardSpeech
 from lpa_export.training.initialise import initial_lpa
 from lpa_export.training.loop import Conduct, Progress
 from lpa_export.training.ranking import SWEEP, LayerFit, Ranking, read_ranking, write_ranking
@@ -77,7 +78,15 @@ def test_a_layer_with_local_attention_comes_first(
 ) -> None:
     model = local_model(tiny_config(norm), local)
     speech = tones("fit", 12, 0), tones("held", 4, 1)
-    fits = fit_layers(model, [0, 1, 2], CONFIG, *speech, SETTINGS, "projections", tmp_path / "run")
+    fits = fit_layers(
+        model,
+        [0, 1, 2],
+        CONFIG,
+        HeardSpeech(*speech, SETTINGS),
+        SETTINGS,
+        "projections",
+        tmp_path / "run",
+    )
     assert fits[0].layer == local
     assert fits[0].hard < 0.5 * fits[1].hard
     assert [fit.hard for fit in fits] == sorted(fit.hard for fit in fits)
@@ -95,7 +104,14 @@ def test_a_figure_is_the_same_every_time_and_whatever_is_fitted_beside_it(
         conduct = changes.pop("conduct", None)
         chosen = replace(settings, **changes)
         return fit_layers(
-            model, layers, CONFIG, *speech, chosen, "attention", tmp_path / name, conduct
+            model,
+            layers,
+            CONFIG,
+            HeardSpeech(*speech, chosen),
+            chosen,
+            "attention",
+            tmp_path / name,
+            conduct,
         )
 
     def stop(progress: Progress) -> None:
@@ -121,7 +137,13 @@ def test_the_error_is_energy_over_variance_of_valid_frames(
     settings = replace(SETTINGS, steps=1, learning_rate=1e-12, temperature=(0.4, 0.4))
     fitted = tones("fit", 4, 0)
     (found,) = fit_layers(
-        model, [1], CONFIG, fitted, held, settings, "projections", tmp_path / "run"
+        model,
+        [1],
+        CONFIG,
+        HeardSpeech(fitted, held, settings),
+        settings,
+        "projections",
+        tmp_path / "run",
     )
 
     torch.manual_seed(settings.seed + 1)
@@ -153,7 +175,15 @@ def test_attention_of_an_unknown_kind_is_refused(
     model.wav2vec2.encoder.layers[1].attention = torch.nn.LSTM(32, 32)
     speech = tones("fit", 2, 0)
     with pytest.raises(LpaError, match=r"layer 1: expected self-attention .*found LSTM"):
-        fit_layers(model, [0, 1], CONFIG, speech, speech, SETTINGS, "projections", tmp_path / "run")
+        fit_layers(
+            model,
+            [0, 1],
+            CONFIG,
+            HeardSpeech(speech, speech, SETTINGS),
+            SETTINGS,
+            "projections",
+            tmp_path / "run",
+        )
 
 
 def test_a_loss_that_is_no_number_names_the_layer(
@@ -164,7 +194,15 @@ def test_a_loss_that_is_no_number_names_the_layer(
     settings = replace(SETTINGS, learning_rate=1.0, steps=3)
     attention_of(model, 1).out_proj.weight.data.fill_(float("inf"))
     with pytest.raises(LpaError, match=r"the loss became nan \(layer 1\).*sweep\.learning_rate"):
-        fit_layers(model, [0, 1], CONFIG, speech, speech, settings, "none", tmp_path / "run")
+        fit_layers(
+            model,
+            [0, 1],
+            CONFIG,
+            HeardSpeech(speech, speech, settings),
+            settings,
+            "none",
+            tmp_path / "run",
+        )
 
 
 def _sweep_recipe(path: Path, more: str = "") -> Path:

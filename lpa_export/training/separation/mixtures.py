@@ -18,7 +18,7 @@ from lpa_export.formats.separation_recipe import MixingSettings
 from lpa_export.training.batches import Members
 from lpa_export.training.clips import Clips
 
-__all__ = ["TEST_SNRS", "MixtureBatches", "Mixtures", "Sounds", "held_out"]
+__all__ = ["TEST_SNRS", "MixtureBatches", "Mixtures", "Sounds", "held_out", "stacked"]
 
 TEST_SNRS = (-5.0, 0.0, 5.0, 10.0, 15.0)
 """Signal-to-noise ratios in dB of held-out mixtures, in equal shares."""

@@ -13,15 +13,14 @@ from torch import Tensor, nn
 from lpa_export.formats.mixing import Draw
 from lpa_export.formats.separation_recipe import MixingSettings, SeparationReplace
 from lpa_export.hosts import encoder_layers
-from lpa_export.training.attention_profile import AttentionProfile, profiles_of
+from lpa_export.training.attention_profile import AttentionProfile
 from lpa_export.training.records import Figure
 from lpa_export.training.separation.evaluate import IMPROVEMENT, improvements
+from lpa_export.training.separation.heard import mixture_profiles
 from lpa_export.training.separation.losses import separation_loss
 from lpa_export.training.separation.mixtures import MixtureBatches, Mixtures, Sounds
 
 __all__ = ["Separation"]
-
-PROFILED_CLIPS = 8
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,8 @@ class Separation:
         return float(improvements(model, self.dev, self.draws).mean())
 
     def profile(self, teacher: Any, layer: int, reach: int) -> AttentionProfile:
-        """Over some held-out mixtures: chunks are many, and alike."""
-        clips = (
-            torch.from_numpy(self.dev.mix(draw)[0])[None] for draw in self.draws[:PROFILED_CLIPS]
-        )
-        return profiles_of(teacher, [layer], clips, reach=reach)[layer]
+        """See `Objective`."""
+        return mixture_profiles(teacher, [layer], self.dev, self.draws, reach)[layer]
 
     def augment(self, student: Any, on: bool) -> None:
         """Mixtures are other ones every time as it is."""

@@ -1,4 +1,4 @@
-"""The stages of a separation recipe: teacher from scratch, replacement, test mixtures."""
+"""The stages of a separation recipe: teacher from scratch, sweep, replacement, test mixtures."""
 
 from __future__ import annotations
 
@@ -27,13 +27,22 @@ from lpa_export.training.distributed import accelerator, is_main_process
 from lpa_export.training.files import RunFolder, load_weights, round_to_half, write_json
 from lpa_export.training.hardening import captured_inputs
 from lpa_export.training.loop import BEST, Conduct, Settings, optimise
-from lpa_export.training.ranking import AutoLayers, LayerChoice, require_layers
+from lpa_export.training.ranking import (
+    AutoLayers,
+    KindOfLayers,
+    LayerChoice,
+    Ranking,
+    require_count,
+    require_layers,
+)
 from lpa_export.training.replace import Replacement
 from lpa_export.training.separation.evaluate import IMPROVEMENT, improvements, summary
+from lpa_export.training.separation.heard import HeardMixtures
 from lpa_export.training.separation.losses import separation_loss
 from lpa_export.training.separation.mixture_list import write_draws
 from lpa_export.training.separation.mixtures import MixtureBatches, Mixtures, Sounds, held_out
 from lpa_export.training.separation.objective import Separation
+from lpa_export.training.sweep import fit_layers, ranking_of
 
 __all__ = ["FIGURES", "SeparationTrainer"]
 
@@ -87,27 +96,74 @@ class SeparationTrainer:
         accelerator().wait_for_everyone()
         return run.checkpoint
 
+    def sweep(self, source: Separator, folder: Path, layers: LayerChoice | None = None) -> Ranking:
+        """Fit an LPA to `layers` of the teacher; writes sweep.json and sweep.png.
+
+        By default, and for `auto:N`, those of the recipe's kind.
+        """
+        recipe = self.recipe
+        self._require_teacher(source)
+        if layers is None or isinstance(layers, AutoLayers):
+            layers = KindOfLayers(recipe.lpa.layers)
+        chosen = self._numbers(layers)
+        sections = _sections(recipe, lpa=recipe.lpa.shape, sweep=asdict(recipe.sweep))
+        sections["replace"] = {"initialise": recipe.replace.initialise}
+        run = RunFolder.of(folder, sections, "sweep", teacher=source.sha256)
+        return ranking_of(
+            folder, chosen, lambda missing, fit: self._rank(source, missing, run, fit)
+        )
+
+    def _rank(self, source: Separator, layers: Sequence[int], run: RunFolder, fit: Path) -> Ranking:
+        recipe = self.recipe
+        heard = HeardMixtures(self.train, self.dev, self._draws, recipe.mixing, recipe.sweep)
+        run.begin()
+        fits = fit_layers(
+            source.model.to(accelerator().device),
+            layers,
+            self._layer_config,
+            heard,
+            recipe.sweep,
+            recipe.replace.initialise,
+            fit,
+            replace(self.conduct, tensorboard=recipe.training.tensorboard),
+        )
+        speech = [item for path in recipe.data.train for item in load_utterances(path)]
+        return Ranking(
+            recipe=recipe.name,
+            teacher_sha256=source.sha256,
+            pulses=recipe.lpa.shape,
+            initialise=recipe.replace.initialise,
+            settings=asdict(recipe.sweep),
+            speech={
+                "fitted": {"utterances": len(speech), "sha256": data_hash(speech)},
+                "held_out": {
+                    "utterances": len(heard.draws),
+                    "sha256": data_hash(load_utterances(recipe.data.dev)),
+                },
+            },
+            fits=fits,
+        )
+
     def replace(
         self,
         source: Separator,
         folder: Path,
         *,
         layers: LayerChoice | None = None,
+        sweep: Path | None = None,
         control: bool = False,
     ) -> Path:
         """Replace `layers` (the recipe's by default) of the teacher; returns the LPA checkpoint.
 
+        Of `auto:N` they are the easiest of the recipe's kind: `sweep` is the folder of the sweep,
+        beside `folder` by default, which is run first where it has not been.
         `control`: nothing is replaced, the attention is trained on through the joint phase. The
         figures of the checkpoint (SI-SNRi on the held-out mixtures, hardness) are of the very
         weights that are stored, after rounding to float16.
         """
         recipe = self.recipe
-        if source.model.config != recipe.model:
-            raise LpaError(f"{source.name}: not the model that {recipe.name} describes")
-        if source.lpa is not None:
-            raise LpaError(f"{source.name}: has LPA layers already; give the attention teacher")
-        chosen = self._chosen(layers)
-        require_layers(chosen, len(source.model.layers))
+        self._require_teacher(source)
+        chosen = self._chosen(source, layers, sweep or folder.with_name("sweep"))
         sections = _sections(recipe, lpa=recipe.lpa.shape | {"layers": chosen})
         stage = "control" if control else "replace"
         run = RunFolder.of(folder, sections, stage, teacher=source.sha256)
@@ -126,15 +182,32 @@ class SeparationTrainer:
         accelerator().wait_for_everyone()
         return run.checkpoint
 
-    def _chosen(self, layers: LayerChoice | None) -> tuple[int, ...]:
+    def _require_teacher(self, source: Separator) -> None:
+        if source.model.config != self.recipe.model:
+            raise LpaError(f"{source.name}: not the model that {self.recipe.name} describes")
+        if source.lpa is not None:
+            raise LpaError(f"{source.name}: has LPA layers already; give the attention teacher")
+
+    def _chosen(
+        self, source: Separator, layers: LayerChoice | None, sweep: Path
+    ) -> tuple[int, ...]:
+        """The layers to replace, in their order."""
+        kind = KindOfLayers(self.recipe.lpa.layers)
+        if not isinstance(layers, AutoLayers):
+            return self._numbers(kind if layers is None else layers)
+        offered = self._numbers(kind)
+        require_count(layers, len(offered), f"{kind.name} layers")
+        order = self.sweep(source, sweep).order
+        # A sweep of others lies in the folder too, maybe.
+        return tuple(layer for layer in order if layer in offered)[: layers.count]
+
+    def _numbers(self, layers: KindOfLayers | tuple[int, ...]) -> tuple[int, ...]:
         model = self.recipe.model
-        if isinstance(layers, tuple):
-            return layers
-        if isinstance(layers, AutoLayers):
-            raise LpaError("a separator's layers are not ranked yet; give numbers or intra")
-        kind = self.recipe.lpa.layers if layers is None else layers.name
         every = tuple(sorted((*model.intra, *model.inter)))
-        return {"intra": model.intra, "inter": model.inter, "all": every}[kind]
+        if isinstance(layers, KindOfLayers):
+            return {"intra": model.intra, "inter": model.inter, "all": every}[layers.name]
+        require_layers(layers, len(every))
+        return layers
 
     def _replacement(self, source: Separator, run: RunFolder) -> Replacement:
         """A student beside its teacher, and the mixtures for both."""
@@ -157,12 +230,10 @@ class SeparationTrainer:
             average_epochs=settings.average_epochs,
             rate_key="replace.joint_learning_rate",
         )
-        model = recipe.model
-        config = LPAConfig(model.hidden_size, model.num_attention_heads, **recipe.lpa.shape)
         return Replacement(
             source.model,
             copy.deepcopy(source.model),
-            config,
+            self._layer_config,
             objective,
             settings,
             layer_loop,
@@ -270,6 +341,11 @@ class SeparationTrainer:
         return Clips(paths, (1.0,), receptive_field=field_, recordings=self.recordings)
 
     @property
+    def _layer_config(self) -> LPAConfig:
+        model = self.recipe.model
+        return LPAConfig(model.hidden_size, model.num_attention_heads, **self.recipe.lpa.shape)
+
+    @property
     def _loop(self) -> Settings:
         recipe, settings = self.recipe, self.recipe.teacher
         how = asdict(recipe.training)
@@ -291,8 +367,10 @@ _OF_THE_TEST = {"data": ("test", "test_list"), "mixing": ("test_clips", "test_se
 
 
 def _sections(recipe: SeparationRecipe, **replaced: Any) -> dict[str, Any]:
-    """What the teacher depends on, or with `replaced` (`lpa`) the replacement."""
-    content = asdict(recipe) | replaced
+    """What the teacher depends on, or with `replaced` (`lpa`, `sweep`) a later stage."""
+    content = asdict(recipe)
+    del content["sweep"]
+    content |= replaced
     if not replaced:
         del content["lpa"], content["replace"]
     # These change nothing but what is written beside, or measured afterwards.
