@@ -10,11 +10,11 @@ from lpa_export.benchmark.result import Benchmark
 from lpa_export.benchmark.text import sides_of, where
 from lpa_export.errors import LpaError
 
-__all__ = ["draw", "require_drawing"]
+__all__ = ["draw", "require_drawing", "require_matplotlib"]
 
 
-def require_drawing(place: Path) -> None:
-    """Raise LpaError where no picture could be drawn into that file: asked before the work."""
+def require_matplotlib() -> None:
+    """Raise LpaError where it is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -22,6 +22,11 @@ def require_drawing(place: Path) -> None:
             "pictures are drawn by matplotlib, which is not installed; "
             "run: pip install 'lpa-export[train]'"
         ) from error
+
+
+def require_drawing(place: Path) -> None:
+    """Raise LpaError where no picture could be drawn into that file: asked before the work."""
+    require_matplotlib()
     if place.suffix not in (".svg", ".png", ".pdf"):
         raise LpaError(f"{place}: pictures are .svg, .png or .pdf; name it so")
     if not place.parent.is_dir():

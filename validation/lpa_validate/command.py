@@ -94,6 +94,13 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         help="a report of the demo app on a device: judged by this bundle's gates and put beside "
         "the figures here",
     )
+    parser.add_argument(
+        "--listen",
+        type=Path,
+        metavar="FILE",
+        help="of a separator: make a page there with three mixtures, noisy and clean, and what the "
+        "original and the artifact make of them",
+    )
     spread = parser.add_mutually_exclusive_group()
     spread.add_argument(
         "--jobs",
@@ -143,6 +150,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return report.exit_code
     if arguments.merge is not None:
         raise LpaError("--merge goes with the one target that ran on the device; name it")
+    if arguments.listen is not None:
+        raise LpaError("--listen is a page of one target; name it")
     found, codes = [], []
     for target in targets:
         bundle = None if arguments.bundle is None else arguments.bundle / target
@@ -189,6 +198,8 @@ def _report(
         # Known here too, because the report belongs into it.
         target_named(target)
         bundle = default_bundle(target)
+    if arguments.listen is not None:
+        _require_listening(bundle, arguments.listen)
     placement = arguments.placement or arguments.write_placement
     report = validate(
         target=target,
@@ -205,7 +216,35 @@ def _report(
     )
     unwritten = _write(bundle / REPORT, render(report, "json"))
     note = f"report.json not written: {unwritten}" if unwritten else ""
+    if arguments.listen is not None:
+        _write_listening(bundle, arguments)
     return report, look_beside(bundle, note)
+
+
+def _require_listening(bundle: Path, page: Path) -> None:
+    """Raise LpaError where no such page can be made: asked before the work."""
+    from lpa_export.benchmark.picture import require_matplotlib
+    from lpa_export.formats.separation_bundle import task_of_bundle
+    from lpa_export.formats.task import SEPARATION
+
+    if task_of_bundle(bundle) != SEPARATION:
+        raise LpaError(f"{bundle}: it transcribes; --listen goes with bundles that give sound")
+    require_matplotlib()
+    if not page.parent.is_dir():
+        raise LpaError(f"{page.parent}: no such folder for the page; make it first")
+
+
+def _write_listening(bundle: Path, arguments: argparse.Namespace) -> None:
+    from lpa_validate.renderers.html import render_listening
+    from lpa_validate.separation.listening import CLIPS, listen
+
+    listening = listen(
+        bundle,
+        data=arguments.data,
+        checkpoint=arguments.checkpoint,
+        count=min(CLIPS, arguments.limit or CLIPS),
+    )
+    arguments.listen.write_text(render_listening(listening), "utf-8", errors="backslashreplace")
 
 
 def _put_out(output: Path | None, text: str) -> None:

@@ -8,7 +8,7 @@ __all__ = ["Child", "document", "element", "number", "table"]
 
 Child = Element | str | None
 
-_HTML_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_HTML_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 """Whatever got into the page all the same, a browser loads nothing for it and runs none of it."""
 
 
@@ -37,7 +37,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Child]], **attributes: An
     )
 
 
-def document(title: str, style: str, *body: Element) -> str:
+def document(title: str, style: str, *body: Child) -> str:
     """The whole page."""
     head = element(
         "head",
