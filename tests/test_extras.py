@@ -40,10 +40,10 @@ def test_an_extra_asks_for_nothing_where_there_is_no_wheel(extra: str, packages:
 def test_what_tests_need_can_be_installed_everywhere() -> None:
     """No marker names a glibc, so nothing that wants a new one is among it, under any extra."""
     (ours,) = (Requirement(text) for text in EXTRAS["test"] if text.startswith("lpa-export"))
-    assert not {"mlx", "coreai"} & ours.extras
+    assert not {"mlx", "coreai", "lm"} & ours.extras
     for extra in ("test", *ours.extras):
         names = {Requirement(text).name for text in EXTRAS[extra]}
-        assert not {"mlx", "coreai-core", "coreai-torch"} & names
+        assert not {"mlx", "coreai-core", "coreai-torch", "flashlight-text"} & names
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
@@ -66,7 +66,7 @@ case "$*" in *"[{refused}]"*) echo "ERROR: no matching distribution" >&2; exit 1
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize(
     ("refused", "ci", "code"),
-    [("none", "1", 0), ("coreai", "1", 0), ("mlx", "", 0), ("mlx", "1", 2)],
+    [("none", "1", 0), ("coreai", "1", 0), ("lm", "1", 0), ("mlx", "", 0), ("mlx", "1", 2)],
 )
 def test_make_goes_on_without_what_has_no_wheel(
     tmp_path: Path, refused: str, ci: str, code: int
@@ -85,13 +85,13 @@ def test_make_goes_on_without_what_has_no_wheel(
         text=True,
     )
     assert (done.returncode, stamp.exists()) == (code, code == 0)
-    said = f"target {refused} cannot be installed here: its tests will be skipped" in done.stderr
+    said = f"extra {refused} cannot be installed here: its tests will be skipped" in done.stderr
     assert said == (refused != "none")
     if code == 0:
         asked = [
             line.split()[-1] for line in (tmp_path / "bin/python.log").read_text().splitlines()
         ]
-        assert asked == [".[test]", ".[mlx]", ".[coreai]"]
+        assert asked == [".[test]", ".[mlx]", ".[coreai]", ".[lm]"]
 
 
 def test_tests_of_targets_that_are_not_installed_are_skipped_by_name() -> None:

@@ -23,10 +23,11 @@ MAY_KNOW = {
     "hosts": {"errors", "measures", "layers"},
     "formats": {"errors", "measures", "layers", "hosts"},
     "runtimes": BELOW,
+    "decoding": BELOW | {"runtimes", "cli"},
     "targets": BELOW | {"runtimes"},
     "benchmark": BELOW | {"runtimes", "targets"},
     "training": BELOW | {"runtimes", "cli"},
-    "commands": BELOW | {"runtimes", "cli", "targets", "benchmark", "training"},
+    "commands": BELOW | {"runtimes", "cli", "decoding", "targets", "benchmark", "training"},
 }
 """Room of lpa_export -> the rooms it may import from. lpa_validate may know all but training."""
 

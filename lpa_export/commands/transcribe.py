@@ -90,9 +90,13 @@ def transcribe(
     checkpoint: str | Path | None = None,
     language: str | None = None,
     cut: str | float = "auto",
+    lm: str | Path | None = None,
+    lm_weight: float | None = None,
+    word_score: float | None = None,
+    beam: int | None = None,
     refused: Refuse | None = None,
 ) -> tuple[Transcript, ...]:
-    """Greedy CTC transcripts of sound files of any rate, channel count and length, in their order.
+    """CTC transcripts of sound files of any rate, channel count and length, in their order.
 
     A file called "-" is read from standard input. `target` "torch" runs a checkpoint (folder or
     hub id), by default the model that ships with the package, and of several languages the one of
@@ -100,21 +104,28 @@ def transcribe(
     the evaluator that validation runs them in. `cut`: where a long recording is cut at its quietest
     moments into pieces that overlap: "auto" into pieces of AUTO_SECONDS, "never" (what the artifact
     does not take in one pass is refused), or a number of seconds; never longer pieces than the
-    artifact takes. `refused` is told of each file that cannot be transcribed, and the others are;
-    without it the first such file ends the call.
+    artifact takes. Texts are greedy, or with `lm`, an ARPA file, those of a beam search with it;
+    the three after it are as in `lpa_export.decoding.settings`. `refused` is told of each file that
+    cannot be transcribed, and the others are; without it the first such file ends the call.
 
-    Raises LpaError for a bundle, checkpoint or file that cannot be used.
+    Raises LpaError for a bundle, checkpoint, language model or file that cannot be used.
     """
+    from lpa_export.decoding.language_model import open_decoder
+    from lpa_export.decoding.settings import Settings
+
     longest = _longest(cut)
+    settings = Settings.of(lm, lm_weight=lm_weight, word_score=word_score, beam=beam)
     model = _open(target, bundle, checkpoint, language)
+    decode = open_decoder(settings, model.vocabulary)
     paths = [Path(file) for file in files]
     if [str(path) for path in paths].count(STANDARD_INPUT) > 1:
         raise LpaError("standard input (-) can be read once only; name it once")
-    return for_each(paths, lambda path: _transcript(path, model, longest), refused, PROG)
+    return for_each(paths, lambda path: _transcript(path, model, decode, longest), refused, PROG)
 
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     """The flags are the arguments of :func:`transcribe`, and how to print."""
+    from lpa_export.decoding.settings import add_flags
     from lpa_export.targets import known_targets
 
     describe(
@@ -154,6 +165,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         help="cut long recordings at their quietest moments, into pieces of so many seconds "
         f"(auto: {AUTO_SECONDS:g}); times go on across the seams",
     )
+    add_flags(parser)
     parser.add_argument(
         "--json", action="store_true", help="print JSON, with the times of words and seams"
     )
@@ -165,6 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from lpa_export.decoding.settings import given_flags
+
     several = len(arguments.files) > 1
     return print_all(
         PROG,
@@ -175,6 +189,7 @@ def _run(arguments: argparse.Namespace) -> int:
             checkpoint=arguments.checkpoint,
             language=arguments.language,
             cut=arguments.cut,
+            **given_flags(arguments),
             refused=refuse,
         ),
         Transcript.to_json if arguments.json else None,
@@ -200,9 +215,14 @@ def _longest(cut: str | float) -> int | None:
     return round(seconds * SAMPLE_RATE)
 
 
-def _transcript(path: Path, model: _Recogniser, longest: int | None) -> Transcript:
+def _transcript(
+    path: Path,
+    model: _Recogniser,
+    decode: Callable[[np.ndarray], np.ndarray],
+    longest: int | None,
+) -> Transcript:
     from lpa_export.formats.audio import SAMPLE_RATE, read_audio, require_frames, require_within
-    from lpa_export.formats.text import greedy_text, word_times
+    from lpa_export.formats.text import path_text, path_words
     from lpa_export.runtimes.pieces import cut_pieces, logits_in_pieces
 
     most = math.inf if longest is None else longest / SAMPLE_RATE
@@ -233,10 +253,11 @@ def _transcript(path: Path, model: _Recogniser, longest: int | None) -> Transcri
             f"{name}: the model broke on {longest_piece / SAMPLE_RATE:.1f} s of audio ({error}); "
             "give shorter pieces (--cut SECONDS)"
         ) from error
+    spoken = decode(logits)
     return Transcript(
         path,
-        greedy_text(logits, model.vocabulary),
-        tuple(word_times(logits, model.vocabulary, hop_seconds=hop / SAMPLE_RATE)),
+        path_text(spoken, model.vocabulary),
+        tuple(path_words(spoken, model.vocabulary, hop_seconds=hop / SAMPLE_RATE)),
         seconds,
         recording.missing_seconds,
         tuple(piece.frames[0] * hop / SAMPLE_RATE for piece in pieces[1:]),

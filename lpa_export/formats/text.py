@@ -1,7 +1,8 @@
 """Text and CTC: texts to token ids and back, greedy decoding, the times of words.
 
 CTC (Graves et al., 2006): a frame speaks one token or the blank; repeats are merged, then blanks
-dropped. Everything here is greedy, without a language model. What a token says and how a text is
+dropped. A path is what each frame speaks: the best token of each is the greedy path, without a
+language model; `lpa_export.decoding` finds paths with one. What a token says and how a text is
 spelled is the checkpoint's own tokenizer's affair: `lpa_export.formats.tokenizer` reads it.
 """
 
@@ -29,8 +30,11 @@ __all__ = [
     "TextRule",
     "Vocabulary",
     "Word",
+    "greedy_path",
     "greedy_text",
     "normalise_text",
+    "path_text",
+    "path_words",
     "word_times",
 ]
 
@@ -138,6 +142,16 @@ class Vocabulary:
         unknown = set(self.normalise(text)) - letters - {" "}
         if unknown:
             raise _cannot_say(unknown, text)
+
+    def as_said(self, text: str) -> str:
+        """``text`` as a transcript of this vocabulary has it, where it is heard right.
+
+        Raises LpaError naming the characters that the vocabulary lacks.
+        """
+        if self.spelling == "tokenizer":  # a bundle has no file to spell by
+            self.require_sayable(text)
+            return self.normalise(text)
+        return self.decode(self.encode(text))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids that are already merged, white space at its ends dropped."""
@@ -297,26 +311,28 @@ class Word:
     end: float
 
 
-def greedy_text(logits: npt.NDArray[np.floating], vocabulary: Vocabulary) -> str:
-    """Greedy CTC transcript of logits (frames, vocabulary).
+def greedy_path(logits: npt.NDArray[np.floating], vocabulary: Vocabulary) -> npt.NDArray[np.int64]:
+    """The best token of each frame, (frames,), of logits (frames, vocabulary).
 
     Raises LpaError when the logits' width is not the vocabulary's.
     """
     _require_width(logits, vocabulary)
-    runs = vocabulary.merge(np.asarray(logits).argmax(axis=-1))
-    return vocabulary.decode(index for index, _, _ in runs)
+    return np.asarray(np.asarray(logits).argmax(axis=-1), np.int64)
 
 
-def word_times(
-    logits: npt.NDArray[np.floating], vocabulary: Vocabulary, *, hop_seconds: float
+def path_text(path: npt.NDArray[np.integer], vocabulary: Vocabulary) -> str:
+    """What a path (frames,) of token ids says."""
+    return vocabulary.decode(index for index, _, _ in vocabulary.merge(path))
+
+
+def path_words(
+    path: npt.NDArray[np.integer], vocabulary: Vocabulary, *, hop_seconds: float
 ) -> list[Word]:
-    """The words of :func:`greedy_text` with their times; ``hop_seconds`` is one frame's length.
+    """The words of :func:`path_text` with their times; ``hop_seconds`` is one frame's length.
 
     A word starts at the first frame of its first token and ends behind the last frame of its
     last one. CTC peaks are narrow, so ends lie early by up to a few frames.
-    Raises LpaError when the logits' width is not the vocabulary's.
     """
-    _require_width(logits, vocabulary)
     words: list[Word] = []
     spoken: list[tuple[str, int, int]] = []
 
@@ -326,7 +342,7 @@ def word_times(
             words.append(Word(text, spoken[0][1] * hop_seconds, spoken[-1][2] * hop_seconds))
             spoken.clear()
 
-    for index, start, end in vocabulary.merge(np.asarray(logits).argmax(axis=-1)):
+    for index, start, end in vocabulary.merge(path):
         for part in re.split(r"(\s+)", vocabulary.texts[index]):
             if part.isspace():
                 close()
@@ -334,6 +350,24 @@ def word_times(
                 spoken.append((part, start, end))
     close()
     return words
+
+
+def greedy_text(logits: npt.NDArray[np.floating], vocabulary: Vocabulary) -> str:
+    """Greedy CTC transcript of logits (frames, vocabulary).
+
+    Raises LpaError when the logits' width is not the vocabulary's.
+    """
+    return path_text(greedy_path(logits, vocabulary), vocabulary)
+
+
+def word_times(
+    logits: npt.NDArray[np.floating], vocabulary: Vocabulary, *, hop_seconds: float
+) -> list[Word]:
+    """:func:`path_words` of the greedy path.
+
+    Raises LpaError when the logits' width is not the vocabulary's.
+    """
+    return path_words(greedy_path(logits, vocabulary), vocabulary, hop_seconds=hop_seconds)
 
 
 def _runs(ids: npt.NDArray[np.integer]) -> list[tuple[int, int]]:

@@ -22,7 +22,7 @@ from lpa_export.formats.audio import load_audio, write_flac
 from lpa_export.formats.bundle import open_bundle
 from lpa_export.formats.checkpoint import load_checkpoint
 from lpa_export.formats.speech import load_utterances
-from lpa_export.formats.text import greedy_text
+from lpa_export.formats.text import greedy_text, path_text
 from lpa_export.runtimes.pieces import cut_pieces
 from lpa_export.runtimes.torch import TorchReference
 from tests.manifests import edit_json, restated
@@ -379,3 +379,50 @@ def test_pieces_too_short_to_overlap_are_refused(
 ) -> None:
     message = refusal(capsys, long, "--cut", "1", "--bundle", exported.bundle)
     assert "too short to be cut" in message
+
+
+@pytest.fixture
+def lm(tmp_path: Path) -> Path:
+    """A language model of three short words, made by the command that makes them."""
+    from lpa_export.decoding.ngram import main as make
+
+    pytest.importorskip("flashlight.lib.text", reason="the extra lm is not installed")
+    (tmp_path / "texts.txt").write_text("a b\nb ca a\nca b a\n")
+    sources = [str(tmp_path / "texts.txt"), "--out", str(tmp_path / "words.arpa.gz")]
+    assert make(sources) == 0
+    return tmp_path / "words.arpa.gz"
+
+
+def test_with_a_language_model_the_text_is_that_of_the_search(
+    exported: Any, capsys: Capture, lm: Path
+) -> None:
+    """Of the same model in torch, searched in this process; JSON has the times of its words."""
+    from lpa_export.decoding.beam import BeamSearch
+    from lpa_export.decoding.settings import Settings
+
+    capsys.readouterr()
+    checkpoint = load_checkpoint(exported.checkpoint)
+    logits = TorchReference(checkpoint).logits(load_audio(DEMO[0]))
+    search = BeamSearch(checkpoint.vocabulary, Settings(lm, lm_weight=0.9, word_score=0.5, beam=6))
+    settings = ("--lm-weight", 0.9, "--word-score", 0.5, "--beam", 6)
+    flags = ("--bundle", exported.bundle, "--lm", lm, *settings)
+    text = spoken(capsys, DEMO[0], *flags)
+    assert text == path_text(search.path(logits), checkpoint.vocabulary) + "\n"
+    assert text != greedy_text(logits, checkpoint.vocabulary) + "\n"
+    (entry,) = json.loads(spoken(capsys, DEMO[0], "--json", *flags))
+    assert " ".join(word["text"] for word in entry["words"]) + "\n" == text
+    times = [time for word in entry["words"] for time in (word["start"], word["end"])]
+    assert times and times == sorted(times) and times[-1] <= entry["duration"]
+
+
+def test_a_language_model_that_cannot_be_used_is_refused_before_any_file_is_read(
+    exported: Any, capsys: Capture, lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capsys.readouterr()
+    flags = (lm.with_name("no.wav"), "--bundle", exported.bundle)
+    damaged = lm.with_name("damaged.arpa.gz")
+    damaged.write_bytes(lm.read_bytes()[:-30])
+    assert "damaged.arpa.gz: " in refusal(capsys, *flags, "--lm", damaged)
+    assert "--lm-weight goes with --lm" in refusal(capsys, *flags, "--lm-weight", 1)
+    monkeypatch.setattr("lpa_export.decoding.language_model.find_spec", lambda name: None)
+    assert "pip install 'lpa-export[lm]'" in refusal(capsys, *flags, "--lm", lm)

@@ -28,6 +28,7 @@ PROG = "lpa-validate"
 
 def configure_parser(parser: argparse.ArgumentParser) -> None:
     """The flags: those of ``lpa_validate.run.validate``, and how to print."""
+    from lpa_export.decoding.settings import add_flags
     from lpa_export.targets import known_targets
     from lpa_validate.checks import known_checks
 
@@ -116,6 +117,7 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         "checkpoint and audio must lie at the same paths there",
     )
     parser.add_argument("--limit", type=count, metavar="N", help="only the first N utterances")
+    add_flags(parser)
     parser.add_argument(
         "--allow-unjudged",
         action="store_true",
@@ -186,6 +188,7 @@ def _report(
     checks: list[str] | None,
 ) -> tuple["Report", "Beside"]:
     """One target's report, left in its bundle, and what stands beside it."""
+    from lpa_export.decoding.settings import given_flags
     from lpa_export.formats.bundle import REPORT, default_bundle
     from lpa_export.targets import target_named
     from lpa_validate.beside import look_beside
@@ -211,6 +214,7 @@ def _report(
         merge=arguments.merge,
         allow_unjudged=arguments.allow_unjudged,
         case_folder=arguments.write_case,
+        **given_flags(arguments),
         jobs=Jobs(None if arguments.cluster else arguments.jobs, arguments.cluster),
         placement=placement and Placement(placement, write=arguments.placement is None),
     )

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lpa_export.formats.audio import Recording, read_audio, require_frames, require_within
-from lpa_export.formats.text import Vocabulary, greedy_text
+from lpa_export.formats.text import Vocabulary, greedy_text, path_text
 from lpa_export.runtimes import Array, ArtifactError, Label, Runner, pad
 from lpa_validate.progress import progress
 from lpa_validate.reference import ReferenceModel
 
 if TYPE_CHECKING:
+    from lpa_export.decoding.language_model import LanguageModel
     from lpa_export.formats.bundle import AnyBundle, Bundle
     from lpa_export.formats.gates import Gates
     from lpa_export.formats.speech import Utterance
@@ -56,6 +57,8 @@ class Evaluated:
 
     Logits are (frames, vocabulary); ``samples`` counts its 16 kHz samples; ``silent``: they are
     all the same; ``missing_seconds``: what the file's header promises and the file does not hold.
+    Transcripts are greedy; ``lm_transcript`` and ``lm_reference_transcript`` are those with the
+    language model, where there is one.
     """
 
     utterance: "Utterance"
@@ -66,6 +69,8 @@ class Evaluated:
     reference_transcript: str | None
     silent: bool = False
     missing_seconds: float = 0.0
+    lm_transcript: str | None = None
+    lm_reference_transcript: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class Validation:
 
     A bundle whose tokens cannot be read is not opened either: both are None then.
     ``open_runner`` gives a fresh runner with that many threads; what makes parity fail is written
-    into ``case_folder``. ``evaluate_all`` evaluates utterances elsewhere than in this process.
+    into ``case_folder``. ``language_model`` makes second transcripts, which no gate is about.
+    ``evaluate_all`` evaluates utterances elsewhere than in this process.
     """
 
     bundle: "Bundle"
@@ -96,6 +102,7 @@ class Validation:
     utterances: Sequence["Utterance"]
     placement: Placement | None = None
     case_folder: Path | None = None
+    language_model: "LanguageModel | None" = None
     evaluate_all: "Callable[[Sequence[Utterance]], list[Evaluated]] | None" = None
 
     @property
@@ -168,7 +175,17 @@ class Validation:
             None if reference is None or expected is None else reference.text(expected),
             silent=bool(waveform.min() == waveform.max()),
             missing_seconds=recording.missing_seconds,
+            lm_transcript=self._with_language_model(logits),
+            lm_reference_transcript=self._with_language_model(expected),
         )
+
+    def _with_language_model(self, logits: Array | None) -> str | None:
+        """None without a model, and for logits of another width, which parity speaks of."""
+        if self.language_model is None or logits is None:
+            return None
+        if logits.shape[1] != len(self.vocabulary):
+            return None
+        return path_text(self.language_model.path(logits), self.vocabulary)
 
 
 def transcript(logits: Array, vocabulary: Vocabulary) -> str:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from platform import machine, python_version, system
 
+from lpa_export.decoding.language_model import LanguageModel
+from lpa_export.decoding.settings import Settings
 from lpa_export.environment import installed_versions
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import stated_seconds
@@ -35,8 +37,8 @@ from lpa_validate.report import Check, Data, Reference, Report, not_run
 __all__ = ["parse_checks", "run_checks", "validate"]
 
 _TOOLS = (
-    *("coreai-core", "coremltools", "executorch", "jiwer", "mlx", "numpy", "onnx", "onnxruntime"),
-    *("torch", "transformers"),
+    *("coreai-core", "coremltools", "executorch", "flashlight-text", "jiwer", "mlx", "numpy"),
+    *("onnx", "onnxruntime", "torch", "transformers"),
 )
 
 ALONE = Jobs()
@@ -55,6 +57,10 @@ def validate(
     case_folder: str | Path | None = None,
     allow_unjudged: bool = False,
     merge: str | Path | None = None,
+    lm: str | Path | None = None,
+    lm_weight: float | None = None,
+    word_score: float | None = None,
+    beam: int | None = None,
     jobs: Jobs = ALONE,
 ) -> Report:
     """Run ``checks`` (None: all) on a bundle of ``target`` and report.
@@ -66,15 +72,18 @@ def validate(
     the first so many utterances; ``placement``: what the ops check compares with;
     ``case_folder``: where the operation that makes parity fail is written with its inputs;
     ``allow_unjudged``: too little speech to judge by is no fault; ``merge``: what the demo app
-    measured on a device with this very bundle; ``jobs``: the processes that utterances are spread
-    over, which changes no digit of the report. Raises LpaError for anything that keeps it from
-    running; a damaged artifact is a failed check, not an error.
+    measured on a device with this very bundle; ``lm``: an ARPA file, with which the WER is counted
+    a second time, and the three after it as in `lpa_export.decoding.settings`; ``jobs``: the
+    processes that utterances are spread over, which changes no digit of the report. Raises
+    LpaError for anything that keeps it from running; a damaged artifact is a failed check, not an
+    error.
     """
     started = time.monotonic()
     target_named(target)  # a name that nobody knows is refused before anything is read
+    settings = Settings.of(lm, lm_weight=lm_weight, word_score=word_score, beam=beam)
     folder = Path(bundle or default_bundle(target))
     if task_of_bundle(folder) == SEPARATION:
-        for given, flag in ((merge, "--merge"), (placement, "--placement")):
+        for given, flag in ((merge, "--merge"), (placement, "--placement"), (lm, "--lm")):
             if given is not None:
                 raise LpaError(f"{folder}: it separates speech: {flag} goes with recognisers")
         if not jobs.alone:
@@ -84,6 +93,8 @@ def validate(
     opened = open_bundle(folder)
     _require_target(opened, target)
     names = _names(target, checks)
+    if settings is not None and "wer" not in names:
+        raise LpaError("--lm goes with the check wer, which is not among those asked for")
     device = None if merge is None else read_device_report(Path(merge), opened)
     utterances: list[Utterance] = []
     reference: ReferenceModel | None = None
@@ -93,9 +104,13 @@ def validate(
         utterances = load_utterances(None if data is None else Path(data), limit=limit)
         _require_memory(opened, utterances, jobs)
         reference, problem = open_reference(opened, checkpoint)
-    validation = open_validation(opened, utterances, reference, problem, placement, case_folder)
+    validation = open_validation(
+        opened, utterances, reference, problem, placement, case_folder, settings
+    )
     if not jobs.alone:
-        validation = replace(validation, evaluate_all=_elsewhere(jobs, opened, checkpoint))
+        validation = replace(
+            validation, evaluate_all=_elsewhere(jobs, opened, checkpoint, settings)
+        )
     if "wer" in names and validation.tokens is not None:
         _require_transcribable(utterances, validation.tokens)
     report = run_checks(
@@ -144,7 +159,7 @@ def _validate_separator(
 
 
 def _elsewhere(
-    jobs: Jobs, bundle: Bundle, checkpoint: str | Path | None
+    jobs: Jobs, bundle: Bundle, checkpoint: str | Path | None, settings: Settings | None
 ) -> Callable[[Sequence[Utterance]], list[Evaluated]]:
     """What evaluates utterances over processes; paths are made whole for those on other machines.
 
@@ -152,7 +167,9 @@ def _elsewhere(
     """
     row = target_named(bundle.manifest.target)
     named = Path(checkpoint).resolve() if checkpoint and Path(checkpoint).exists() else checkpoint
-    work = Work(_open_in_process, (row, bundle.path.resolve(), named))
+    if settings is not None:
+        settings = replace(settings, path=settings.path.resolve())
+    work = Work(_open_in_process, (row, bundle.path.resolve(), named, settings))
 
     def evaluate_all(utterances: Sequence[Utterance]) -> list[Evaluated]:
         if jobs.cluster is not None:
@@ -162,11 +179,13 @@ def _elsewhere(
     return evaluate_all
 
 
-def _open_in_process(row: TargetSpec, bundle: Path, checkpoint: str | Path | None) -> Validation:
+def _open_in_process(
+    row: TargetSpec, bundle: Path, checkpoint: str | Path | None, settings: Settings | None
+) -> Validation:
     """What a process of ours evaluates with; it may not know of a target that was registered."""
     register_target(row)
     opened = open_bundle(bundle)
-    return open_validation(opened, (), *open_reference(opened, checkpoint))
+    return open_validation(opened, (), *open_reference(opened, checkpoint), settings=settings)
 
 
 def _require_memory(bundle: Bundle, utterances: Sequence[Utterance], jobs: Jobs) -> None:
@@ -196,10 +215,12 @@ def open_validation(
     reference_problem: str,
     placement: Placement | None = None,
     case_folder: str | Path | None = None,
+    settings: Settings | None = None,
 ) -> Validation:
     """Everything the checks need; an artifact that does not open leaves ``runner`` None.
 
-    Raises LpaError for a runtime that is missing.
+    ``settings``: of the language model, if there is one. Raises LpaError for a runtime that is
+    missing and a language model that cannot be used.
     """
     runner_class = target_named(bundle.manifest.target).runner_class()
     runner: Runner | None = None
@@ -222,6 +243,9 @@ def open_validation(
         utterances=utterances,
         placement=placement,
         case_folder=None if case_folder is None else Path(case_folder),
+        language_model=(
+            LanguageModel(settings, tokens) if settings is not None and tokens is not None else None
+        ),
     )
 
 

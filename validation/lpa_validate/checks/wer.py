@@ -39,17 +39,47 @@ def check_wer(validation: Validation) -> list[Check]:
         artifact = count_errors(texts, [item.transcript for item in evaluated], rule)
     except ValueError as error:
         return [not_run("wer", str(error)), not_run("wer-difference", str(error))]
+    beside, details = _with_language_model(validation, texts)
     if validation.reference is None:
         ceiling = validation.gates.reference_wer_ceiling
         figures = labelled(validation.label, _figures("artifact", artifact, ceiling))
-        return [judged("wer", figures), not_run("wer-difference", validation.reference_problem)]
+        return [
+            judged("wer", [*figures, *beside], details=details),
+            not_run("wer-difference", validation.reference_problem),
+        ]
     expected = [item.reference_transcript or "" for item in evaluated]
     reference = count_errors(texts, expected, rule)
     figures = [
         *labelled(validation.label, _figures("artifact", artifact)),
         *_figures("reference", reference, validation.gates.reference_wer_ceiling),
+        *beside,
     ]
-    return [judged("wer", figures), _difference(validation, artifact, reference)]
+    return [
+        judged("wer", figures, details=details),
+        _difference(validation, artifact, reference),
+    ]
+
+
+def _with_language_model(
+    validation: Validation, texts: list[str]
+) -> tuple[list[Figure], dict[str, Any]]:
+    """The same figures of texts found with the language model, without a gate, and which it is."""
+    model = validation.language_model
+    if model is None:
+        return [], {}
+    rule = validation.vocabulary.normalise
+    heard = {
+        "artifact": [item.lm_transcript for item in validation.evaluated],
+        "reference": [item.lm_reference_transcript for item in validation.evaluated],
+    }
+    figures = []
+    for who, found in heard.items():
+        said = [text for text in found if text is not None]
+        if len(said) == len(texts):
+            label = validation.label if who == "artifact" else Figure.label
+            errors = count_errors(texts, said, rule)
+            figures += labelled(label, _figures(f"{who}, with LM", errors))
+    return figures, {"language_model": model.identity}
 
 
 def _figures(who: str, errors: WordErrors, ceiling: float | None = None) -> list[Figure]:

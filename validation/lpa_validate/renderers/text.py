@@ -40,6 +40,7 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
     "neural_engine": neural_engine_lines,
     "compute_plan": neural_engine_lines,
     "delegates": delegation_lines,
+    "language_model": lambda details: _language_model(details["language_model"]),
     "device_taps": lambda details: _device_taps(details["device_taps"]),
 }
 """Key of a check's details -> what the checks of single targets have to show with it."""
@@ -146,6 +147,13 @@ def _taps(details: Mapping[str, Any]) -> list[str]:
         f"{tap['name']:<28}{tap['kind']:<12}{_number(tap['psnr_db'])} dB"
         for tap in details.get("taps", ())
     ]
+
+
+def _language_model(used: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"  LM: {used['path']}, sha256 {used['sha256'][:12]}, weight {used['lm_weight']:g}, "
+        f"word score {used['word_score']:g}, beam {used['beam']}"
+    )
 
 
 def _device_taps(taps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
