@@ -19,8 +19,10 @@ from lpa_validate.separation.quality import check_separation
 from lpa_validate.separation.run import open_separation
 from lpa_validate.separation.silence import check_silence
 
+from lpa_export.commands.export import export
 from lpa_export.errors import LpaError
 from lpa_export.formats.mixtures import load_mixtures
+from lpa_export.formats.separation_bundle import open_separator_bundle
 from lpa_export.formats.separator import load_separator
 from lpa_export.runtimes.separation.torch import OriginalSeparator, SeparatorReference
 
@@ -113,6 +115,24 @@ def test_a_sound_bundle_passes_every_check_and_its_report_is_left_in_it(
     assert {check["name"]: check["status"] for check in report["checks"]} == dict.fromkeys(
         checks_of("onnx", "separation"), "pass"
     )
+
+
+def test_int8_is_held_to_gates_of_its_own(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    made = export(target="onnx", checkpoint=checkpoint, out=tmp_path / "q", quantize="int8").bundle
+    report = validate(
+        target="onnx",
+        bundle=made,
+        checkpoint=checkpoint,
+        checks=["integrity", "ops", "parity"],
+        limit=CLIPS,
+    )
+    assert report.verdict == "pass"
+    assert report.check("integrity").figure("share of weights compressed").value == 1.0
+    snr = report.check("parity").figure("SNR, worst mixture")
+    assert snr.gate == 10.0 and isinstance(snr.value, float) and 10.0 < snr.value < 60.0
+    assert open_separator_bundle(made).manifest.gates.si_snri_difference_db == 0.3
+    small, whole = ((folder / "model.onnx").stat().st_size for folder in (made, bundle))
+    assert small < whole
 
 
 def test_a_damaged_artifact_fails_and_does_not_end_the_run(bundle: Path, tmp_path: Path) -> None:
