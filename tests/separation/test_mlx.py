@@ -22,19 +22,22 @@ from .conftest import CONFIG, RATE, Build
 
 pytestmark = pytest.mark.skipif(bool(target_named("mlx").missing()), reason="MLX is not installed")
 
-BUCKETS = (0.3, 1.4)
+
+SCHEMES = {"fp32": ((1.4,), 90.0), "fp16": ((0.3, 1.4), 35.0)}
+"""Buckets, and how near a scheme has to come, in dB; MLX compiles every shape for seconds."""
 
 
-@pytest.fixture(scope="module", params=["fp32", "fp16"])
+@pytest.fixture(scope="module", params=["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
 def exported(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, float]:
     """Its bundle, and how near it has to come, in dB."""
     out = tmp_path_factory.mktemp("mlx") / request.param
+    buckets, least = SCHEMES[request.param]
     made = export(
-        target="mlx", checkpoint=checkpoint, out=out, buckets=BUCKETS, precision=request.param
+        target="mlx", checkpoint=checkpoint, out=out, buckets=buckets, precision=request.param
     )
-    return made.bundle, {"fp32": 90.0, "fp16": 35.0}[request.param]
+    return made.bundle, least
 
 
 def test_every_bucket_gives_what_the_module_gives_whatever_lies_behind(
@@ -60,7 +63,10 @@ def test_every_bucket_gives_what_the_module_gives_whatever_lies_behind(
             assert snr_db(expected[name], values) >= least
 
 
-@pytest.mark.parametrize("layers", [(), (0,), (0, 1)])
+@pytest.mark.parametrize(
+    "layers",
+    [(0, 1), pytest.param((), marks=pytest.mark.slow), pytest.param((0,), marks=pytest.mark.slow)],
+)
 def test_the_model_of_any_length_is_the_hosts_own_alone_and_in_a_batch(
     build: Build, layers: tuple[int, ...], noisy: Callable[..., np.ndarray]
 ) -> None:
@@ -86,7 +92,7 @@ def test_the_model_of_any_length_is_the_hosts_own_alone_and_in_a_batch(
     together = np.array(model(mx.array(padded), mx.array(lengths, mx.int32)))
     for row, mixture in zip(together, mixtures, strict=True):
         expected = reference.sources(mixture).T
-        alone = np.array(model(mx.array(mixture[None])))[0]
+        alone = np.array(model.sources(mx.array(mixture[None])))[0]
         for found in (alone, row[:, : len(mixture)]):
             assert snr_db(expected, found) >= 90.0
         assert not row[:, len(mixture) :].any()
@@ -97,8 +103,7 @@ def test_it_passes_the_checks_of_its_target(exported: tuple[Path, float], checkp
         target="mlx",
         bundle=exported[0],
         checkpoint=checkpoint,
-        checks=["integrity", "ops", "silence"],
-        limit=1,
+        checks=["integrity", "ops"],
     )
     assert report.verdict == "pass"
 
