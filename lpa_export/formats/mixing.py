@@ -62,7 +62,7 @@ def read_draws(path: Path, speech: Sequence[str], noise: Sequence[str]) -> list[
         try:
             row = json.loads(line)
             draws.append(Draw(**row | {name: places[name][row[name]] for name in DRAWN}))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise LpaError(
                 f"{path}:{number}: no mixture of the recipe's test speech and noise "
                 f"({type(error).__name__}: {error})"

@@ -89,7 +89,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
     try:
         stated = json.loads(index.read_text("utf-8"))["weight_map"]
         names = sorted(set(stated.values()))
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise LpaError(f"{index}: not readable as an index of shards ({error})") from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not names_a_file_inside(name):

@@ -64,7 +64,7 @@ def read_frame(stream: IO[bytes]) -> Answer:
     try:
         header = json.loads(_exactly(stream, length))
         stated = [(entry["dtype"], tuple(entry["shape"])) for entry in header["arrays"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise FrameError("no frame") from error
     if len(stated) > _MAX_ARRAYS:
         raise FrameError("no frame")

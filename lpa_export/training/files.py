@@ -72,7 +72,7 @@ def read_json(path: Path, make: Callable[[Any], Made], what: str) -> Made:
     """What `make` makes of a JSON file; LpaError when it is missing, damaged or no `what`."""
     try:
         return make(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise LpaError(
             f"{path}: not {what} ({type(error).__name__}: {error}); delete its folder and give "
             "the command that wrote it again"

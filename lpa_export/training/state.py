@@ -103,7 +103,7 @@ def restore(
         weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         optimiser.restore({k: v for k, v in tensors.items() if not k.startswith(prefix)})
         model.load_state_dict(weights)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise LpaError(
             f"{path}: expected the state of this run, found another model's or a damaged file; "
             "remove it to start over, or give another --out"

@@ -81,7 +81,7 @@ def _items(folder: Path) -> dict[str, str]:
         entries: dict[str, Any] = read["itemInfoEntries"]
         items = {"model": str(entries[read["rootModelIdentifier"]]["path"])}
         weights = [str(e["path"]) for e in entries.values() if e["name"] == _WEIGHTS]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise PackageError(
             f"{folder.name}: Manifest.json is damaged ({type(error).__name__}: {one_line(error)})"
         ) from error

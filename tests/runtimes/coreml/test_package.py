@@ -89,7 +89,13 @@ def test_what_is_no_package(tmp_path: Path, whole: Path) -> None:
     assert "no usable Manifest.json" in refused(tmp_path / "empty.mlpackage")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"itemInfoEntries": 3}', "[" * 100_000])
+TEXT_FOR_ENTRIES = '{"itemInfoEntries": "", "rootModelIdentifier": 0}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"itemInfoEntries": 3}', TEXT_FOR_ENTRIES, "[" * 100_000],
+)
 def test_a_damaged_manifest(copy: Path, text: str) -> None:
     (copy / "Manifest.json").write_text(text)
     assert "Manifest.json" in refused(copy)

@@ -97,7 +97,7 @@ def read_delegation(path: Path) -> dict[str, Delegation]:
             )
             for method, entry in stated["methods"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(
             f"{path.name} does not state the delegation ({type(error).__name__}: {error})"
         ) from error
