@@ -1,6 +1,6 @@
 """A small separator with LPA within chunks, and its bundle: an export takes seconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +9,14 @@ import torch
 
 from lpa_export.commands.export import export
 from lpa_export.formats.lpa_section import LPASection
-from lpa_export.formats.separator import save_separator
+from lpa_export.formats.separation_bundle import open_separator_bundle
+from lpa_export.formats.separator import load_separator, save_separator
 from lpa_export.hosts import lpa_layers, replace_layers
 from lpa_export.hosts.sepformer import SepFormer, SepFormerConfig
 from lpa_export.layers import LPAConfig, Pulses
+from lpa_export.measures.separation import snr_db
+from lpa_export.runtimes.separation.torch import SeparatorReference
+from lpa_export.targets import target_named
 
 RATE = 8000
 PULSES = Pulses(kernel_size=5, max_offset=6.0, max_width=10.0, max_period=20.0)
@@ -77,3 +81,33 @@ def noisy() -> Callable[..., np.ndarray]:
         return (0.2 * tone + 0.05 * noise).astype(np.float32)
 
     return made
+
+
+@pytest.fixture
+def require_the_module(
+    checkpoint: Path, noisy: Callable[..., np.ndarray]
+) -> Callable[[Path, Sequence[int], float], None]:
+    """`require_the_module(bundle, lengths, least)`: it gives what the module gives, to `least` dB:
+    sources in every bucket that holds so many samples, loud garbage behind them, and taps.
+    """
+
+    def require(bundle: Path, lengths: Sequence[int], least: float) -> None:
+        opened = open_separator_bundle(bundle)
+        assert opened.manifest.selfcheck.label == "measured"
+        runner = target_named(opened.manifest.target).runner_class(separates=True)(opened)
+        reference = SeparatorReference(load_separator(checkpoint).model)
+        for samples in lengths:
+            mixture = noisy(1.4)[:samples]
+            expected = reference.taps(mixture)
+            for bucket in runner.buckets:
+                if samples <= bucket:
+                    found = runner.run_in(mixture, bucket, garbage=9.0)
+                    assert found.shape == expected["sources"].shape
+                    assert snr_db(expected["sources"], found) >= least
+            taps = runner.taps(mixture)
+            assert list(taps) == list(expected)
+            for name, values in taps.items():
+                assert values.shape == expected[name].shape
+                assert snr_db(expected[name], values) >= least
+
+    return require

@@ -12,10 +12,6 @@ from lpa_validate import validate
 from lpa_export.commands.enhance import enhance
 from lpa_export.commands.export import export
 from lpa_export.errors import LpaError
-from lpa_export.formats.separation_bundle import open_separator_bundle
-from lpa_export.formats.separator import load_separator
-from lpa_export.measures.separation import snr_db
-from lpa_export.runtimes.separation.torch import SeparatorReference
 from lpa_export.targets import target_named
 
 from .conftest import RATE
@@ -34,38 +30,15 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return export(target="executorch", checkpoint=checkpoint, out=out, buckets=(1.4,)).bundle
 
 
-def _require_the_module(
-    bundle: Path, checkpoint: Path, noisy: Callable[..., np.ndarray], lengths: tuple[int, ...]
-) -> None:
-    """Sources in every bucket that holds them, loud garbage behind them, and taps."""
-    opened = open_separator_bundle(bundle)
-    assert opened.manifest.selfcheck.label == "measured"
-    runner = target_named("executorch").runner_class(separates=True)(opened)
-    reference = SeparatorReference(load_separator(checkpoint).model)
-    for samples in lengths:
-        mixture = noisy(1.4)[:samples]
-        expected = reference.taps(mixture)
-        for bucket in runner.buckets:
-            if samples <= bucket:
-                found = runner.run_in(mixture, bucket, garbage=9.0)
-                assert found.shape == expected["sources"].shape
-                assert snr_db(expected["sources"], found) >= LEAST_DB
-        taps = runner.taps(mixture)
-        assert list(taps) == list(expected)
-        for name, values in taps.items():
-            assert values.shape == expected[name].shape
-            assert snr_db(expected[name], values) >= LEAST_DB
-
-
 def test_a_bucket_gives_what_the_module_gives_whatever_lies_behind(
-    exported: Path, checkpoint: Path, noisy: Callable[..., np.ndarray]
+    exported: Path, require_the_module: Callable[..., None]
 ) -> None:
-    _require_the_module(exported, checkpoint, noisy, (16, 403, 600, RATE))
+    require_the_module(exported, (16, 403, 600, RATE), LEAST_DB)
 
 
 @pytest.mark.slow
 def test_so_does_every_bucket_of_several_without_a_delegate(
-    checkpoint: Path, tmp_path: Path, noisy: Callable[..., np.ndarray]
+    checkpoint: Path, tmp_path: Path, require_the_module: Callable[..., None]
 ) -> None:
     made = export(
         target="executorch",
@@ -74,7 +47,7 @@ def test_so_does_every_bucket_of_several_without_a_delegate(
         buckets=(0.2, 1.1, 1.4),
         backend="portable",
     )
-    _require_the_module(made.bundle, checkpoint, noisy, (403, RATE, 11_200))
+    require_the_module(made.bundle, (403, RATE, 11_200), LEAST_DB)
 
 
 def test_it_passes_the_checks_of_its_target(exported: Path, checkpoint: Path) -> None:

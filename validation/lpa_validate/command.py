@@ -248,7 +248,7 @@ def _write_listening(bundle: Path, arguments: argparse.Namespace) -> None:
         checkpoint=arguments.checkpoint,
         count=min(CLIPS, arguments.limit or CLIPS),
     )
-    arguments.listen.write_text(render_listening(listening), "utf-8", errors="backslashreplace")
+    _put_out(arguments.listen, render_listening(listening))
 
 
 def _put_out(output: Path | None, text: str) -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpa_export.formats.manifest import Bucket, Port
+from lpa_export.formats.manifest import Bucket
 from lpa_export.runtimes.coreai.section import CoreaiRuntime
 from lpa_export.targets import SeparatorJob, Written
 from lpa_export.targets.coreai.target import PROGRAM, write_program
 from lpa_export.targets.describe import normalisation, require_exportable, taps, tools
-from lpa_export.targets.separation.describe import lowering, metadata, separator_buckets
+from lpa_export.targets.separation.describe import (
+    BUCKET_INPUTS,
+    bucket_outputs,
+    lowering,
+    metadata,
+    separator_buckets,
+)
 from lpa_export.targets.separation.model import SeparatorModel, SourcesAlone, TapsAndSources
 
 if TYPE_CHECKING:
@@ -48,11 +54,8 @@ class CoreaiSeparatorTarget:
             artifacts=(PROGRAM,),
             lowering=lowering(parts, across="local_dense_mask"),
             normalisation=normalisation(False),
-            inputs=(
-                Port(name="waveform", dtype="float32", shape=(1, "samples")),
-                Port(name="lengths", dtype="int32", shape=(1,)),
-            ),
-            outputs=(Port(name="sources", dtype="float32", shape=(1, config.sources, "samples")),),
+            inputs=BUCKET_INPUTS,
+            outputs=bucket_outputs(config),
             taps=every,
             buckets=buckets,
             tools=tools("coreai-core", "coreai-torch", "torch"),

@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.manifest import Port
 from lpa_export.runtimes.executorch.section import ExecutorchRuntime
 from lpa_export.targets import SeparatorJob, Written
 from lpa_export.targets.describe import normalisation, require_exportable, taps, tools
 from lpa_export.targets.executorch.backends import load_backend
 from lpa_export.targets.executorch.target import PROGRAM, write_delegation
-from lpa_export.targets.separation.describe import lowering, metadata, separator_buckets
+from lpa_export.targets.separation.describe import (
+    BUCKET_INPUTS,
+    bucket_outputs,
+    lowering,
+    metadata,
+    separator_buckets,
+)
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -71,11 +76,8 @@ class ExecutorchSeparatorTarget:
             artifacts=(PROGRAM,),
             lowering=lowering(parts, across=_FORM),
             normalisation=normalisation(False),
-            inputs=(
-                Port(name="waveform", dtype="float32", shape=(1, "samples")),
-                Port(name="lengths", dtype="int32", shape=(1,)),
-            ),
-            outputs=(Port(name="sources", dtype="float32", shape=(1, config.sources, "samples")),),
+            inputs=BUCKET_INPUTS,
+            outputs=bucket_outputs(config),
             taps=taps(parts, lambda tap: tap),
             buckets=buckets,
             tools=tools("torch", "executorch", "torchao"),

@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.manifest import Port, as_type
+from lpa_export.formats.manifest import as_type
 from lpa_export.runtimes.mlx.section import MlxRuntime
 from lpa_export.targets import SeparatorJob, Written
 from lpa_export.targets.describe import normalisation, require_exportable, taps, tools
-from lpa_export.targets.mlx.target import LOWERINGS, PROGRAM, write_model
-from lpa_export.targets.separation.describe import lowering, metadata, separator_buckets
+from lpa_export.targets.mlx.target import LOWERINGS, PROGRAM, section_of, write_model
+from lpa_export.targets.separation.describe import (
+    BUCKET_INPUTS,
+    bucket_outputs,
+    lowering,
+    metadata,
+    separator_buckets,
+)
 from lpa_export.targets.separation.plain import plain_separator
 
 if TYPE_CHECKING:
@@ -58,21 +64,12 @@ class MlxSeparatorTarget:
             artifacts=(PROGRAM, WEIGHTS, CONFIG),
             lowering=lowering(parts, within=form, across=form),
             normalisation=normalisation(False),
-            inputs=(
-                Port(name="waveform", dtype="float32", shape=(1, "samples")),
-                Port(name="lengths", dtype="int32", shape=(1,)),
-            ),
-            outputs=(Port(name="sources", dtype="float32", shape=(1, config.sources, "samples")),),
+            inputs=BUCKET_INPUTS,
+            outputs=bucket_outputs(config),
             taps=every,
             buckets=buckets,
             tools=tools("mlx", "numpy", "torch"),
-            runtime=MlxRuntime(
-                program=PROGRAM,
-                weights=WEIGHTS,
-                config=CONFIG,
-                device=settings.device,
-                primitives=counted,
-            ),
+            runtime=section_of(settings.device, counted),
         )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lpa_export.hosts.parts import Parts
     from lpa_export.targets.mlx.settings import MlxSettings
 
-__all__ = ["LOWERINGS", "PROGRAM", "MlxTarget", "config_of", "write_model"]
+__all__ = ["LOWERINGS", "PROGRAM", "MlxTarget", "config_of", "section_of", "write_model"]
 
 PROGRAM = "model.mlxfn"
 
@@ -78,15 +78,18 @@ class MlxTarget:
             taps=found,
             buckets=buckets,
             tools=tools("mlx", "numpy", "torch", "transformers"),
-            runtime=MlxRuntime(
-                program=PROGRAM,
-                weights=WEIGHTS,
-                config=CONFIG,
-                device=settings.device,
-                primitives=counted,
-            ),
+            runtime=section_of(settings.device, counted),
             compression=compression,
         )
+
+
+def section_of(device: str, primitives: dict[str, int]) -> MlxRuntime:
+    """The manifest's section of a program for `device` with so many of each primitive."""
+    from lpa_export.targets.mlx.model import CONFIG, WEIGHTS
+
+    return MlxRuntime(
+        program=PROGRAM, weights=WEIGHTS, config=CONFIG, device=device, primitives=primitives
+    )
 
 
 def write_model(

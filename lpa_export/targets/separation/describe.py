@@ -6,14 +6,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.manifest import METADATA_SCHEMA, Bucket
+from lpa_export.formats.manifest import METADATA_SCHEMA, Bucket, Port
 from lpa_export.formats.task import SEPARATION
 
 if TYPE_CHECKING:
     from lpa_export.formats.separator import Separator
     from lpa_export.hosts.sepformer import SeparatorParts, SepFormerConfig
 
-__all__ = ["lowering", "metadata", "separator_buckets"]
+__all__ = ["BUCKET_INPUTS", "bucket_outputs", "lowering", "metadata", "separator_buckets"]
+
+BUCKET_INPUTS = (
+    Port(name="waveform", dtype="float32", shape=(1, "samples")),
+    Port(name="lengths", dtype="int32", shape=(1,)),
+)
+"""What a program of fixed lengths takes: a mixture, anything behind it, and its samples."""
+
+
+def bucket_outputs(config: SepFormerConfig) -> tuple[Port, ...]:
+    """What such a program gives."""
+    return (Port(name="sources", dtype="float32", shape=(1, config.sources, "samples")),)
 
 
 def lowering(
