@@ -60,14 +60,14 @@ CASES = {
     "shipped-int8": Case((5, 60, 120, 240), family="", quantize="int8"),
     "small-0of4": Case((2, 20, 60, 120), config=SMALL),
     "small-2of4": Case((2, 20, 60, 120), config=SMALL, replaced=(0, 1)),
-    "small-4of4": Case((2, 20, 60, 240), config=SMALL, replaced=(0, 1, 2, 3)),
+    "small-4of4": Case((2, 20, 60, 240, 3600), config=SMALL, replaced=(0, 1, 2, 3)),
     "narrow-0of4": Case((2, 20, 60, 120), config=NARROW),
-    "narrow-4of4": Case((2, 20, 60, 240), config=NARROW, replaced=(0, 1, 2, 3)),
+    "narrow-4of4": Case((2, 20, 60, 240, 3600), config=NARROW, replaced=(0, 1, 2, 3)),
     "narrow-2of4-int8": Case((2, 20, 60, 120), config=NARROW, replaced=(0, 1), quantize="int8"),
     "wavlm-0of4": Case((2, 20, 60), family="wavlm", config=SMALL),
     "base-0of12": Case((5, 30, 60)),
     "base-8of12": Case((5, 30, 60, 120), replaced=tuple(range(8))),
-    "base-12of12": Case((5, 30, 120), replaced=tuple(range(12))),
+    "base-12of12": Case((5, 30, 120, 900), replaced=tuple(range(12))),
 }
 
 

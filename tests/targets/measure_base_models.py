@@ -5,6 +5,7 @@ Weights are random: time and memory do not depend on them. Run it from the repos
     python tests/targets/measure_base_models.py [--family wav2vec2] [--seconds 10 30] [--threads 1]
     python tests/targets/measure_base_models.py --family all    # exports, 8 of 12 replaced
     python tests/targets/measure_base_models.py --export        # beside torch's plain exporter
+    python tests/targets/measure_base_models.py --export --target coreml    # beside coremltools
     python tests/targets/measure_base_models.py --target mlx    # 8 of 12, a bucket for each length
     python tests/targets/measure_base_models.py --large     # 569 M parameters, nothing replaced
 
@@ -104,16 +105,9 @@ def _export(checkpoint: str, out: str) -> dict[str, Any]:
     }
 
 
-def _plain(checkpoint: str, out: str) -> dict[str, Any]:
-    """What a user's own export of the Hugging Face model takes, the model being loaded."""
+def _logits_alone(model: Any) -> Any:
+    """A module with a tensor in and a tensor out, as exporters want it."""
     import torch
-    from torch.export import Dim
-
-    from lpa_export.environment import quiet, quiet_libraries
-    from lpa_export.formats.checkpoint import load_checkpoint
-
-    quiet_libraries()
-    model = load_checkpoint(checkpoint).model
 
     class Logits(torch.nn.Module):
         def __init__(self) -> None:
@@ -124,15 +118,51 @@ def _plain(checkpoint: str, out: str) -> dict[str, Any]:
             logits: torch.Tensor = self.model(waveform).logits
             return logits
 
+    return Logits().eval()
+
+
+def _plain(checkpoint: str, out: str) -> dict[str, Any]:
+    """What a user's own export of the Hugging Face model takes, the model being loaded."""
+    import torch
+    from torch.export import Dim
+
+    from lpa_export.environment import quiet, quiet_libraries
+    from lpa_export.formats.checkpoint import load_checkpoint
+
+    quiet_libraries()
+    model = _logits_alone(load_checkpoint(checkpoint).model)
     started = time.process_time()
     with quiet(), torch.no_grad():
         example = (torch.randn(1, 64_000),)
         samples = Dim("samples", min=16_000)
         program = torch.onnx.export(
-            Logits(), example, dynamo=True, dynamic_shapes=({1: samples},), verbose=False
+            model, example, dynamo=True, dynamic_shapes=({1: samples},), verbose=False
         )
         assert program is not None
         program.save(out)
+    return {"cpu_seconds": time.process_time() - started}
+
+
+def _plain_coreml(checkpoint: str, out: str, seconds: str) -> dict[str, Any]:
+    """What coremltools takes for the Hugging Face model at one length, the model being loaded."""
+    import coremltools as ct
+    import torch
+
+    from lpa_export.environment import quiet, quiet_libraries
+    from lpa_export.formats.checkpoint import load_checkpoint
+
+    quiet_libraries()
+    model = _logits_alone(load_checkpoint(checkpoint).model)
+    started = time.process_time()
+    with quiet(), torch.no_grad():
+        example = torch.randn(1, int(float(seconds) * 16_000))
+        traced = torch.jit.trace(model, example)
+        ct.convert(
+            traced,
+            inputs=[ct.TensorType("waveform", example.shape)],
+            minimum_deployment_target=ct.target.iOS18,
+            skip_model_load=True,
+        ).save(out)
     return {"cpu_seconds": time.process_time() - started}
 
 
@@ -257,6 +287,7 @@ _STEPS: dict[str, Callable[..., dict[str, Any]]] = {
     "run-bundle": _run_bundle,
     "compare": _compare,
     "plain": _plain,
+    "plain-coreml": _plain_coreml,
     "lower": _lower,
 }
 
@@ -279,6 +310,9 @@ def main() -> None:
         return
     if options.family == "all":
         _every_family()
+        return
+    if options.target == "coreml" and options.export:
+        _beside_coremltools(options.family)
         return
     if options.target:
         _of_target(options)
@@ -358,6 +392,28 @@ def _beside_the_plain_exporter(family: str) -> None:
             measure("save", checkpoint, ",".join(map(str, replaced)), family)
             found = measure(step, checkpoint, str(Path(scratch) / "model.onnx"))
         print(f"| {name} | {found['cpu_seconds']:.1f} | {found['peak_mb']:.0f} |", flush=True)
+
+
+def _beside_coremltools(family: str) -> None:
+    """A bucket of 20 s: what two buckets take more than one."""
+    print("| export of | CPU, s | peak MB |\n| --- | ---: | ---: |")
+    for replaced in ((), REPLACED):
+        with tempfile.TemporaryDirectory() as scratch:
+            checkpoint, out = str(Path(scratch) / "base"), str(Path(scratch) / "out")
+            measure("save", checkpoint, ",".join(map(str, replaced)), family)
+            if not replaced:
+                plain = measure("plain-coreml", checkpoint, f"{out}.mlpackage", "20")
+                what = "the untouched Hugging Face model at 20 s, coremltools"
+                print(
+                    f"| {what} | {plain['cpu_seconds']:.1f} | {plain['peak_mb']:.0f} |", flush=True
+                )
+            one, two = (
+                measure("export-buckets", checkpoint, f"{out}-{count}", "coreml", lengths)
+                for count, lengths in enumerate(("10", "10,20"))
+            )
+            more = two["cpu_seconds"] - one["cpu_seconds"]
+            what = f"{len(replaced)} of 12 replaced, a bucket of 20 s more"
+            print(f"| {what} | {more:.1f} | {two['peak_mb']:.0f} |", flush=True)
 
 
 def _column(scratch: Path, replaced: Sequence[int], options: argparse.Namespace) -> dict[str, str]:

@@ -13,6 +13,7 @@ from lpa_export.formats.bundle import Bundle
 from lpa_export.formats.golden import read_golden
 from lpa_export.formats.manifest import Normalisation
 from lpa_export.runtimes import ArtifactError, pad
+from lpa_export.runtimes import onnx as onnx_runtime
 from lpa_export.runtimes.onnx import OnnxRunner
 from tests.manifests import restated
 
@@ -51,6 +52,26 @@ def test_normalisation_outside_the_graph_is_over_the_valid_samples(make_bundle: 
     for ours, waveform in zip(found, normalised, strict=True):
         expected = OnnxRunner(plain).run(*pad([waveform]))[0]
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_long_recording_is_heard_without_the_runtimes_arena(
+    make_bundle: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_runtime, "_LONG_SAMPLES", 4_000)
+    bundle = make_bundle()
+    runner = OnnxRunner(bundle)
+
+    def arena() -> bool:
+        return bool(runner.session.get_session_options().enable_cpu_mem_arena)
+
+    short, long = noise(3_999), noise(4_000)
+    before = runner.run(*pad([short]))[0]
+    assert arena()
+    heard = runner.run(*pad([long]))[0]
+    assert not arena()
+    np.testing.assert_array_equal(runner.run(*pad([short]))[0], before)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(OnnxRunner(bundle).run(*pad([long]))[0], heard)
 
 
 def test_a_graph_with_other_inputs_is_refused_by_name(make_bundle: Make) -> None:
