@@ -1,7 +1,9 @@
 """The ONNX graph in ONNX Runtime against Hugging Face's forward pass, and what the graph holds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from lpa_export.runtimes.onnx import every_graph, every_node, with_outputs
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.batched import BATCHED, BatchedModel
 from lpa_export.targets.kit_in_pieces import IN_PIECES
+from lpa_export.targets.onnx.attention import FusedAttention
 from lpa_export.targets.onnx.external import save
 from lpa_export.targets.onnx.lower import lower, tap_tensor
 from lpa_export.targets.onnx.optimise import optimise
@@ -24,6 +27,7 @@ from lpa_export.targets.skeleton import Features, Kit
 
 Make = Callable[..., Any]
 Style = tuple[str, tuple[int, ...], Kit]
+FUSED = replace(IN_PIECES, attention=FusedAttention)
 STYLES = [
     ("pre", (0, 2), BATCHED),
     ("post", (0, 2), BATCHED),
@@ -31,13 +35,15 @@ STYLES = [
     ("post", (), BATCHED),
     ("pre", (0, 2), IN_PIECES),
     ("post", (0, 2), IN_PIECES),
+    ("pre", (0,), FUSED),
 ]
 RECEPTIVE_FIELD, HOP = 720, 320
 
 
 def _words(style: Style) -> str:
     norm, layers, kit = style
-    return f"{norm}, {len(layers)} replaced, {'pieces' if kit.features else 'whole'}"
+    form = "fused" if kit is FUSED else "pieces" if kit.features else "whole"
+    return f"{norm}, {len(layers)} replaced, {form}"
 
 
 @pytest.mark.parametrize("style", STYLES, ids=_words)
@@ -76,7 +82,9 @@ def test_each_tap_is_there_under_its_name(
         assert psnr(values, found[tap_tensor(tap)][0, : len(values)]) > 80, tap
 
 
-@pytest.mark.parametrize("style", [STYLES[0], STYLES[1], STYLES[4], STYLES[5]], ids=_words)
+@pytest.mark.parametrize(
+    "style", [STYLES[0], STYLES[1], STYLES[4], STYLES[5], STYLES[6]], ids=_words
+)
 @pytest.mark.parametrize("garbage", [0.0, 1e4, float("nan")])
 def test_padding_changes_nothing(
     lowered: Make, speech: Make, run_graph: Make, style: Style, garbage: float
@@ -103,7 +111,26 @@ def test_optimisation_changes_no_value(
     assert len(made.optimised.graph.node) <= len(made.traced.graph.node)
 
 
-@pytest.mark.parametrize("style", STYLES, ids=_words)
+def test_fused_attention_is_one_node_a_layer_that_no_mask_slows_down(lowered: Make) -> None:
+    nodes = list(every_node(lowered(*STYLES[-1]).optimised.graph))
+    own = [node for node in nodes if node.domain == "com.microsoft"]
+    assert [(node.op_type, len(node.input)) for node in own] == [("MultiHeadAttention", 3)] * 2
+    assert not any(node.op_type == "Softmax" for node in nodes)
+
+
+def test_attention_with_a_position_bias_is_written_head_by_head(tiny_host: Make) -> None:
+    loaded: Any = SimpleNamespace(model=tiny_host("wavlm"), do_normalize=True)
+    parts = parts_of(loaded)
+    hidden = torch.randn(2, 30, parts.projection.out_features)
+    valid = torch.arange(30) < torch.tensor([[30], [21]])
+    with torch.no_grad():
+        plain, fused = (
+            BatchedModel(parts, kit).encode(hidden, valid) for kit in (IN_PIECES, FUSED)
+        )
+    assert all(torch.equal(one, other) for one, other in zip(fused, plain, strict=True))
+
+
+@pytest.mark.parametrize("style", STYLES[:-1], ids=_words)
 def test_only_standard_operators_are_used(lowered: Make, style: Style) -> None:
     model = lowered(*style).optimised
     onnx.checker.check_model(model, full_check=True)

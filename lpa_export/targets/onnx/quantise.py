@@ -56,7 +56,12 @@ def quantise(graph: onnx.ModelProto, kept: Sequence[np.ndarray], scratch: Path) 
             per_channel=True,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=_products_with(graph, kept),
-            extra_options={"MatMulConstBOnly": True, "EnableSubgraph": True},
+            extra_options={
+                "MatMulConstBOnly": True,
+                "EnableSubgraph": True,
+                # What shape inference does not know: outputs of the runtime's own nodes.
+                "DefaultTensorType": onnx.TensorProto.FLOAT,
+            },
         )
         return anonymise(onnx.load(path))
     finally:

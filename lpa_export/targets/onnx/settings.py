@@ -14,6 +14,7 @@ class OnnxSettings:
 
     ``front_end``: in pieces of two seconds its memory does not grow with the audio; ``whole`` is
     for execution providers that have no Scan, as those of phones.
+    ``attention``: kept layers in standard operators, or ``fused`` to one node of ONNX Runtime's.
     ``max_file_bytes``: weights above so many bytes lie in a file beside the graph.
     """
 
@@ -30,6 +31,14 @@ class OnnxSettings:
         metadata={
             "choices": ("pieces", "whole"),
             "flag": "onnx: the front end in 'pieces' (default), or 'whole' for phones' providers",
+        },
+    )
+    attention: str = field(
+        default="portable",
+        metadata={
+            "choices": ("portable", "fused"),
+            "flag": "onnx: kept attention in standard operators ('portable', the default), or "
+            "'fused' to one node of ONNX Runtime",
         },
     )
     max_file_bytes: int = field(default=MAX_FILE_BYTES, metadata={"min": 0, "max": MAX_FILE_BYTES})

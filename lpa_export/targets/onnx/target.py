@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from lpa_export.targets.describe import (
     tools,
 )
 from lpa_export.targets.kit_in_pieces import IN_PIECES
+from lpa_export.targets.onnx.attention import FusedAttention
 from lpa_export.targets.onnx.convolutions import quantise_convolutions
 from lpa_export.targets.onnx.external import save, weight_bytes
 from lpa_export.targets.onnx.lower import OUTPUTS, forget, lower, tap_tensor
@@ -59,7 +61,10 @@ class OnnxTarget:
         """Write `model.onnx`. Raises LpaError for another frame arithmetic than was stated."""
         checkpoint = job.checkpoint
         parts = parts_of(checkpoint)
-        model = BatchedModel(parts, _KITS[job.settings.front_end])
+        kit = _KITS[job.settings.front_end]
+        if job.settings.attention == "fused":
+            kit = replace(kit, attention=FusedAttention)
+        model = BatchedModel(parts, kit)
         frames = FrameArithmetic.of(checkpoint.model.config)
         check_frame_arithmetic(model, frames)
         kept = kept_weights(model)
