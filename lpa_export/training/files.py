@@ -46,7 +46,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
     if not is_main_process():
         return
-    beside = path.with_name(f".{path.name}.new")
+    beside = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(beside)
@@ -60,6 +60,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             f"{path}: cannot be written ({reason}); what was saved before is still good: make "
             "room, then give the same command again"
         ) from error
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -130,7 +134,7 @@ class RunFolder:
                     f"{folder}: belongs to another recipe, teacher or stage; name another folder, "
                     "or delete it"
                 )
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        elif folder.exists() and not (folder.is_dir() and run._is_empty()):
             raise LpaError(f"{folder}: exists and is no run of this recipe; name another folder")
         return run
 
@@ -152,18 +156,20 @@ class RunFolder:
             return False
         return bool(found == json.loads(self.text))
 
+    def _is_empty(self) -> bool:
+        """But for what is left where a run was killed while it began."""
+        return {*self.folder.iterdir()} <= {_beside(self.record)}
+
     def begin(self) -> None:
-        """Make the folder this run's, once its data and model are known to be usable."""
-        from lpa_export.training.distributed import accelerator, is_main_process
+        """Make the folder this run's, once its data and model are known to be usable.
+
+        Raises LpaError where it cannot be written. A run that goes on writes nothing.
+        """
+        from lpa_export.training.distributed import accelerator
 
         accelerator().wait_for_everyone()  # each process of a group has looked at the folder
-        if not is_main_process():
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.record.write_text(self.text, encoding="utf-8")
-        except OSError as error:
-            raise LpaError(f"{self.folder}: cannot be written ({error.strerror})") from error
+        if not self.record.is_file():
+            replace_file(self.record, lambda beside: beside.write_text(self.text, encoding="utf-8"))
 
 
 def _absolute(path: Path) -> str:

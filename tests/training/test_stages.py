@@ -180,6 +180,36 @@ def test_a_run_folder_belongs_to_one_recipe_teacher_and_stage(tmp_path: Path) ->
         RunFolder.of(tmp_path, sections, "replace", teacher="f00")
 
 
+class _Killed(BaseException):
+    pass
+
+
+def _half(path: Path, text: str, **_how: object) -> int:
+    """As far as a file is written when the process is killed."""
+    with path.open("w") as written:
+        written.write(text[: len(text) // 2])
+    raise _Killed
+
+
+def test_a_run_killed_while_it_begins_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run() -> RunFolder:
+        return RunFolder.of(tmp_path / "run", {"seed": 1}, "teacher")
+
+    with monkeypatch.context() as killing:
+        killing.setattr(Path, "write_text", _half)
+        with pytest.raises(_Killed):
+            run().begin()
+    run().begin()
+    assert run().is_recorded()
+    with monkeypatch.context() as killing:
+        killing.setattr(Path, "write_text", _half)
+        run().begin()  # goes on, and has nothing to write
+    assert run().is_recorded()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.json"]
+
+
 def test_a_replacement_of_another_teacher_is_refused(
     toy_recipe: Recipe, tiny_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
