@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lpa_export.hosts.parts import Parts
 
 __all__ = [
-    "bucket_of",
+    "buckets_of",
     "families",
     "metadata",
     "normalisation",
@@ -124,16 +124,29 @@ def metadata(checkpoint: Checkpoint, scheme: str) -> dict[str, str]:
     return {key: str(words[key]) for key in sorted(words)}
 
 
-def bucket_of(seconds: float, arithmetic: FrameArithmetic) -> Bucket:
-    """The bucket of audio of just so many seconds. Raises LpaError for one without a frame."""
-    samples = round(seconds * SAMPLE_RATE)
-    frames = arithmetic.frames(samples)
-    if frames < 1:
-        raise LpaError(
-            f"bucket of {seconds:g} s: shorter than one frame "
-            f"({arithmetic.receptive_field} samples); take a longer one"
-        )
-    return Bucket.of(frames, samples, SAMPLE_RATE)
+def buckets_of(seconds: Iterable[float], arithmetic: FrameArithmetic) -> tuple[Bucket, ...]:
+    """The buckets of audio of just so many seconds.
+
+    Raises LpaError for one without a frame, and for two of the same frames.
+    """
+    lengths: dict[int, float] = {}
+    found = []
+    for length in seconds:
+        samples = round(length * SAMPLE_RATE)
+        frames = arithmetic.frames(samples)
+        if frames < 1:
+            raise LpaError(
+                f"bucket of {length:g} s: shorter than one frame "
+                f"({arithmetic.receptive_field} samples); take a longer one"
+            )
+        if frames in lengths:
+            raise LpaError(
+                f"buckets {lengths[frames]:g} and {length:g} s are both {frames} frames; leave one "
+                "of them out"
+            )
+        lengths[frames] = length
+        found.append(Bucket.of(frames, samples, SAMPLE_RATE))
+    return tuple(found)
 
 
 def tools(*packages: str) -> dict[str, str]:

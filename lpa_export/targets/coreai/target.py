@@ -12,7 +12,7 @@ from lpa_export.hosts import parts_of
 from lpa_export.runtimes.coreai.section import CoreaiRuntime, taps_of
 from lpa_export.targets import Announce, Job, Written
 from lpa_export.targets.describe import (
-    bucket_of,
+    buckets_of,
     families,
     metadata,
     normalisation,
@@ -75,9 +75,9 @@ class CoreaiTarget:
 
 
 def _buckets(checkpoint: Checkpoint, settings: CoreaiSettings) -> tuple[Bucket, ...]:
-    """A bucket of each length. Raises LpaError for one that is shorter than a frame."""
+    """Raises LpaError for lengths that make none, or the same one twice."""
     front_end = parts_of(checkpoint).front_end
-    return tuple(bucket_of(seconds, front_end) for seconds in settings.buckets)
+    return buckets_of(settings.buckets, front_end)
 
 
 def write_program(

@@ -14,7 +14,7 @@ from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.manifest import Bucket
 from lpa_export.targets.batched import example_inputs
 from lpa_export.targets.bucketed import BucketModel
-from lpa_export.targets.describe import bucket_of
+from lpa_export.targets.describe import buckets_of
 from lpa_export.targets.executorch.lower import trace
 from lpa_export.targets.executorch.model import ExactModel, TappedModel
 from lpa_export.targets.executorch.quantise import calibration_speech, counted, quantise
@@ -86,19 +86,19 @@ def any_length(parts: Parts, settings: ExecutorchSettings, scheme: Scheme) -> Me
 
 
 def buckets(parts: Parts, settings: ExecutorchSettings) -> Methods:
-    """A method per bucket, padding masked. Raises LpaError for one that is shorter than a frame."""
+    """A method per bucket, padding masked. Raises LpaError for lengths that make none, or the same
+    one twice.
+    """
     arithmetic = parts.front_end
-    found, programs = [], {}
-    for seconds in settings.buckets:
-        bucket = bucket_of(seconds, arithmetic)
+    found, programs = buckets_of(settings.buckets, arithmetic), {}
+    for bucket in found:
         length = torch.tensor([bucket.samples], dtype=torch.int32)
         example = (torch.zeros(1, bucket.samples), length)
         program = trace(BucketModel(parts, bucket.frames), example, None)
         _clamp_plainly(program)
         programs[bucket.program] = program
-        found.append(bucket)
     last = found[-1]
-    return Methods(programs, last.seconds, arithmetic.receptive_field, last.samples, tuple(found))
+    return Methods(programs, last.seconds, arithmetic.receptive_field, last.samples, found)
 
 
 def _clamp_plainly(program: ExportedProgram) -> None:

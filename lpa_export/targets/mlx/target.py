@@ -11,7 +11,7 @@ from lpa_export.hosts import parts_of
 from lpa_export.runtimes.mlx.section import MlxRuntime
 from lpa_export.targets import Job, Written
 from lpa_export.targets.describe import (
-    bucket_of,
+    buckets_of,
     families,
     metadata,
     normalisation,
@@ -128,5 +128,5 @@ def config_of(structure: dict[str, Any], scheme: Scheme, settings: MlxSettings) 
 
 
 def _buckets(parts: Parts, settings: MlxSettings) -> tuple[Bucket, ...]:
-    """A bucket of each length. Raises LpaError for one that is shorter than a frame."""
-    return tuple(bucket_of(seconds, parts.front_end) for seconds in settings.buckets)
+    """Raises LpaError for lengths that make none, or the same one twice."""
+    return buckets_of(settings.buckets, parts.front_end)

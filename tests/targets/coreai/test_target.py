@@ -97,6 +97,7 @@ def test_a_program_that_is_no_artifact_is_refused(
     ("flags", "said"),
     [
         (("--buckets", "0.01"), "shorter than one frame"),
+        (("--buckets", "5.001,5.002"), "buckets 5.001 and 5.002 s are both"),
         (("--buckets", "5,4000"), "buckets are seconds, above 0 and at most 3600"),
         (("--precision", "fp16"), "has no such scheme; known: fp32"),
     ],

@@ -75,6 +75,14 @@ def test_a_bucket_shorter_than_a_frame_is_refused(
         ExecutorchTarget().write(request, tmp_path)
 
 
+def test_two_buckets_of_the_same_frames_are_refused(
+    make_checkpoint: Make, job: Make, tmp_path: Path
+) -> None:
+    request = job(make_checkpoint(), backend="coreml", buckets=(5.001, 5.002))
+    with pytest.raises(LpaError, match=r"buckets 5\.001 and 5\.002 s are both \d+ frames; leave"):
+        ExecutorchTarget().write(request, tmp_path)
+
+
 @pytest.mark.parametrize(("longest", "samples"), [(1.0, 16_000), (3.0, 48_000)])
 def test_the_longest_bucket_bounds_a_program_of_any_length(
     make_checkpoint: Make, longest: float, samples: int

@@ -171,6 +171,7 @@ def test_audio_longer_than_the_largest_bucket_is_cut_or_refused(
     ("flags", "said"),
     [
         (("--buckets", "0.01"), "shorter than one frame"),
+        (("--buckets", "5.001,5.002"), "buckets 5.001 and 5.002 s are both"),
         (("--buckets", "5,4000"), "buckets are seconds, above 0 and at most 3600"),
         (("--device", "tpu"), "--device: must be one of gpu, cpu"),
         (("--quantize", "palette4"), "has no such scheme; known: fp32, fp16, bf16, int8, int4"),
