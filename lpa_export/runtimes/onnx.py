@@ -60,7 +60,6 @@ class GraphRunner:
     def __init__(self, bundle: "AnyBundle", *, threads: int = THREADS) -> None:
         self._bundle = bundle
         self._threads = threads
-        self._long = False
         self._session = open_session(_artifact(bundle), threads=threads)
         found = {port.name for port in self._session.get_inputs() + self._session.get_outputs()}
         if missing := sorted({*self.ports} - found):
@@ -94,11 +93,11 @@ class GraphRunner:
 
     def fetch(self, names: Sequence[str], padded: Array, lengths: Sequence[int]) -> list[Any]:
         """Outputs by name for ``padded`` (batch, samples). Raises ArtifactError where it breaks."""
-        if padded.size >= _LONG_SAMPLES and not self._long:
+        long = padded.size >= _LONG_SAMPLES
+        if long and self._session.get_session_options().enable_cpu_mem_arena:
             # Before the other is opened: the weights are there once.
             del self._session
             self._session = open_session(_artifact(self._bundle), threads=self._threads, long=True)
-            self._long = True
         return self._fetch(self._session, names, padded, lengths)
 
     def fetch_taps(self, waveform: Array) -> dict[str, Array]:

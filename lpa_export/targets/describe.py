@@ -124,7 +124,9 @@ def metadata(checkpoint: Checkpoint, scheme: str) -> dict[str, str]:
     return {key: str(words[key]) for key in sorted(words)}
 
 
-def buckets_of(seconds: Iterable[float], arithmetic: FrameArithmetic) -> tuple[Bucket, ...]:
+def buckets_of(
+    seconds: Iterable[float], arithmetic: FrameArithmetic, sample_rate: int = SAMPLE_RATE
+) -> tuple[Bucket, ...]:
     """The buckets of audio of just so many seconds.
 
     Raises LpaError for one without a frame, and for two of the same frames.
@@ -132,7 +134,7 @@ def buckets_of(seconds: Iterable[float], arithmetic: FrameArithmetic) -> tuple[B
     lengths: dict[int, float] = {}
     found = []
     for length in seconds:
-        samples = round(length * SAMPLE_RATE)
+        samples = round(length * sample_rate)
         frames = arithmetic.frames(samples)
         if frames < 1:
             raise LpaError(
@@ -145,7 +147,7 @@ def buckets_of(seconds: Iterable[float], arithmetic: FrameArithmetic) -> tuple[B
                 "of them out"
             )
         lengths[frames] = length
-        found.append(Bucket.of(frames, samples, SAMPLE_RATE))
+        found.append(Bucket.of(frames, samples, sample_rate))
     return tuple(found)
 
 

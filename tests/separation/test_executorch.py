@@ -78,6 +78,7 @@ def test_longer_files_are_heard_in_segments_of_the_longest_bucket(
         ({"backend": "coreml"}, "for xnnpack and portable only"),
         ({"lowering": "prefix_sum"}, "fixed lengths here"),
         ({"buckets": (0.001,)}, "shorter than one frame"),
+        ({"buckets": (1.0001, 1.0002)}, "buckets 1.0001 and 1.0002 s are both"),
         ({"quantize": "int8"}, "in fp32, not in int8"),
     ],
 )

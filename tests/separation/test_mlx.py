@@ -95,6 +95,7 @@ def test_it_passes_the_checks_of_its_target(exported: tuple[Path, float], checkp
     [
         ({"means": "kernel"}, "goes with models that recognise speech"),
         ({"buckets": (0.001,)}, "shorter than one frame"),
+        ({"buckets": (1.0001, 1.0002)}, "buckets 1.0001 and 1.0002 s are both"),
         ({"quantize": "int4"}, "in fp32, fp16, not in int4"),
     ],
 )

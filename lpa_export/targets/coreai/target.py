@@ -38,9 +38,9 @@ class CoreaiTarget:
     """`model.aimodel` for one utterance at a time, a function per bucket and one of its taps."""
 
     def check(self, checkpoint: Checkpoint, settings: CoreaiSettings, scheme: Scheme) -> None:
-        """Raise LpaError for what cannot be written: a bucket without a frame."""
+        """Raise LpaError for what cannot be written: impossible buckets."""
         require_exportable(checkpoint)
-        _buckets(checkpoint, settings)
+        buckets_of(settings.buckets, parts_of(checkpoint).front_end)
 
     def write(self, job: Job, folder: Path) -> Written:
         """Write the program."""
@@ -48,7 +48,7 @@ class CoreaiTarget:
 
         settings: CoreaiSettings = job.settings
         parts = parts_of(job.checkpoint)
-        buckets = _buckets(job.checkpoint, settings)
+        buckets = buckets_of(settings.buckets, parts.front_end)
         every = taps(parts, lambda tap: tap.replace(".", "_"))
 
         def functions(bucket: Bucket) -> tuple[nn.Module, nn.Module]:
@@ -72,12 +72,6 @@ class CoreaiTarget:
             tools=tools("coreai-core", "coreai-torch", "torch", "transformers"),
             runtime=CoreaiRuntime(program=PROGRAM),
         )
-
-
-def _buckets(checkpoint: Checkpoint, settings: CoreaiSettings) -> tuple[Bucket, ...]:
-    """Raises LpaError for lengths that make none, or the same one twice."""
-    front_end = parts_of(checkpoint).front_end
-    return buckets_of(settings.buckets, front_end)
 
 
 def write_program(

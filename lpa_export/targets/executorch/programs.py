@@ -86,9 +86,7 @@ def any_length(parts: Parts, settings: ExecutorchSettings, scheme: Scheme) -> Me
 
 
 def buckets(parts: Parts, settings: ExecutorchSettings) -> Methods:
-    """A method per bucket, padding masked. Raises LpaError for lengths that make none, or the same
-    one twice.
-    """
+    """A method per bucket, padding masked. Raises LpaError for impossible buckets."""
     arithmetic = parts.front_end
     found, programs = buckets_of(settings.buckets, arithmetic), {}
     for bucket in found:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpa_export.formats.manifest import Bucket, Port
+from lpa_export.formats.manifest import Port
 from lpa_export.hosts import parts_of
 from lpa_export.runtimes.mlx.section import MlxRuntime
 from lpa_export.targets import Job, Written
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from lpa_export.formats.checkpoint import Checkpoint
     from lpa_export.formats.manifest import Compression
     from lpa_export.formats.schemes import Scheme
-    from lpa_export.hosts.parts import Parts
     from lpa_export.targets.mlx.settings import MlxSettings
 
 __all__ = ["LOWERINGS", "PROGRAM", "MlxTarget", "config_of", "section_of", "write_model"]
@@ -42,11 +41,11 @@ class MlxTarget:
     """`model.mlxfn`, with `model.safetensors` and `config.json` for any length."""
 
     def check(self, checkpoint: Checkpoint, settings: MlxSettings, scheme: Scheme) -> None:
-        """Raise LpaError for what cannot be written: an activation, a bucket without a frame."""
+        """Raise LpaError for what cannot be written: an activation, impossible buckets."""
         require_exportable(checkpoint)
         parts = parts_of(checkpoint)
         plain_model(parts)
-        _buckets(parts, settings)
+        buckets_of(settings.buckets, parts.front_end)
 
     def write(self, job: Job, folder: Path) -> Written:
         """Write the three files."""
@@ -56,7 +55,7 @@ class MlxTarget:
         settings: MlxSettings = job.settings
         parts = parts_of(job.checkpoint)
         plain, words = plain_model(parts), metadata(job.checkpoint, job.scheme.name)
-        buckets = _buckets(parts, settings)
+        buckets = buckets_of(settings.buckets, parts.front_end)
         found = taps(parts, lambda tap: tap)
         job.announce("writing the weights")
         compression = write_model(folder, plain, job.scheme, settings, words)
@@ -125,8 +124,3 @@ def config_of(structure: dict[str, Any], scheme: Scheme, settings: MlxSettings) 
         "means": settings.means,
         "model": structure,
     }
-
-
-def _buckets(parts: Parts, settings: MlxSettings) -> tuple[Bucket, ...]:
-    """Raises LpaError for lengths that make none, or the same one twice."""
-    return buckets_of(settings.buckets, parts.front_end)

@@ -19,7 +19,7 @@ class FusedAttention(KeyMaskedAttention):
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
         """(B, T, D) -> (B, T, D); outside of an export nothing but zeros reach the output."""
-        if self.gate is not None or context.by_distance is not None:
+        if self.gate is not None:
             return super().forward(hidden, context)
         key = self.key(hidden).unflatten(2, (self.heads, -1))
         bias = context.bias.transpose(1, 2)[:, :, None].expand(-1, -1, self.heads, -1)

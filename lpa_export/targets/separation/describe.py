@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lpa_export.errors import LpaError
 from lpa_export.formats.manifest import METADATA_SCHEMA, Bucket, Port
 from lpa_export.formats.task import SEPARATION
+from lpa_export.hosts.frames import FrameArithmetic
+from lpa_export.targets.describe import buckets_of
 
 if TYPE_CHECKING:
     from lpa_export.formats.separator import Separator
@@ -57,15 +58,6 @@ def metadata(separator: Separator, scheme: str) -> dict[str, str]:
 
 
 def separator_buckets(seconds: Sequence[float], config: SepFormerConfig) -> tuple[Bucket, ...]:
-    """A bucket of each length. Raises LpaError for one that is shorter than a frame."""
-    buckets = []
-    for length in seconds:
-        samples = round(length * config.sampling_rate)
-        if samples < config.kernel_size:
-            raise LpaError(
-                f"bucket of {length:g} s: shorter than one frame ({config.kernel_size} samples); "
-                "take a longer one"
-            )
-        frames = (samples - config.kernel_size) // config.stride + 1
-        buckets.append(Bucket.of(frames, samples, config.sampling_rate))
-    return tuple(buckets)
+    """Those of a separator: `buckets_of` at its rate, frames of its encoder."""
+    arithmetic = FrameArithmetic((config.kernel_size,), (config.stride,))
+    return buckets_of(seconds, arithmetic, config.sampling_rate)
