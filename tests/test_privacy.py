@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 import soundfile
 from onnx import TensorProto, helper, save
 
+from lpa_export.formats.manifest import Manifest
 from lpa_export.formats.text import Vocabulary
-from lpa_export.targets.onnx.usage import usage
+from lpa_export.targets.onnx.separator_target import usage as separator
+from lpa_export.targets.onnx.usage import usage as recogniser
 from tests.manifests import stated
 
 _SESSION = """
@@ -75,13 +78,27 @@ def test_neither_does_one_in_a_process_that_was_started(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("telling")
-def test_the_snippet_of_a_model_card_writes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("usage", "file", "outputs"),
+    [
+        (recogniser, "speech.wav", ("logits", "frame_lengths")),
+        (separator, "noisy.wav", ("sources",)),
+    ],
+)
+def test_the_snippet_of_a_model_card_writes_nothing(
+    tmp_path: Path, usage: Callable[[Manifest], str], file: str, outputs: Sequence[str]
+) -> None:
     """It runs by itself, without this package."""
     value = helper.make_tensor_value_info
+    axis = {"logits": 2, "sources": 1}[outputs[0]]
+    given = {
+        outputs[0]: value(outputs[0], TensorProto.FLOAT, None),
+        "frame_lengths": value("frame_lengths", TensorProto.INT64, [1]),
+    }
     graph = helper.make_graph(
         [
-            helper.make_node("Constant", [], ["axis"], value_ints=[2]),
-            helper.make_node("Unsqueeze", ["waveform", "axis"], ["logits"]),
+            helper.make_node("Constant", [], ["axis"], value_ints=[axis]),
+            helper.make_node("Unsqueeze", ["waveform", "axis"], outputs[:1]),
             helper.make_node("Identity", ["lengths"], ["frame_lengths"]),
         ],
         "g",
@@ -89,10 +106,7 @@ def test_the_snippet_of_a_model_card_writes_nothing(tmp_path: Path) -> None:
             value("waveform", TensorProto.FLOAT, [1, "samples"]),
             value("lengths", TensorProto.INT64, [1]),
         ],
-        [
-            value("logits", TensorProto.FLOAT, [1, "samples", 1]),
-            value("frame_lengths", TensorProto.INT64, [1]),
-        ],
+        [given[name] for name in outputs],
     )
     opset = helper.make_opsetid("", 20)
     save(
@@ -100,7 +114,7 @@ def test_the_snippet_of_a_model_card_writes_nothing(tmp_path: Path) -> None:
         tmp_path / stated().artifacts[0],
     )
     Vocabulary(("<pad>",), word_delimiter=None).write(tmp_path / stated().vocabulary.file)
-    soundfile.write(tmp_path / "speech.wav", np.zeros(160), 16_000)
+    soundfile.write(tmp_path / file, np.zeros(160), 16_000)
     snippet = usage(stated()).split("```python\n")[1].split("```")[0]
     assert _written(tmp_path / "home", snippet, said="") == []
 

@@ -179,7 +179,8 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
             f"{PROG} --target onnx",
             f"{PROG} --target coreml --checkpoint my/model --buckets 5,10 --quantize palette6",
         ),
-        interrupted="the bundle in work was not written, give the same command again",
+        interrupted="the bundle in work was not written, give the same command again, "
+        "with --overwrite where --target all had finished others",
     )
     parser.add_argument(
         "--target",

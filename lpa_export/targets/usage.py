@@ -9,17 +9,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lpa_export.formats.manifest import Manifest
+    from lpa_export.formats.manifest import BundleManifest, Manifest
 
-__all__ = ["decoding", "decoding_in_words", "frame_count", "reading"]
+__all__ = [
+    "ONNXRUNTIME",
+    "decoding",
+    "decoding_in_words",
+    "frame_count",
+    "reading",
+    "recording",
+]
+
+ONNXRUNTIME = """\
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
+import numpy as np, onnxruntime, soundfile"""
+"""Python: the imports of a snippet that runs on ONNX Runtime; `os` is imported before."""
+
+
+def recording(manifest: BundleManifest, file: str) -> str:
+    """Python: `waveform`, (samples,) in [-1, 1], what `file` holds at the model's rate."""
+    lines = [
+        f'waveform, rate = soundfile.read("{file}", dtype="float32")  # mono, in [-1, 1]',
+        f"assert rate == {manifest.sample_rate}",
+    ]
+    if manifest.buckets is not None:
+        longest = manifest.buckets[-1]
+        said = f"longer than the {longest.seconds:g} s of the longest bucket"
+        lines.append(f'assert len(waveform) <= {longest.samples}, "{said}"')
+    return "\n".join(lines)
 
 
 def reading(manifest: Manifest) -> str:
     """Python: `waveform`, (samples,) as the artifact takes it."""
-    lines = [
-        f'waveform, rate = soundfile.read("speech.wav", dtype="float32")  # mono, in [-1, 1]\n'
-        f"assert rate == {manifest.sample_rate}"
-    ]
+    lines = [recording(manifest, "speech.wav")]
     stated = manifest.normalisation
     if stated.where == "app" and stated.kind != "none":
         lines.append(

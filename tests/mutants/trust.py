@@ -371,7 +371,7 @@ TRUST = (
     ),
     Mutant(
         "trust A8: the snippet of a model card is not told",
-        "lpa_export/targets/onnx/usage.py",
+        "lpa_export/targets/usage.py",
         'os.environ["ORT_DISABLE_TELEMETRY"] = "1"',
         "pass",
         f"{IN_PRIVACY}::test_the_snippet_of_a_model_card_writes_nothing",

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC
 from lpa_export.commands.export import export
 from lpa_export.formats.checkpoint import load_checkpoint, save_checkpoint
 from lpa_export.formats.lpa_section import LPASection
-from lpa_export.formats.manifest import Frames, Normalisation, SelfCheck
+from lpa_export.formats.manifest import Bucket, Frames, Normalisation, SelfCheck
 from lpa_export.formats.text import Vocabulary, greedy_text
 from lpa_export.hosts import replace_layers
 from lpa_export.layers import LPAConfig
@@ -176,3 +177,17 @@ def test_an_app_is_told_to_normalise_where_the_graph_does_not() -> None:
     lines = reading(stated(normalisation=stated_so))
     assert "waveform.var() + 1e-05" in lines
     assert "var()" not in reading(stated())
+
+
+def test_audio_beyond_the_longest_bucket_is_refused_with_its_length() -> None:
+    buckets = tuple(Bucket.of(frames, 320 * frames, 16_000) for frames in (50, 250))
+    lines = reading(stated(buckets=buckets))
+    assert "assert len" not in reading(stated())
+    for samples in (80_000, 80_001):
+        waveform = np.zeros(samples, np.float32)
+        soundfile = SimpleNamespace(read=lambda *_, heard=waveform, **__: (heard, 16_000))
+        if samples == 80_000:
+            exec(lines, {"soundfile": soundfile})
+        else:
+            with pytest.raises(AssertionError, match="longer than the 5 s of the longest bucket"):
+                exec(lines, {"soundfile": soundfile})

@@ -18,6 +18,7 @@ from lpa_export.targets.separation.describe import (
     metadata,
     separator_buckets,
 )
+from lpa_export.targets.usage import recording
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -116,8 +117,7 @@ import soundfile, torch
 from executorch.runtime import Runtime
 
 program = Runtime.get().load_program("{manifest.artifacts[0]}")
-waveform, rate = soundfile.read("noisy.wav", dtype="float32")  # mono, in [-1, 1]
-assert rate == {manifest.sample_rate}
+{recording(manifest, "noisy.wav")}
 manifest = json.load(open("manifest.json", encoding="utf-8"))
 methods = zip(manifest["buckets"], manifest["runtime"]["methods"])
 # The shortest that holds the mixture; anything may lie behind its end.

@@ -11,6 +11,7 @@ from lpa_export.runtimes.mlx.section import MlxRuntime
 from lpa_export.targets import SeparatorJob, Written
 from lpa_export.targets.describe import normalisation, require_exportable, taps, tools
 from lpa_export.targets.mlx.target import LOWERINGS, PROGRAM, section_of, write_model
+from lpa_export.targets.mlx.usage import elsewhere
 from lpa_export.targets.separation.describe import (
     BUCKET_INPUTS,
     bucket_outputs,
@@ -19,6 +20,7 @@ from lpa_export.targets.separation.describe import (
     separator_buckets,
 )
 from lpa_export.targets.separation.plain import plain_separator
+from lpa_export.targets.usage import recording
 
 if TYPE_CHECKING:
     from lpa_export.formats.schemes import Scheme
@@ -83,8 +85,7 @@ import mlx.core as mx
 import numpy as np, soundfile
 
 program = mx.compile(mx.import_function("{runtime.program}"))
-waveform, rate = soundfile.read("noisy.wav", dtype="float32")  # mono, in [-1, 1]
-assert rate == {manifest.sample_rate}
+{recording(manifest, "noisy.wav")}
 manifest = json.load(open("manifest.json", encoding="utf-8"))
 samples = next(b["samples"] for b in manifest["buckets"] if len(waveform) <= b["samples"])
 padded = mx.pad(mx.array(waveform)[None], [(0, 0), (0, samples - len(waveform))])
@@ -93,8 +94,5 @@ for number, source in enumerate(np.array(sources[0, :, : len(waveform)])):
     soundfile.write(f"source-{{number}}.wav", source, rate)
 ```
 
-The program runs on the {runtime.device}; a machine without a GPU wants one of
-`lpa-export --target mlx --device cpu`. For any length
-`lpa_export.targets.mlx.separator.load(".")` builds the model from `{runtime.weights}` and
-`{runtime.config}`. In Swift mlx-swift's `importFunction` loads the program.
+{elsewhere(runtime, "lpa_export.targets.mlx.separator.load")}
 """

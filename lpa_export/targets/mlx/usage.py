@@ -11,7 +11,7 @@ from lpa_export.targets.usage import decoding, decoding_in_words, frame_count, r
 if TYPE_CHECKING:
     from lpa_export.formats.manifest import Manifest
 
-__all__ = ["usage"]
+__all__ = ["elsewhere", "usage"]
 
 
 def usage(manifest: Manifest) -> str:
@@ -35,8 +35,19 @@ logits = np.array(logits[0, :frames])
 {decoding(manifest)}
 ```
 
-The program runs on the {runtime.device}; a machine without a GPU wants one of
-`lpa-export --target mlx --device cpu`. For any length `lpa_export.targets.mlx.model.load(".")`
-builds the model from `{runtime.weights}` and `{runtime.config}`. In Swift mlx-swift's
-`importFunction` loads the program. {decoding_in_words(manifest)}
+{elsewhere(runtime, "lpa_export.targets.mlx.model.load")} {decoding_in_words(manifest)}
 """
+
+
+def elsewhere(runtime: MlxRuntime, load: str) -> str:
+    """Where the program runs, what runs where it does not, and what `load` is for."""
+    other = (
+        ""
+        if runtime.device == "cpu"
+        else ("; a machine without a GPU wants one of `lpa-export --target mlx --device cpu`")
+    )
+    return (
+        f'The program runs on the {runtime.device}{other}. For any length `{load}(".")` builds '
+        f"the model from `{runtime.weights}` and `{runtime.config}`. In Swift mlx-swift's "
+        "`importFunction` loads the program."
+    )

@@ -16,10 +16,11 @@ from lpa_export.targets.onnx.separator import OUTPUT, lower_separator
 from lpa_export.targets.onnx.target import ARTIFACT, add_metadata, hide_taps
 from lpa_export.targets.separation.describe import lowering, metadata
 from lpa_export.targets.separation.model import SeparatorModel
+from lpa_export.targets.usage import ONNXRUNTIME, recording
 
 if TYPE_CHECKING:
+    from lpa_export.formats.manifest import BundleManifest
     from lpa_export.formats.schemes import Scheme
-    from lpa_export.formats.separation_bundle import SeparationManifest
     from lpa_export.formats.separator import Separator
     from lpa_export.targets.onnx.settings import OnnxSettings
 
@@ -67,15 +68,16 @@ class OnnxSeparatorTarget:
         )
 
 
-def usage(manifest: SeparationManifest) -> str:
+def usage(manifest: BundleManifest) -> str:
     """A snippet that runs as it stands, beside a `noisy.wav`, for the model card."""
     return f"""\
 ```python
-import numpy as np, onnxruntime, soundfile
+import os
+
+{ONNXRUNTIME}
 
 session = onnxruntime.InferenceSession("{manifest.artifacts[0]}")
-waveform, rate = soundfile.read("noisy.wav", dtype="float32")  # mono, in [-1, 1]
-assert rate == {manifest.sample_rate}
+{recording(manifest, "noisy.wav")}
 # A batch of one; rows of several are padded with anything up to the longest.
 inputs = {{"waveform": waveform[None], "lengths": np.array([len(waveform)])}}
 (sources,) = session.run(["sources"], inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lpa_export.targets.usage import decoding, reading
+from lpa_export.targets.usage import ONNXRUNTIME, decoding, reading
 
 if TYPE_CHECKING:
     from lpa_export.formats.manifest import Manifest
@@ -18,8 +18,7 @@ def usage(manifest: Manifest) -> str:
 ```python
 import itertools, json, os
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
-import numpy as np, onnxruntime, soundfile
+{ONNXRUNTIME}
 
 session = onnxruntime.InferenceSession("{manifest.artifacts[0]}")
 {reading(manifest)}
