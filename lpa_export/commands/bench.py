@@ -338,7 +338,7 @@ def _keep(bundle: Bundle, result: Benchmark) -> None:
     """
     from lpa_export.benchmark.result import write_result
     from lpa_export.benchmark.text import figures
-    from lpa_export.formats.bundle import write_manifest
+    from lpa_export.formats.bundle import replace_text
     from lpa_export.targets import target_named
     from lpa_export.targets.model_card import CARD, model_card
 
@@ -347,8 +347,7 @@ def _keep(bundle: Bundle, result: Benchmark) -> None:
         write_result(bundle.path, result)
         usage = target_named(manifest.target).usage_of(manifest)
         card = model_card(manifest, usage, measured=figures(result))
-        (bundle.path / CARD).write_text(card, "utf-8", newline="\n")
-        write_manifest(bundle.path, manifest)
+        replace_text(bundle, CARD, card)
     except OSError as error:
         warnings.warn(
             f"{bundle.path}: the figures are not kept there ({error.strerror})",

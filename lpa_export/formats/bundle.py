@@ -44,6 +44,7 @@ __all__ = [
     "manifest_place",
     "new_folder",
     "open_bundle",
+    "replace_text",
     "require_sound",
     "write_manifest",
 ]
@@ -150,6 +151,30 @@ def write_manifest(folder: Path, manifest: BundleManifest) -> None:
     }
     text = as_json(msgspec.structs.replace(manifest, files=files))
     (folder / MANIFEST).write_text(text, "utf-8", newline="\n")
+
+
+def replace_text(bundle: AnyBundle, name: str, text: str) -> None:
+    """Put another text in the place of a listed file, and what the manifest says of that file.
+
+    Both are written beside the folder first. What else lies there is not looked at, and stays
+    damaged or unlisted where it was. Raises OSError where nothing can be written.
+    """
+    folder, content = bundle.path.resolve(), text.encode()
+    entry = FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    manifest = msgspec.structs.replace(
+        bundle.manifest, files={**bundle.manifest.files, name: entry}
+    )
+    written = {name: content, MANIFEST: as_json(manifest).encode()}
+    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    new.mkdir()
+    try:
+        for file, raw in written.items():
+            (new / file).parent.mkdir(parents=True, exist_ok=True)
+            (new / file).write_bytes(raw)
+        for file in written:
+            (new / file).replace(folder / file)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def open_bundle(path: Path | str) -> Bundle:

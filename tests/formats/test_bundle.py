@@ -1,5 +1,6 @@
 """Bundles: written whole or not at all, opened with suspicion, damage found."""
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from lpa_export.formats.bundle import (
     damaged_files,
     new_folder,
     open_bundle,
+    replace_text,
     write_manifest,
 )
 from lpa_export.formats.manifest import FileEntry
@@ -363,3 +365,32 @@ def test_a_report_that_a_killed_validation_left_half_written_is_no_damage(tmp_pa
     final = export(tmp_path / "onnx")
     (final / UNFINISHED_REPORT).write_text("{")
     assert damaged_files(open_bundle(final)) == []
+
+
+def test_another_text_is_in_the_manifest_and_nothing_else_is_made_right(tmp_path: Path) -> None:
+    folder = export(tmp_path / "bundle")
+    (folder / "golden" / "a.npy").write_bytes(b"tensoR")
+    (folder / "speech.wav").write_bytes(b"RIFF")
+    before = damaged_files(open_bundle(folder))
+    assert len(before) == 2
+    replace_text(open_bundle(folder), "model.onnx", "other weights é")
+    assert (folder / "model.onnx").read_text("utf-8") == "other weights é"
+    assert damaged_files(open_bundle(folder)) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_where_another_text_cannot_be_written_all_is_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = export(tmp_path / "bundle")
+    before, write = everything(tmp_path), Path.write_bytes
+
+    def full(self: Path, content: bytes) -> int:
+        if self.name == "manifest.json":
+            raise OSError(errno.ENOSPC, "no room")
+        return write(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no room"):
+        replace_text(open_bundle(folder), "model.onnx", "other weights")
+    assert everything(tmp_path) == before
