@@ -12,10 +12,13 @@ import numpy as np
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import Waveform
 
-__all__ = ["DRAWN", "Draw", "cut_out", "mixed", "read_draws", "rms"]
+__all__ = ["DRAWN", "RATE", "Draw", "cut_out", "mixed", "read_draws", "rms"]
 
 DRAWN = ("speech", "noise")
 """Keys of a stored list that name a recording by its id."""
+
+RATE = "rate"
+"""Key of a stored list: samples a second, in which places are counted."""
 
 _LOUDEST = 0.99
 
@@ -48,10 +51,10 @@ def mixed(speech: Waveform, noise: Waveform, draw: Draw, samples: int) -> tuple[
     return (mixture * scale).astype(np.float32), (speech * scale).astype(np.float32)
 
 
-def read_draws(path: Path, speech: Sequence[str], noise: Sequence[str]) -> list[Draw]:
-    """Mixtures of recordings with these ids.
+def read_draws(path: Path, speech: Sequence[str], noise: Sequence[str], rate: int) -> list[Draw]:
+    """Mixtures of recordings with these ids, cut at samples of this rate.
 
-    LpaError, by file and line, for a recording that is not there.
+    LpaError, by file and line, for a recording that is not there and for another rate.
     """
     places = {
         name: {identity: place for place, identity in enumerate(ids)}
@@ -61,6 +64,8 @@ def read_draws(path: Path, speech: Sequence[str], noise: Sequence[str]) -> list[
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
+            if (drawn := row.pop(RATE)) != rate:
+                raise ValueError(f"cut at {drawn} Hz, the recipe has {rate} Hz")
             draws.append(Draw(**row | {name: places[name][row[name]] for name in DRAWN}))
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise LpaError(

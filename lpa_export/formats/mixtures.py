@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.audio import SAMPLE_RATE, Waveform, load_audio
+from lpa_export.formats.audio import Waveform, load_audio
 from lpa_export.formats.generated_noise import generated_noise
 from lpa_export.formats.mixing import Draw, mixed, read_draws, rms
 from lpa_export.formats.paths import is_file
@@ -118,7 +118,8 @@ def _of_recipe(path: Path, sample_rate: int, sources: int) -> list[MixturePlace]
         for item in load_utterances(data.noise.manifest, transcribed=False)
         if is_named(item.audio, data.noise.test)
     ]
-    draws = read_draws(data.test_list, [item.id for item in speech], [item.id for item in noise])
+    ids = [item.id for item in speech], [item.id for item in noise]
+    draws = read_draws(data.test_list, *ids, sample_rate)
     return [
         MixturePlace(
             f"{number:04d}-{speech[draw.speech].id}",
@@ -130,8 +131,9 @@ def _of_recipe(path: Path, sample_rate: int, sources: int) -> list[MixturePlace]
 
 
 def _drawn(recipe: SeparationRecipe, speech: Path, noise: Path, draw: Draw) -> Mixture:
-    samples = round(recipe.mixing.test_seconds * SAMPLE_RATE)
-    waveform, clean = mixed(load_audio(speech), load_audio(noise), draw, samples)
+    rate = recipe.model.sampling_rate
+    spoken, heard = (load_audio(path, sample_rate=rate) for path in (speech, noise))
+    waveform, clean = mixed(spoken, heard, draw, round(recipe.mixing.test_seconds * rate))
     return Mixture(waveform, (clean,))
 
 

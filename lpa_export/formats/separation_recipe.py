@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.recipe import ReplacePhases, SweepFit, TrainingSettings
 from lpa_export.formats.strict_yaml import load_strict
 from lpa_export.hosts.sepformer.config import SepFormerConfig
@@ -166,11 +165,6 @@ class SeparationRecipe:
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
     def __post_init__(self) -> None:
-        if self.model.sampling_rate != SAMPLE_RATE:
-            raise ValueError(
-                f"speech is mixed at {SAMPLE_RATE} Hz, found sampling_rate "
-                f"{self.model.sampling_rate}"
-            )
         if self.model.sources != 1:
             raise ValueError(
                 f"speech is mixed with noise: sources must be 1, found {self.model.sources}"

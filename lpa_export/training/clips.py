@@ -27,11 +27,12 @@ __all__ = ["MEMORY_BYTES", "Clips", "Recordings", "Versions"]
 MEMORY_BYTES = 4 * 2**30
 """Decoded audio that is kept: 4 GiB hold 18 hours at one speed."""
 
-Key = tuple[Path, float]
+Key = tuple[Path, int, float]
+"""A file, samples a second, and the speed."""
 
 
 class Recordings:
-    """Decoded audio by file and speed; beyond `memory_bytes` the least recently used is dropped."""
+    """Decoded audio by `Key`; beyond `memory_bytes` the least recently used is dropped."""
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
         self.memory_bytes = memory_bytes
@@ -63,7 +64,7 @@ class Recordings:
 
 
 class Clips:
-    """`clips[i][s]` is recording i at speed s, float32 (samples,) at 16 kHz.
+    """`clips[i][s]` is recording i at speed s, float32 (samples,) at `rate` samples a second.
 
     `lengths[i][s]` are its samples. A set that fits the memory of `recordings` is decoded at once,
     on all cores.
@@ -76,12 +77,14 @@ class Clips:
         *,
         receptive_field: int,
         recordings: Recordings | None = None,
+        rate: int = SAMPLE_RATE,
     ) -> None:
         """Read every header, and a set that fits whole. LpaError for audio no model can take."""
         self.recordings = recordings or Recordings()
         self._paths = list(paths)
         self._speeds = tuple(speeds)
         self._field = receptive_field
+        self._rate = rate
         self.lengths = [self._lengths(path) for path in self._paths]
         self.in_memory = 4 * sum(map(sum, self.lengths)) <= self.recordings.memory_bytes
         if self.in_memory:
@@ -101,9 +104,9 @@ class Clips:
         path, factor = self._paths[index], self._speeds[speed]
 
         def decode() -> Waveform:
-            return self._usable(index, _at_speed(load_audio(path), factor))
+            return self._usable(index, self._at_speed(self._load(path), factor))
 
-        return self.recordings.get((path, factor), decode)
+        return self.recordings.get((path, self._rate, factor), decode)
 
     def _decode_all(self) -> None:
         with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -113,26 +116,44 @@ class Clips:
                 # Headers of some formats only estimate the length.
                 self.lengths[index] = [len(clip) for clip in versions]
                 for speed, clip in zip(self._speeds, versions, strict=True):
-                    self.recordings.put((self._paths[index], speed), clip)
+                    self.recordings.put((self._paths[index], self._rate, speed), clip)
 
     def _versions(self, index: int) -> list[Waveform]:
         """Recording `index` at every speed, decoded where another set has not."""
         path = self._paths[index]
-        if all((path, speed) in self.recordings for speed in self._speeds):
+        if all((path, self._rate, speed) in self.recordings for speed in self._speeds):
             return [self.version(index, speed) for speed in range(len(self._speeds))]
-        waveform = load_audio(path)
-        return [self._usable(index, _at_speed(waveform, speed)) for speed in self._speeds]
+        waveform = self._load(path)
+        return [self._usable(index, self._at_speed(waveform, speed)) for speed in self._speeds]
 
     def _usable(self, index: int, clip: Waveform) -> Waveform:
         require_frames(clip, self._field, str(self._paths[index]))
         return clip
 
     def _lengths(self, path: Path) -> list[int]:
-        samples = _samples(path)
-        lengths = [_resampled(samples, SAMPLE_RATE * speed, SAMPLE_RATE) for speed in self._speeds]
+        samples, rate = self._samples(path), self._rate
+        lengths = [_resampled(samples, rate * speed, rate) for speed in self._speeds]
         # Only the shape is looked at: nothing is allocated.
         require_frames(np.broadcast_to(np.float32(0), min(lengths)), self._field, str(path))
         return lengths
+
+    def _samples(self, path: Path) -> int:
+        """How many `path` gives, from its header."""
+        try:
+            header = soundfile.info(path)
+        except (soundfile.LibsndfileError, OSError, TypeError):
+            return len(self._load(path))  # which says what is wrong with it
+        return _resampled(header.frames, header.samplerate, self._rate)
+
+    def _load(self, path: Path) -> Waveform:
+        return load_audio(path, sample_rate=self._rate)
+
+    def _at_speed(self, waveform: Waveform, speed: float) -> Waveform:
+        """Tempo and pitch together, as sox's `speed` effect: resample and keep the nominal rate."""
+        if speed == 1.0:
+            return waveform
+        resampled: Waveform = soxr.resample(waveform, self._rate * speed, self._rate, quality="HQ")
+        return resampled
 
 
 class Versions:
@@ -153,25 +174,8 @@ class Versions:
         return (self[speed] for speed in range(self._count))
 
 
-def _samples(path: Path) -> int:
-    """Samples that `path` gives at 16 kHz, from its header."""
-    try:
-        header = soundfile.info(path)
-    except (soundfile.LibsndfileError, OSError, TypeError):
-        return len(load_audio(path))  # which says what is wrong with it
-    return _resampled(header.frames, header.samplerate, SAMPLE_RATE)
-
-
 def _resampled(samples: int, source_rate: float, target_rate: float) -> int:
     """Samples that soxr gives: it rounds to the nearest, halves up."""
     if source_rate == target_rate:
         return samples
     return math.floor(samples * target_rate / source_rate + 0.5)
-
-
-def _at_speed(waveform: Waveform, speed: float) -> Waveform:
-    """Tempo and pitch together, as sox's `speed` effect: resample and keep the nominal rate."""
-    if speed == 1.0:
-        return waveform
-    resampled: Waveform = soxr.resample(waveform, SAMPLE_RATE * speed, SAMPLE_RATE, quality="HQ")
-    return resampled

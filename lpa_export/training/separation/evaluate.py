@@ -11,7 +11,7 @@ import torch
 from lpa_export.formats.mixing import Draw
 from lpa_export.training.records import Figure
 from lpa_export.training.separation.losses import si_snr
-from lpa_export.training.separation.mixtures import Sounds, stacked
+from lpa_export.training.separation.mixtures import Sounds
 
 __all__ = ["IMPROVEMENT", "improvements", "summary"]
 
@@ -30,7 +30,7 @@ def improvements(model: Any, sounds: Sounds, draws: Sequence[Draw]) -> np.ndarra
     model.eval()
     found = []
     for first in range(0, len(draws), _CLIPS):
-        batch = stacked([sounds.mix(draw) for draw in draws[first : first + _CLIPS]]).to(device)
+        batch = sounds.batch(draws[first : first + _CLIPS]).to(device)
         speech = batch.sources[:, 0]
         gained = si_snr(model(batch.waveforms)[:, 0], speech) - si_snr(batch.waveforms, speech)
         found.append(gained.cpu().numpy())

@@ -12,7 +12,7 @@ from lpa_export.formats.mixing import Draw
 from lpa_export.formats.separation_recipe import MixingSettings, SeparationSweep
 from lpa_export.training.attention_profile import AttentionProfile, profiles_of
 from lpa_export.training.batches import Members
-from lpa_export.training.separation.mixtures import MixtureBatches, Mixtures, Sounds, stacked
+from lpa_export.training.separation.mixtures import MixtureBatches, Mixtures, Sounds
 
 __all__ = ["HeardMixtures", "mixture_profiles"]
 
@@ -72,7 +72,7 @@ class _Drawn:
         return [every[i : i + self.batch_clips] for i in range(0, len(every), self.batch_clips)]
 
     def batch(self, epoch: int, number: int, members: Members) -> Mixtures:
-        return stacked([self.sounds.mix(self.draws[index]) for index, _ in members])
+        return self.sounds.batch(self.draws[index] for index, _ in members)
 
     def names(self, members: Members) -> str:
         return f"held-out mixtures {', '.join(str(index) for index, _ in members)}"

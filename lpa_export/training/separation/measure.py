@@ -75,7 +75,7 @@ def measure(
     for draw in tqdm(draws, desc=name, disable=None, leave=False):
         mixture, speech = sounds.mix(draw)
         estimate = separate(torch.from_numpy(mixture)[None])[0, 0].numpy()
-        found.append(quality(mixture, speech, estimate, sounds.sampling_rate))
+        found.append(quality(mixture, speech, estimate, sounds.rate))
     return Measured(name, sha256, tuple(draws), tuple(found))
 
 

@@ -5,20 +5,20 @@ Every choice is drawn from a generator seeded by (seed, epoch, batch, clip), as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from lpa_export.formats.audio import SAMPLE_RATE, Waveform
+from lpa_export.formats.audio import Waveform
 from lpa_export.formats.generated_noise import generated_noise
 from lpa_export.formats.mixing import Draw, cut_out, mixed, rms
 from lpa_export.formats.separation_recipe import MixingSettings
 from lpa_export.training.batches import Members
 from lpa_export.training.clips import Clips
 
-__all__ = ["TEST_SNRS", "MixtureBatches", "Mixtures", "Sounds", "held_out", "stacked"]
+__all__ = ["TEST_SNRS", "MixtureBatches", "Mixtures", "Sounds", "held_out"]
 
 TEST_SNRS = (-5.0, 0.0, 5.0, 10.0, 15.0)
 """Signal-to-noise ratios in dB of held-out mixtures, in equal shares."""
@@ -30,39 +30,46 @@ _CUTS = 8
 
 @dataclass(frozen=True)
 class Mixtures:
-    """Mixtures (B, samples) and what is to come out of them, (B, sources, samples)."""
+    """Mixtures (B, samples) and what is to come out of them, (B, sources, samples).
+
+    `rate`: samples a second.
+    """
 
     waveforms: torch.Tensor
     sources: torch.Tensor
+    rate: int
 
     @property
     def seconds(self) -> float:
         """Audio in it."""
-        return self.waveforms.numel() / SAMPLE_RATE
+        return self.waveforms.numel() / self.rate
 
     @property
     def shape(self) -> tuple[int, float]:
         """Clips, and seconds of each."""
         clips, samples = self.waveforms.shape
-        return clips, samples / SAMPLE_RATE
+        return clips, samples / self.rate
 
     def to(self, device: torch.device) -> Mixtures:
         """The same batch on `device`."""
-        return Mixtures(self.waveforms.to(device), self.sources.to(device))
+        return Mixtures(self.waveforms.to(device), self.sources.to(device), self.rate)
 
     def pin_memory(self) -> Mixtures:
         """The same batch where a GPU can fetch it while the CPU goes on."""
-        return Mixtures(self.waveforms.pin_memory(), self.sources.pin_memory())
+        return Mixtures(self.waveforms.pin_memory(), self.sources.pin_memory(), self.rate)
 
 
 @dataclass(frozen=True)
 class Sounds:
-    """Speech and noise of one part of the data, and how long a clip of it is."""
+    """Speech and noise of one part of the data, and how long a clip of it is.
+
+    `rate`: samples a second, of all recordings.
+    """
 
     speech: Clips
     noise: Clips
     samples: int
-    sampling_rate: int = SAMPLE_RATE
+    rate: int
 
     def draw(
         self, speech: int, rng: np.random.Generator, mixing: MixingSettings, snr_db: float
@@ -88,6 +95,15 @@ class Sounds:
         else:
             draw = replace(draw, noise_start=0)
         return mixed(self.speech[draw.speech][0], noise, draw, self.samples)
+
+    def batch(self, draws: Iterable[Draw]) -> Mixtures:
+        """Mixtures of recordings as they were drawn."""
+        return self.stacked([self.mix(draw) for draw in draws])
+
+    def stacked(self, made: Sequence[tuple[Waveform, Waveform]]) -> Mixtures:
+        """What `mix` gave, as one batch."""
+        waveforms, speech = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
+        return Mixtures(waveforms, speech[:, None], self.rate)
 
     def _cut(self, clip: Waveform, rng: np.random.Generator, *, wrapped: bool) -> int:
         """Where a cut begins that is no pause, or the loudest of those that were tried."""
@@ -126,13 +142,13 @@ class MixtureBatches:
             snr_db = float(rng.uniform(*self.mixing.snr_db))
             draw = self.sounds.draw(index, rng, self.mixing, snr_db)
             made.append(self.sounds.mix(draw, self._generated(rng)))
-        return stacked(made)
+        return self.sounds.stacked(made)
 
     def _generated(self, rng: np.random.Generator) -> Waveform | None:
         """Noise for one clip, in the share of clips that the recipe states."""
         if rng.random() >= self.mixing.generated_share:
             return None
-        return generated_noise(rng, self.sounds.samples, self.sounds.sampling_rate)
+        return generated_noise(rng, self.sounds.samples, self.sounds.rate)
 
     def names(self, members: Members) -> str:
         """See `Source`."""
@@ -154,9 +170,3 @@ def held_out(sounds: Sounds, mixing: MixingSettings, count: int, seed: int) -> l
         )
         for number in range(count)
     ]
-
-
-def stacked(made: Sequence[tuple[Waveform, Waveform]]) -> Mixtures:
-    """Mixtures of one length and their speech as one batch."""
-    waveforms, speech = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
-    return Mixtures(waveforms, speech[:, None])

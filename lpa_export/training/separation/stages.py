@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.audio import SAMPLE_RATE
 from lpa_export.formats.lpa_section import LPASection
 from lpa_export.formats.mixing import Draw, read_draws
 from lpa_export.formats.separation_recipe import SeparationRecipe, is_named
@@ -286,11 +285,11 @@ class SeparationTrainer:
         speech = load_utterances(data.test)
         noise = [item for item in self._noise if is_named(item.audio, data.noise.test)]
         sounds = self._sounds(speech, noise, mixing.test_seconds)
-        ids = [item.id for item in speech], [item.id for item in noise]
+        cuts = [item.id for item in speech], [item.id for item in noise], sounds.rate
         if not data.test_list.is_file():
             draws = held_out(sounds, mixing, mixing.test_clips, self.recipe.teacher.seed)
-            write_draws(data.test_list, draws, *ids)
-        return sounds, read_draws(data.test_list, *ids)
+            write_draws(data.test_list, draws, *cuts)
+        return sounds, read_draws(data.test_list, *cuts)
 
     @cached_property
     def train(self) -> Sounds:
@@ -333,12 +332,18 @@ class SeparationTrainer:
             raise LpaError(
                 f"{self.recipe.name}: no noise is left to mix with this speech; see data.noise"
             )
-        return Sounds(self._clips(speech), self._clips(noise), round(seconds * SAMPLE_RATE))
+        rate = self.recipe.model.sampling_rate
+        return Sounds(self._clips(speech), self._clips(noise), round(seconds * rate), rate)
 
     def _clips(self, items: Iterable[Utterance]) -> Clips:
-        field_ = self.recipe.model.kernel_size
-        paths = [item.audio for item in items]
-        return Clips(paths, (1.0,), receptive_field=field_, recordings=self.recordings)
+        model = self.recipe.model
+        return Clips(
+            [item.audio for item in items],
+            (1.0,),
+            receptive_field=model.kernel_size,
+            recordings=self.recordings,
+            rate=model.sampling_rate,
+        )
 
     @property
     def _layer_config(self) -> LPAConfig:
