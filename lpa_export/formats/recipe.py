@@ -49,13 +49,15 @@ def _require_falling(name: str, temperatures: tuple[float, float]) -> None:
 class DataSettings:
     """Manifests of real speech and the folder of synthetic voices that training adds to it.
 
-    Training chooses its best weights by ``dev``; only the sweep does without. ``spliced``: so many
-    utterances more are put together from the pieces of ``train``, speaker by speaker, as soon as
-    there is a model that finds the words: from ``refine`` on.
+    Training chooses its best weights by ``dev``; only the sweep does without. ``dev_speakers`` of
+    ``train`` are not trained on and belong to dev. ``spliced``: so many utterances more are put
+    together from the pieces of ``train``, speaker by speaker, as soon as there is a model that
+    finds the words: from ``refine`` on.
     """
 
     train: tuple[Path, ...] = field(metadata={"min_items": 1})
     dev: Path | None = None
+    dev_speakers: tuple[str, ...] = ()
     synthetic: Path | None = None
     spliced: int = _bounded(0, min=0, max=1_000_000)
 

@@ -3,8 +3,10 @@
 Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation"
 (ICASSP 2004): utterances are drawn with replacement, both systems are scored on the same draw,
 and the percentiles of the difference are its interval. With counts per speaker in place of
-utterances (`by_group`) whole speakers are drawn, whose utterances err alike. Of times, whole
-processes are drawn, whose runs are alike, and then runs within them.
+utterances (`by_group`) whole speakers are drawn, whose utterances err alike. Of few speakers that
+gives no interval: `strata` draws the utterances of each by themselves, and what other speakers
+would give is in none of it. Of times, whole processes are drawn, whose runs are alike, and then
+runs within them.
 """
 
 from collections.abc import Hashable, Sequence
@@ -30,6 +32,14 @@ class Interval:
     seed: int
 
 
+def _places(strata: Sequence[Hashable]) -> list[npt.NDArray[np.int64]]:
+    """Where each stratum's utterances are."""
+    found: dict[Hashable, list[int]] = {}
+    for place, stratum in enumerate(strata):
+        found.setdefault(stratum, []).append(place)
+    return [np.array(places) for places in found.values()]
+
+
 def by_group(counts: npt.ArrayLike, groups: Sequence[Hashable]) -> npt.NDArray[np.float64]:
     """Counts (utterances,) summed over each group, in the order in which groups first occur."""
     places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
@@ -43,12 +53,14 @@ def paired_difference(
     reference_errors: npt.ArrayLike,
     words: npt.ArrayLike,
     *,
+    strata: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Interval:
     """95 % interval of WER(errors) - WER(reference_errors), in points.
 
-    All three are counts per utterance (or speaker), shape (utterances,). Against errors that are
+    All three are counts per utterance (or speaker), shape (utterances,). `strata` (utterances,):
+    as many of each are drawn as there are. Against errors that are
     all zero it is the interval of the WER itself. Draws without a single reference
     word do not count. Raises ValueError for shapes that differ or no word at all.
     """
@@ -60,12 +72,18 @@ def paired_difference(
         raise ValueError("a WER needs at least one reference word")
     generator = np.random.default_rng(seed)
     count = len(weights)
+    within = _places([0] * count if strata is None else strata)
+    if sum(map(len, within)) != count:
+        raise ValueError(f"{count} utterances need a stratum each")
     drawn: list[npt.NDArray[np.float64]] = []
     left = resamples
     while left:
         # In blocks, so that a test set of thousands of utterances fits in memory.
         rows = min(left, max(1, _BLOCK // count))
-        picks = generator.integers(0, count, (rows, count))
+        picks = np.concatenate(
+            [places[generator.integers(0, len(places), (rows, len(places)))] for places in within],
+            axis=1,
+        )
         totals = weights[picks].sum(axis=1)
         kept = totals > 0
         drawn.append(100.0 * difference[picks].sum(axis=1)[kept] / totals[kept])

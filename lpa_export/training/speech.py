@@ -32,9 +32,23 @@ class RecipeSpeech:
         self.recordings = recordings or Recordings()
 
     @cached_property
+    def _named(self) -> list[Utterance]:
+        """All of `data.train`. LpaError where `data.dev_speakers` names one who is not there."""
+        named = _utterances(self._data.train)
+        speakers = {str(utterance.speaker) for utterance in named}
+        for speaker in self._data.dev_speakers:
+            if speaker not in speakers:
+                raise LpaError(
+                    f"{self.recipe.name}: data.dev_speakers names {speaker!r}, who is none of the "
+                    f"{len(speakers)} speakers of data.train, such as {min(speakers)!r}"
+                )
+        return named
+
+    @cached_property
     def spoken(self) -> list[Utterance]:
         """The real speech to train on."""
-        return _utterances(self._data.train)
+        held = self._data.dev_speakers
+        return [utterance for utterance in self._named if utterance.speaker not in held]
 
     @cached_property
     def training(self) -> list[Utterance]:
@@ -50,11 +64,13 @@ class RecipeSpeech:
     @cached_property
     def held_out(self) -> list[Utterance]:
         """The dev speech, by which weights are chosen."""
-        if self._data.dev is None:
+        held = self._data.dev_speakers
+        if self._data.dev is None and not held:
             raise LpaError(
                 f"{self.recipe.name}: 'data' names no 'dev' speech, by which weights are chosen"
             )
-        return load_utterances(self._data.dev)
+        dev = [] if self._data.dev is None else load_utterances(self._data.dev)
+        return [*dev, *(utterance for utterance in self._named if utterance.speaker in held)]
 
     def require_words(self) -> None:
         """LpaError for speech without a single word: nothing can be learnt from it or by it."""
@@ -101,7 +117,7 @@ class RecipeSpeech:
     def for_sweep(self) -> dict[str, list[Utterance]]:
         """Real speech to fit on and real speech for the figures, as much as the recipe says."""
         settings, fitted = self.recipe.sweep, self.spoken
-        if self._data.dev is None:
+        if self._data.dev is None and not self._data.dev_speakers:
             fitted, held_out = hold_out(fitted, settings.held_out_share, settings.seed)
         else:
             held_out = self.held_out

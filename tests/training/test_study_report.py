@@ -10,7 +10,7 @@ import pytest
 from lpa_export.commands.train import main
 from lpa_export.errors import LpaError
 from lpa_export.measures.bootstrap import by_group
-from lpa_export.training.study.report import depths
+from lpa_export.training.study.report import as_markdown, depths
 from lpa_export.training.study.run import (
     RESULT,
     UtteranceErrors,
@@ -108,6 +108,49 @@ def test_intervals_are_those_of_a_slow_bootstrap_over_speakers(
     assert rows["one"].before_joint == pytest.approx(rows["one"].hard + 2)
 
 
+def test_of_few_speakers_the_utterances_of_each_are_drawn(
+    study: Study, put: Callable[..., VariantResult], tmp_path: Path
+) -> None:
+    """Against a slow loop, which draws from each speaker as many utterances as there are."""
+    for name, errors in ERRORS.items():
+        put(name, errors)
+    (depth, _), speech = tabulate(replace(study, drawn="utterances"), tmp_path / "out")
+    assert speech is not None and speech.drawn == "utterances"
+    rows = {row.variant.name: row for row in depth.rows}
+    generator, found = np.random.default_rng(5), []
+    for _ in range(20_000):
+        drawn: list[int] = []
+        for person in dict.fromkeys(SPEAKERS):
+            own = [index for index, speaker in enumerate(SPEAKERS) if speaker == person]
+            drawn += generator.choice(own, len(own)).tolist()
+        moved = sum(ERRORS["last"][i] - ERRORS["teacher"][i] for i in drawn)
+        found.append(100 * moved / sum(WORDS[i] for i in drawn))
+    interval = rows["last"].difference_interval
+    assert interval is not None
+    expected = np.percentile(found, [2.5, 97.5])
+    assert [interval.low, interval.high] == pytest.approx(expected, abs=1.0)
+    whole = {row.variant.name: row for row in tabulate(study, tmp_path / "out")[0][0].rows}
+    other = whole["last"].difference_interval
+    assert other is not None and other.low != pytest.approx(interval.low, abs=1.0)
+
+
+def test_differences_are_listed_by_speaker(
+    study: Study, put: Callable[..., VariantResult], tmp_path: Path
+) -> None:
+    for name, errors in ERRORS.items():
+        put(name, errors)
+    tables, speech = tabulate(study, tmp_path / "out")
+    teacher, *_ = tables[0].rows
+    assert teacher.by_speaker == {}
+    text = as_markdown("toy", tables, speech, None)
+    assert "| difference for | a | b | c | d |" in text
+    # 11 of 20 words more for a, 7 of 14 for b, 4 of 5 for c and 5 of 8 for d.
+    assert "| `last` | +55.00 | +50.00 | +80.00 | +62.50 |" in text
+    assert "bootstrap over speakers" in text
+    _, drawn = tabulate(replace(study, drawn="utterances"), tmp_path / "out")
+    assert "the utterances of each speaker" in as_markdown("toy", tables, drawn, None)
+
+
 def test_seeds_count_as_their_mean_and_show_their_range(
     study: Study, put: Callable[..., VariantResult], tmp_path: Path
 ) -> None:
@@ -148,7 +191,8 @@ def test_the_command_reports_what_is_there_and_names_what_is_not(
     assert main(command) == 0
     text = report.read_text()
     assert "## How deep" in text and "Not run: two." in text and "Not run: kernel (seed 1)." in text
-    (line,) = [line for line in text.splitlines() if line.startswith("| `last`")]
+    line, by_speaker = [line for line in text.splitlines() if line.startswith("| `last`")]
+    assert by_speaker.count("|") == 6
     cells = [cell.strip() for cell in line.split("|")[3:8]]
     assert cells[:3] == ["1", "89.23", ""]
     assert cells[3] == cells[4] and cells[4].startswith("87.23 (")

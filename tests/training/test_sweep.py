@@ -23,7 +23,7 @@ from lpa_export.training.heard import HeardSpeech
 from lpa_export.training.initialise import initial_lpa
 from lpa_export.training.loop import Conduct, Progress
 from lpa_export.training.ranking import SWEEP, LayerFit, Ranking, read_ranking, write_ranking
-from lpa_export.training.speech import choose_seconds, hold_out
+from lpa_export.training.speech import RecipeSpeech, choose_seconds, hold_out
 from lpa_export.training.stages import Trainer, attention_teacher
 from lpa_export.training.sweep import fit_layers
 from lpa_export.training.teacher import CHARACTERS
@@ -329,3 +329,20 @@ def test_a_wrong_setting_is_named_by_line(tmp_path: Path, section: str, problem:
     path.write_text("name: some\nmodel: {checkpoint: x}\nlpa: {layers: [0]}\n" + section + "\n")
     with pytest.raises(LpaError, match=rf"some\.yaml:4: .*{problem}"):
         load_recipe(path)
+
+
+def test_speakers_of_train_can_belong_to_dev(toy_recipe: Callable[..., Path]) -> None:
+    path = toy_recipe()
+    plain = RecipeSpeech(load_recipe(path))
+    named = plain.spoken
+    text = path.read_text()
+    path.write_text(text.replace("dev: ", "dev_speakers: [speaker1], dev: "))
+    held = RecipeSpeech(load_recipe(path))
+    theirs = [item for item in named if item.speaker == "speaker1"]
+    assert 0 < len(theirs) < len(named)
+    assert held.spoken == [item for item in named if item.speaker == "speaker0"]
+    assert held.held_out == [*plain.held_out, *theirs]
+    assert {item.id for item in held.for_sweep()["fitted"]} <= {item.id for item in held.spoken}
+    path.write_text(text.replace("dev: ", "dev_speakers: [nobody], dev: "))
+    with pytest.raises(LpaError, match="names 'nobody', who is none of the 2 speakers"):
+        _ = RecipeSpeech(load_recipe(path)).spoken

@@ -11,10 +11,22 @@ from typing import Any
 
 from lpa_export.measures.bootstrap import Interval
 from lpa_export.training.files import replace_file
-from lpa_export.training.study.settings import Order
+from lpa_export.training.study.settings import Drawn, Order
 from lpa_export.training.study.tables import DRAWS, SEED, Row, Speech, Table
 
 __all__ = ["as_markdown", "controls", "depths", "draw_depths"]
+
+MOST_SPEAKERS = 20
+"""Up to so many have a column each in the tables of differences."""
+
+_DRAWN: dict[Drawn, str] = {
+    "speakers": "speakers",
+    "utterances": "the utterances of each speaker",
+}
+_LEFT_OUT: dict[Drawn, str] = {
+    "speakers": "With few speakers the intervals are rough",
+    "utterances": "The intervals are for these speakers; what others would give is in none of them",
+}
 
 LABELS: dict[Order, str] = {"sweep": "easiest first (sweep)", "reverse": "hardest first"}
 
@@ -40,6 +52,7 @@ def as_markdown(
                 "",
                 *HEAD,
                 *map(_line, table.rows),
+                *_by_speaker(table.rows),
             ]
         if table.not_run:
             lines += ["", f"Not run: {', '.join(table.not_run)}."]
@@ -55,15 +68,29 @@ def _measured(speech: Speech | None) -> list[str]:
         f"Before the joint phase: hard WER once the last layer was replaced. Joint phase: of the "
         f"first seed, looks at dev by which weights are chosen, and a hash of its batches in their "
         f"order; a control is the joint phase with every attention in its place. "
-        f"In brackets 95 % intervals: paired bootstrap over speakers, {DRAWS:,} draws, seed "
-        f"{SEED}. "
+        f"In brackets 95 % intervals: paired bootstrap over {_DRAWN[speech.drawn]}, {DRAWS:,} "
+        f"draws, seed {SEED}. "
         f"Teacher: sha256 {speech.teacher_sha256[:12]}.",
         "",
         "The weights of each run were chosen by this same dev set, so every WER is a little "
-        "optimistic. With few speakers the intervals are rough, and what another seed of the "
+        f"optimistic. {_LEFT_OUT[speech.drawn]}, and what another seed of the "
         "training would change is in none of them: where a variant has several, their range is "
         "beside their number.",
     ]
+
+
+def _by_speaker(rows: Sequence[Row]) -> list[str]:
+    """The differences once more, speaker by speaker."""
+    people = list(dict.fromkeys(who for row in rows for who in row.by_speaker))
+    if not 1 < len(people) <= MOST_SPEAKERS:
+        return []
+    lines = [["difference for", *people], ["---", *("---:" for _ in people)]]
+    for row in rows:
+        if row.by_speaker:
+            values = (row.by_speaker.get(who) for who in people)
+            cells = ("" if value is None else f"{value:+.2f}" for value in values)
+            lines.append([f"`{row.variant.name}`", *cells])
+    return ["", *(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in lines)]
 
 
 def _line(row: Row) -> str:
@@ -160,7 +187,7 @@ def draw_depths(
     axes.set_ylim(bottom=0)
     axes.set_xlabel("layers replaced (0: the teacher)")
     axes.set_ylabel("WER on dev, hard gates, %")
-    axes.set_title(f"{name}: attention layers replaced by LPA, 95 % over speakers", fontsize=10)
+    axes.set_title(f"{name}: attention layers replaced by LPA, 95 % intervals", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend()
     replace_file(

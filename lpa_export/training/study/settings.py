@@ -14,9 +14,10 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.recipe import Recipe
 from lpa_export.formats.strict_yaml import merge, named, read_as, read_tree
 
-__all__ = ["OVERRIDES", "Group", "Order", "Study", "Variant", "load_study"]
+__all__ = ["OVERRIDES", "Drawn", "Group", "Order", "Study", "Variant", "load_study"]
 
 Order = Literal["sweep", "reverse"]
+Drawn = Literal["speakers", "utterances"]
 NAME = {"pattern": "[a-z0-9][a-z0-9._-]{0,63}"}
 # Sections of the recipe that a variant may change: what a replacement depends on.
 OVERRIDES = ("data", "lpa", "replace")
@@ -59,11 +60,16 @@ class _VariantEntry:
 
 @dataclass(frozen=True)
 class _StudyFile:
-    """`base` changes the recipe for all variants; any section of it may."""
+    """`base` changes the recipe for all variants; any section of it may.
+
+    `drawn`: what intervals are bootstraps over, whole speakers, or, where those are too few, the
+    utterances of each.
+    """
 
     groups: dict[str, Group] = field(metadata=NAME)
     variants: dict[str, _VariantEntry] = field(metadata=NAME)
     base: yaml.MappingNode | None = None
+    drawn: Drawn = "speakers"
 
     def __post_init__(self) -> None:
         for name, group in self.groups.items():
@@ -106,11 +112,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that is compared; `base` is the recipe that all variants start from."""
+    """Everything that is compared; `base` is the recipe that all variants start from.
+
+    `drawn` as in the file.
+    """
 
     base: Recipe
     groups: dict[str, Group]
     variants: tuple[Variant, ...]
+    drawn: Drawn
 
     def chosen(self, names: Sequence[str] | None) -> tuple[Variant, ...]:
         """The variants of these names, or all; LpaError for an unknown one."""
@@ -134,7 +144,7 @@ def load_study(recipe: Path, study: Path) -> Study:
         below = merge(below, content.base)
     base = read_as(below, Recipe)
     variants = tuple(_variant(name, entry, below) for name, entry in content.variants.items())
-    return Study(base, content.groups, variants)
+    return Study(base, content.groups, variants, content.drawn)
 
 
 def _variant(name: str, entry: _VariantEntry, below: yaml.MappingNode) -> Variant:
