@@ -10,24 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 from lpa_export.errors import LpaError
 from lpa_export.formats.json_files import read_json
+from lpa_export.formats.manifest import Manifest
+from lpa_export.formats.separation_bundle import SeparationManifest
 from lpa_export.formats.source import CONFIG
+from lpa_export.formats.task import RECOGNITION, SEPARATION
 
 if TYPE_CHECKING:
-    from lpa_export.formats.bundle import Bundle
+    from lpa_export.formats.bundle import AnyBundle
 
 __all__ = ["require_comparable", "require_same_task"]
 
 
-def require_comparable(one: Bundle, other: Bundle) -> None:
+def require_comparable(one: AnyBundle, other: AnyBundle) -> None:
     """Raise LpaError, saying in what they differ, for bundles that solve another task.
 
-    For recognition those are the sample rate, the frames of so many samples, and the tokens.
+    For recognition those are the sample rate, the frames of so many samples, and the tokens; for
+    separation the rate and how many sources there are.
     """
     _require_equal(str(one.path), _declared(one), str(other.path), _declared(other))
 
 
-def require_same_task(bundle: Bundle, checkpoint: Path) -> None:
+def require_same_task(bundle: AnyBundle, checkpoint: Path) -> None:
     """The same of a bundle and the architecture of a checkpoint folder, by its config.json."""
+    if not isinstance(bundle.manifest, Manifest):
+        raise LpaError(f"{bundle.path}: baselines recognise speech; name another bundle")
     content = read_json(checkpoint / CONFIG, "")
     hop, tokens = math.prod(content.get("conv_stride", [])), content.get("vocab_size")
     ours = {
@@ -56,7 +62,7 @@ def _require_equal(
     differing = [
         f"{what} ({mine.words} and {theirs[what].words})"
         for what, mine in ours.items()
-        if mine.value != theirs[what].value
+        if what in theirs and mine.value != theirs[what].value
     ]
     if differing:
         raise LpaError(
@@ -64,15 +70,24 @@ def _require_equal(
         )
 
 
-def _declared(bundle: Bundle) -> dict[str, _Said]:
+def _declared(bundle: AnyBundle) -> dict[str, _Said]:
     """What a task declares of itself, by name."""
     from lpa_export.formats.text import Vocabulary
 
     manifest = bundle.manifest
+    rate = _Said.of(manifest.sample_rate, "Hz")
+    if isinstance(manifest, SeparationManifest):
+        return {
+            "task": _Said(SEPARATION, SEPARATION),
+            "sample rate": rate,
+            "sources": _Said.of(manifest.sources, "sources"),
+        }
+    assert isinstance(manifest, Manifest)
     tokens = Vocabulary.read(bundle.file(manifest.vocabulary.file)).tokens
     first = ", ".join(map(repr, tokens[:4]))
     return {
-        "sample rate": _Said.of(manifest.sample_rate, "Hz"),
+        "task": _Said(RECOGNITION, RECOGNITION),
+        "sample rate": rate,
         "hop": _Said.of(manifest.frames.hop, "samples"),
         "vocabulary": _Said(tokens, f"{len(tokens)} tokens, the first {first}"),
     }

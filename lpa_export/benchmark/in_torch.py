@@ -16,7 +16,7 @@ __all__ = ["TimedTorch"]
 
 
 class TimedTorch:
-    """A model with a CTC head, in float32 and eval mode.
+    """A model of waveforms (1, samples), in float32 and eval mode.
 
     Memory is the device's own where it has some. Raises LpaError for a device that is not here.
     """
@@ -35,7 +35,7 @@ class TimedTorch:
             raise LpaError(f"device {device!r} is not here: {error}; take cpu") from error
 
     def run(self, waveform: Array) -> float:
-        """Normalisation and model, from the waveform in memory to logits in the device's."""
+        """Normalisation and model, from the waveform in memory to what it gives in the device's."""
         torch = self._torch
         started = time.perf_counter()
         if self._events:

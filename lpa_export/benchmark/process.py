@@ -22,15 +22,16 @@ RUNS = 3
 MOST_RUNS = 200
 """Timed runs of a process at most, however short they are."""
 
-_RATE = 16_000
 _LEVEL = 0.1
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """`least_seconds`: the timed runs together last that long, so that short ones count too."""
+    """`rate`: samples a second; `least_seconds`: the timed runs together last that long, so that
+    short ones count too."""
 
     side: Side
     seconds: float
+    rate: int
     threads: int
     least_seconds: float
 
@@ -72,7 +73,7 @@ def measure(request: Request) -> Answer:
     import numpy as np
 
     generator = np.random.default_rng(0)
-    noise = generator.standard_normal(round(request.seconds * _RATE), np.float32)
+    noise = generator.standard_normal(round(request.seconds * request.rate), np.float32)
     waveform = np.float32(_LEVEL) * noise
     timed = open_side(request.side, threads=request.threads)
     timed.run(waveform)

@@ -39,8 +39,9 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: `entrants`, each beside `against`. `seconds`: lengths of audio; each side
-    runs in `rounds` processes a length, and in each for at least `least_seconds` of timed runs."""
+    """What is measured: `entrants`, each beside `against`. `seconds`: lengths of audio of `rate`
+    samples a second; each side runs in `rounds` processes a length, and in each for at least
+    `least_seconds` of timed runs."""
 
     target: str
     entrants: tuple[Entrant, ...]
@@ -48,6 +49,7 @@ class Plan:
     threads: int
     rounds: int
     least_seconds: float
+    rate: int
     device: str = "cpu"
     against: Entrant | None = None
 
@@ -90,6 +92,7 @@ def run_benchmark(
                 request = Request(
                     side=side,
                     seconds=seconds,
+                    rate=plan.rate,
                     threads=plan.threads,
                     least_seconds=plan.least_seconds,
                 )

@@ -96,10 +96,10 @@ def _resolved(path: str) -> Any:
 
 
 def _open_bundle(side: Side, threads: int) -> Timed:
-    from lpa_export.formats.bundle import open_bundle
+    from lpa_export.formats.separation_bundle import open_any_bundle
     from lpa_export.targets import target_named
 
-    bundle = open_bundle(Path(side.path))
+    bundle = open_any_bundle(Path(side.path))
     return target_named(bundle.manifest.target).timed(bundle, threads=threads)
 
 
@@ -112,11 +112,13 @@ def _open_export(side: Side, threads: int) -> Timed:
 def _open_torch(side: Side, threads: int) -> Timed:
     from lpa_export.benchmark.in_torch import TimedTorch
     from lpa_export.formats.checkpoint import load_checkpoint
+    from lpa_export.formats.separator import is_separator, load_separator
 
+    how: Any = {"threads": threads, "device": side.device}
+    if is_separator(side.path):
+        return TimedTorch(load_separator(side.path).model.eval(), normalise=False, **how)
     loaded = load_checkpoint(side.path)
-    return TimedTorch(
-        loaded.model, normalise=loaded.do_normalize, threads=threads, device=side.device
-    )
+    return TimedTorch(loaded.model, normalise=loaded.do_normalize, **how)
 
 
 def _open_original(side: Side, threads: int) -> Timed:

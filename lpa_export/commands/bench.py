@@ -6,7 +6,7 @@ import argparse
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from lpa_export.errors import LpaError, LpaWarning
 if TYPE_CHECKING:
     from lpa_export.benchmark.result import Benchmark
     from lpa_export.benchmark.run import Entrant
-    from lpa_export.formats.bundle import Bundle
+    from lpa_export.formats.bundle import AnyBundle
+    from lpa_export.formats.manifest import BundleManifest
 
 __all__ = ["bench", "bench_all", "main"]
 
@@ -42,7 +43,7 @@ def bench(
     device: str = "cpu",
     announce: Callable[[str], None] = lambda step: None,
 ) -> Benchmark:
-    """Time a bundle of `target` and count its memory at several lengths of audio.
+    """Time a bundle of `target`, of any task, and count its memory at several lengths of audio.
 
     `bundle` None: the only one under build/. `against`: another bundle, or the name of a baseline,
     such as "hub-export": what a user's own export of the untouched model makes. `checkpoint`: whose
@@ -97,6 +98,7 @@ def bench_all(
         plan = Plan(
             target=target,
             entrants=tuple(map(_of_bundle, opened)) or (asked.of_torch(checkpoint),),
+            rate=asked.rate(opened),
             seconds=tuple(seconds),
             threads=threads or THREADS,
             rounds=rounds,
@@ -243,9 +245,25 @@ class _Asked:
     longest: float
     announce: Callable[[str], None]
 
-    def open(self) -> tuple[Bundle, ...]:
+    def rate(self, opened: Sequence[AnyBundle]) -> int:
+        """Samples a second of the audio. Raises LpaError for bundles of several rates."""
+        from lpa_export.benchmark.sides import BASELINES
+
+        rates = {bundle.manifest.sample_rate for bundle in opened}
+        if not opened:
+            rates.add(_rate_of(self.checkpoint))
+            if self.against is not None and str(self.against) not in BASELINES:
+                rates.add(_rate_of(self.against))
+        if len(rates) > 1:
+            rated = " and ".join(map(str, sorted(rates)))
+            raise LpaError(f"models of {rated} Hz are not timed together: give one at a time")
+        return rates.pop()
+
+    def open(self) -> tuple[AnyBundle, ...]:
         """The bundles. Raises LpaError where one is unsound or too large for the longest audio."""
-        from lpa_export.formats.bundle import default_bundle, open_bundle, require_sound
+        from lpa_export.formats.bundle import default_bundle, require_sound
+        from lpa_export.formats.manifest import Manifest
+        from lpa_export.formats.separation_bundle import open_any_bundle
         from lpa_export.runtimes.memory import require_memory
         from lpa_export.targets import target_named
 
@@ -254,17 +272,19 @@ class _Asked:
             raise LpaError(f"--device goes with --target {TORCH}; a bundle runs where it was for")
         opened = []
         for place in self.bundles or (default_bundle(self.target),):
-            bundle = open_bundle(place)
+            bundle: AnyBundle = open_any_bundle(place)
             require_sound(bundle, self.target)
-            require_memory(bundle.manifest, self.longest, str(bundle.path))
+            if isinstance(bundle.manifest, Manifest):
+                require_memory(bundle.manifest, self.longest, str(bundle.path))
             opened.append(bundle)
         return tuple(opened)
 
-    def other(self, opened: Sequence[Bundle], scratch: Path) -> Entrant:
+    def other(self, opened: Sequence[AnyBundle], scratch: Path) -> Entrant:
         """What they are beside; a baseline's export lies in `scratch`."""
         from lpa_export.benchmark.compare import require_comparable
         from lpa_export.benchmark.sides import BASELINES, GROUPS
-        from lpa_export.formats.bundle import open_bundle, require_sound
+        from lpa_export.formats.bundle import require_sound
+        from lpa_export.formats.separation_bundle import open_any_bundle
 
         if names := GROUPS.get(str(self.against)):
             raise LpaError(f"{self.against} stands for several; name one of {', '.join(names)}")
@@ -278,16 +298,17 @@ class _Asked:
                 f"--against {self.against}: no such bundle, and no baseline either; known: "
                 f"{', '.join((*BASELINES, *GROUPS))}"
             )
-        other = open_bundle(self.against)
+        other: AnyBundle = open_any_bundle(self.against)
         require_sound(other, other.manifest.target)
         for bundle in opened:
             require_comparable(bundle, other)
         return _of_bundle(other)
 
-    def _baseline(self, opened: Sequence[Bundle], name: str, scratch: Path) -> Entrant:
+    def _baseline(self, opened: Sequence[AnyBundle], name: str, scratch: Path) -> Entrant:
         from lpa_export.benchmark.compare import require_same_task
         from lpa_export.benchmark.run import Entrant
         from lpa_export.benchmark.sides import BASELINES, Side, write_baseline
+        from lpa_export.formats.separator import is_separator
         from lpa_export.formats.source import checkpoint_folder
 
         for bundle in opened:
@@ -297,6 +318,8 @@ class _Asked:
         folder = checkpoint_folder(self.checkpoint)
         for bundle in opened:
             require_same_task(bundle, folder)
+        if is_separator(folder):
+            raise LpaError(f"{name} recognises speech, {folder} separates it: name a checkpoint")
         row = BASELINES[name]
         path = folder
         if row.writes:
@@ -320,7 +343,17 @@ class _Asked:
         return Entrant(side, name, "fp32")
 
 
-def _of_bundle(bundle: Bundle) -> Entrant:
+def _rate_of(checkpoint: str | Path | None) -> int:
+    """Samples a second of what a checkpoint hears; None is the shipped recogniser."""
+    from lpa_export.formats.audio import SAMPLE_RATE
+    from lpa_export.formats.separator import is_separator, load_separator
+
+    if checkpoint is None or not is_separator(checkpoint):
+        return SAMPLE_RATE
+    return load_separator(checkpoint).model.config.sampling_rate
+
+
+def _of_bundle(bundle: AnyBundle) -> Entrant:
     from lpa_export.benchmark.run import Entrant
     from lpa_export.benchmark.sides import Side
     from lpa_export.formats.bundle import artifact_digest
@@ -331,7 +364,7 @@ def _of_bundle(bundle: Bundle) -> Entrant:
     return Entrant(side, manifest.model, manifest.scheme.name, digests)
 
 
-def _keep(bundle: Bundle, result: Benchmark) -> None:
+def _keep(bundle: AnyBundle, result: Benchmark) -> None:
     """Put the result beside the bundle and its figures into the model card.
 
     The measurement is not lost where that cannot be written: a warning says so.
@@ -340,20 +373,31 @@ def _keep(bundle: Bundle, result: Benchmark) -> None:
     from lpa_export.benchmark.text import figures
     from lpa_export.formats.bundle import replace_text
     from lpa_export.targets import target_named
-    from lpa_export.targets.model_card import CARD, model_card
+    from lpa_export.targets.model_card import CARD
 
     manifest = bundle.manifest
     try:
         write_result(bundle.path, result)
         usage = target_named(manifest.target).usage_of(manifest)
-        card = model_card(manifest, usage, measured=figures(result))
-        replace_text(bundle, CARD, card)
+        replace_text(bundle, CARD, _card(manifest, usage, figures(result)))
     except OSError as error:
         warnings.warn(
             f"{bundle.path}: the figures are not kept there ({error.strerror})",
             LpaWarning,
             stacklevel=2,
         )
+
+
+def _card(manifest: BundleManifest, usage: str, measured: Mapping[str, str]) -> str:
+    from lpa_export.formats.manifest import Manifest
+    from lpa_export.formats.separation_bundle import SeparationManifest
+    from lpa_export.targets.model_card import model_card
+    from lpa_export.targets.separation.assemble import separator_card
+
+    if isinstance(manifest, SeparationManifest):
+        return separator_card(manifest, usage, measured=measured)
+    assert isinstance(manifest, Manifest)
+    return model_card(manifest, usage, measured=measured)
 
 
 if __name__ == "__main__":

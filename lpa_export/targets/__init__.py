@@ -21,7 +21,7 @@ from lpa_export.formats.schemes import PALETTES, Scheme, scheme_named
 if TYPE_CHECKING:
     import msgspec
 
-    from lpa_export.formats.bundle import Bundle
+    from lpa_export.formats.bundle import AnyBundle
     from lpa_export.formats.checkpoint import Checkpoint
     from lpa_export.formats.golden import GoldenClip
     from lpa_export.formats.manifest import (
@@ -155,15 +155,20 @@ class TargetSpec:
             ) from error
         return found
 
-    def timed(self, bundle: Bundle, *, threads: int) -> Timed:
-        """A bundle as a benchmark times it. Raises LpaError where only an emulator runs it here."""
-        self.require()
-        if self.timing:
-            found: Timed = _resolved(self.timing)(bundle, threads=threads)
-            return found
+    def timed(self, bundle: AnyBundle, *, threads: int) -> Timed:
+        """A bundle of any task as a benchmark times it, a separator's by its runner.
+
+        Raises LpaError where only an emulator runs it here.
+        """
+        from lpa_export.formats.separation_bundle import SeparationManifest
         from lpa_export.runtimes.timing import TimedRunner
 
-        return TimedRunner(self.runner_class()(bundle, threads=threads))
+        self.require()
+        separates = isinstance(bundle.manifest, SeparationManifest)
+        if self.timing and not separates:
+            found: Timed = _resolved(self.timing)(bundle, threads=threads)
+            return found
+        return TimedRunner(self.runner_class(separates=separates)(bundle, threads=threads))
 
     def settings_class(self) -> type[Any]:
         """The dataclass of its settings."""

@@ -35,6 +35,7 @@ def plan(
         entrants=tuple(map(entrant, names)),
         against=entrant(against) if against else None,
         seconds=seconds,
+        rate=16_000,
         threads=1,
         rounds=rounds,
         least_seconds=0.0,

@@ -113,7 +113,7 @@ def test_each_figure_is_from_a_process_of_its_own(
 
 def test_a_process_that_dies_is_one_line(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     side = Side(name="it", kind="bundle", path=str(bundle))
-    request = Request(side=side, seconds=0.5, threads=1, least_seconds=0.0)
+    request = Request(side=side, seconds=0.5, rate=16_000, threads=1, least_seconds=0.0)
     monkeypatch.setattr(process.sys, "path", [str(_killing(bundle.parent)), *process.sys.path])
     with pytest.raises(LpaError, match=r"it: its process ended by signal 9 at 0\.5 s of audio"):
         measure_in_process(request)

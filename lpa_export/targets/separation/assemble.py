@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from lpa_export.targets.assemble import BundleFiles, checked, facts_of, files_of
 from lpa_export.targets.model_card import CARD, card_of, lengths
 from lpa_export.targets.separation.golden import golden_mixtures
 
-__all__ = ["SeparatorRequest", "write_separator_bundle"]
+__all__ = ["SeparatorRequest", "separator_card", "write_separator_bundle"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def write_separator_bundle(
         write_golden_mixtures(new, clips, sample_rate=parts.config.sampling_rate)
         manifest = _manifest(request, written)
         manifest = checked(new, manifest, "" if written.unrunnable else spec.runner, announce)
-        card = _card(manifest, request.target.usage_of(manifest))
+        card = separator_card(manifest, request.target.usage_of(manifest))
         (new / CARD).write_text(card, "utf-8", newline="\n")
         write_manifest(new, manifest)
     return files_of(folder, written.artifacts)
@@ -86,7 +87,10 @@ def _manifest(request: SeparatorRequest, written: Written) -> SeparationManifest
     )
 
 
-def _card(manifest: SeparationManifest, usage: str) -> str:
+def separator_card(
+    manifest: SeparationManifest, usage: str, *, measured: Mapping[str, str] | None = None
+) -> str:
+    """The bundle's README.md; see `lpa_export.targets.model_card.model_card`."""
     rate, frames = manifest.sample_rate, manifest.frames
     one = manifest.sources == 1
     facts = {
@@ -100,4 +104,4 @@ def _card(manifest: SeparationManifest, usage: str) -> str:
     what = f"A {manifest.checkpoint.family} model that " + (
         "takes noise out of speech" if one else f"parts {manifest.sources} speakers"
     )
-    return card_of(manifest, what, facts, "in dB", manifest.gates, usage)
+    return card_of(manifest, what, facts, "in dB", manifest.gates, usage, measured=measured)
