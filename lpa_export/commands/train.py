@@ -30,7 +30,7 @@ STAGES = {
 _EXAMPLES = {
     "teacher": (
         "lpa-train teacher --recipe my.yaml",
-        "lpa-train teacher --recipe my.yaml --out runs/teacher --threads 4",
+        "lpa-train teacher --recipe my.yaml --cycles 1 --checkpoint my/teacher --out runs/refined",
     ),
     "sweep": (
         "lpa-train sweep --recipe my.yaml --checkpoint my/teacher",
@@ -79,14 +79,22 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         )
         stage.add_argument("--threads", type=count, metavar="N", help="CPU threads (default: all)")
         add_workers(stage)
-        if name != "teacher":
-            stage.add_argument(
-                "--checkpoint",
-                "--teacher",
-                dest="teacher",
-                metavar="DIR|HUB_ID",
-                help="the attention teacher (default: the recipe's, or its teacher run)",
-            )
+        stage.add_argument(
+            "--checkpoint",
+            "--teacher",
+            dest="teacher",
+            metavar="DIR|HUB_ID",
+            help="a teacher to train on by --cycles"
+            if name == "teacher"
+            else "the attention teacher (default: the recipe's, or its teacher run)",
+        )
+    stages.choices["teacher"].add_argument(
+        "--cycles",
+        type=_cycles,
+        metavar="LIST",
+        help="which cycles of the recipe's training, such as 0, or 1,2 of what --checkpoint names: "
+        "0 is teacher, from scratch, the others are those of refine (default: all)",
+    )
     stages.choices["sweep"].add_argument(
         "--layers",
         type=_named_layers,
@@ -138,6 +146,15 @@ def _layers(text: str) -> LayerChoice | None:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _cycles(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers of cycles as 0 or 1,2; found {text!r}"
+        ) from None
+
+
 def _named_layers(text: str) -> LayerChoice | None:
     layers = _layers(text)
     if isinstance(layers, AutoLayers):
@@ -156,6 +173,7 @@ def train(
     layers: LayerChoice | None = None,
     sweep: Path | None = None,
     control: bool = False,
+    cycles: Sequence[int] | None = None,
     threads: int | None = None,
     workers: int | None = None,
 ) -> Path:
@@ -164,6 +182,8 @@ def train(
     Raises LpaError for a recipe, data, layers or a run folder that cannot be used.
     """
     if task_of(recipe) == SEPARATION:
+        if stage == "teacher" and (teacher or cycles):
+            raise LpaError(f"{recipe}: a separator's teacher is trained in one cycle, from scratch")
         return _train_separation(
             stage,
             recipe=recipe,
@@ -193,7 +213,8 @@ def train(
     conduct = Conduct(workers=default_workers() if workers is None else workers)
     trainer = Trainer(loaded, conduct)
     if stage == "teacher":
-        return trainer.teacher(folder)
+        start = attention_teacher(teacher) if teacher else None
+        return trainer.teacher(folder, start=start, cycles=cycles)
     source = attention_teacher(_teacher(runs, teacher or loaded.model.checkpoint))
     if stage == "sweep":
         chosen = numbered(layers)
@@ -256,15 +277,27 @@ def _teacher(runs: Path, named: str | None) -> str:
     return str(trained)
 
 
+_PARAMETERS = (
+    "recipe",
+    "out",
+    "teacher",
+    "layers",
+    "sweep",
+    "control",
+    "cycles",
+    "threads",
+    "workers",
+)
+"""Flags of the stages, as `train` takes them."""
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the stage asked for and say what came of it and where it lies."""
     if arguments.stage in OTHERS:
         return OTHERS[arguments.stage][1].run(arguments)
     options = vars(arguments)
-    names = ("recipe", "out", "teacher", "layers", "sweep", "control", "threads", "workers")
-    folder = train(
-        arguments.stage, **{name: options[name] for name in names if options.get(name) is not None}
-    )
+    given = {name: options[name] for name in _PARAMETERS if options.get(name) is not None}
+    folder = train(arguments.stage, **given)
     from lpa_export.training.distributed import is_main_process
 
     if is_main_process():

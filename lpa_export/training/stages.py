@@ -43,7 +43,13 @@ from lpa_export.training.ranking import (
 from lpa_export.training.replace import Replacement
 from lpa_export.training.speech import RecipeSpeech
 from lpa_export.training.sweep import fit_layers, ranking_of
-from lpa_export.training.teacher import CHARACTERS, augment, host_config, train_teacher
+from lpa_export.training.teacher import (
+    CHARACTERS,
+    augment,
+    host_config,
+    require_shape,
+    train_teacher,
+)
 
 __all__ = ["Trainer", "attention_teacher"]
 
@@ -66,35 +72,84 @@ class Trainer:
 
     # -- the attention teacher ------------------------------------------------------------------
 
-    def teacher(self, folder: Path) -> Path:
-        """Train the attention teacher; returns its checkpoint, `folder`/checkpoint, in float16."""
-        recipe, settings = self.recipe, self.recipe.teacher
-        run = RunFolder.of(folder, _sections(recipe, _TEACHER), "teacher")
-        if run.checkpoint.is_dir():
-            return run.checkpoint
+    def teacher(
+        self,
+        folder: Path,
+        *,
+        start: Checkpoint | None = None,
+        cycles: Sequence[int] | None = None,
+    ) -> Path:
+        """Train the attention teacher; returns its checkpoint, `folder`/checkpoint, in float16.
+
+        `cycles`: which of the recipe's cycles of training, all by default; 0 is `teacher`, from
+        scratch, those behind it are `refine`'s. Without 0, `start` is what came of those before.
+        """
+        recipe = self.recipe
         if recipe.model.architecture is None:
             raise LpaError(
                 f"{recipe.name}: 'model' names a checkpoint, so there is no teacher to train"
             )
+        chosen = range(1 + len(recipe.refine)) if cycles is None else cycles
+        self._require_cycles(chosen, start)
+        sections = _sections(recipe, _TEACHER)
+        if cycles is not None:
+            sections["cycles"] = list(cycles)
+        run = RunFolder.of(folder, sections, "teacher", teacher=start.sha256 if start else "")
+        if run.checkpoint.is_dir():
+            return run.checkpoint
         from transformers import Wav2Vec2ForCTC
 
-        torch.manual_seed(settings.seed)
-        model: Any = Wav2Vec2ForCTC(host_config(recipe.model.architecture))
+        torch.manual_seed(recipe.teacher.seed)
+        model: Any = (
+            start.model if start else Wav2Vec2ForCTC(host_config(recipe.model.architecture))
+        )
         field_ = host_of(model).frames(model.config).receptive_field
         self.speech.require_words()
         dev = self.speech.of(self.speech.held_out, CHARACTERS, field_)
+        for cycle in chosen:
+            if cycle == 0:
+                self._from_scratch(model, dev, field_, run)
+            else:
+                self._refine(model, dev, field_, run, cycle - 1)
+        round_to_half(model)
+        return _save(run, model, CHARACTERS, None)
+
+    def _require_cycles(self, chosen: Sequence[int], start: Checkpoint | None) -> None:
+        count = 1 + len(self.recipe.refine)
+        if list(chosen) != list(range(chosen[0], chosen[-1] + 1)) or not 0 <= chosen[-1] < count:
+            raise LpaError(
+                f"{self.recipe.name}: has cycles 0 to {count - 1} (0 is 'teacher'), found "
+                f"{', '.join(map(str, chosen))}; name those that follow each other, as 1,2"
+            )
+        if start is None and chosen[0] > 0:
+            raise LpaError(
+                f"cycle {chosen[0]} trains a teacher on: give that with --checkpoint, or begin "
+                "with cycle 0"
+            )
+        if start is not None:
+            if chosen[0] == 0:
+                raise LpaError("cycle 0 trains from scratch, so it takes no --checkpoint")
+            require_shape(self.recipe, start)
+            if start.vocabulary.tokens != CHARACTERS.tokens:
+                raise LpaError(
+                    f"{start.name}: has other tokens than a teacher of {self.recipe.name}"
+                )
+
+    def _from_scratch(self, model: Any, dev: SpeechSet, field_: int, run: RunFolder) -> None:
+        settings, folder = self.recipe.teacher, run.folder
         train = self.speech.of(self.speech.training, CHARACTERS, field_, settings.speeds)
         run.begin()
         if settings.frontend_steps and not (folder / STATE).is_file():
             self._fit_frontend(model, train, folder / "frontend")
         self._teach(model, train, dev, settings, folder)
-        for number, cycle in enumerate(recipe.refine):
-            spliced = self.speech.spliced(model, CHARACTERS, run, number)
-            utterances = [*self.speech.training, *spliced]
-            train = self.speech.of(utterances, CHARACTERS, field_, cycle.speeds)
-            self._teach(model, train, dev, cycle, folder / f"refine{number}")
-        round_to_half(model)
-        return _save(run, model, CHARACTERS, None)
+
+    def _refine(self, model: Any, dev: SpeechSet, field_: int, run: RunFolder, number: int) -> None:
+        settings = self.recipe.refine[number]
+        run.begin()
+        spliced = self.speech.spliced(model, CHARACTERS, run, number)
+        utterances = [*self.speech.training, *spliced]
+        train = self.speech.of(utterances, CHARACTERS, field_, settings.speeds)
+        self._teach(model, train, dev, settings, run.folder / f"refine{number}")
 
     def _fit_frontend(self, model: Any, train: SpeechSet, folder: Path) -> None:
         settings = self.recipe.teacher

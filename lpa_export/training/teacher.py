@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from lpa_export.formats.recipe import ArchitectureSettings, TeacherSettings
+from lpa_export.errors import LpaError
+from lpa_export.formats.recipe import ArchitectureSettings, Recipe, TeacherSettings
 from lpa_export.formats.text import Vocabulary
 from lpa_export.hosts import host_of
 from lpa_export.training.batches import Batch, SpeechBatches, SpeechSet
@@ -19,7 +20,9 @@ from lpa_export.training.losses import teacher_loss
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Config
 
-__all__ = ["CHARACTERS", "augment", "host_config", "train_teacher"]
+    from lpa_export.formats.checkpoint import Checkpoint
+
+__all__ = ["CHARACTERS", "augment", "host_config", "require_shape", "train_teacher"]
 
 CHARACTERS = Vocabulary(("<pad>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
 
@@ -48,6 +51,37 @@ def host_config(shape: ArchitectureSettings) -> Wav2Vec2Config:
         activation_dropout=0.0,
         layerdrop=0.0,
     )
+
+
+_SHAPE = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "conv_dim",
+    "conv_kernel",
+    "conv_stride",
+    "do_stable_layer_norm",
+    "vocab_size",
+)
+
+
+def require_shape(recipe: Recipe, source: Checkpoint) -> None:
+    """LpaError where a recipe describes its teacher, and describes another one than this."""
+    if recipe.model.architecture is None:
+        return
+    expected, found = host_config(recipe.model.architecture), source.model.config
+    for name in _SHAPE:
+        wanted, has = (_plain(getattr(config, name)) for config in (expected, found))
+        if wanted != has:
+            raise LpaError(
+                f"{source.name}: {name} is {has}, but {recipe.name} describes a model with "
+                f"{wanted}; give a teacher that this recipe has trained"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | list) else value
 
 
 def augment(model: Any, training: TeacherSettings) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lpa_export.commands.train import main
 from lpa_export.errors import LpaError
@@ -95,6 +96,46 @@ def test_a_killed_run_continues_to_the_same_weights(toy_recipe: Recipe, tmp_path
     weights = [(run / "model.safetensors").read_bytes() for run in (straight, resumed)]
     assert weights[0] == weights[1]
     assert _log(tmp_path / "killed") == _log(tmp_path / "straight")
+
+
+def test_a_teacher_is_trained_cycle_by_cycle_from_checkpoints(
+    toy_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends near the teacher of one run: between cycles weights are rounded to float16."""
+    path = toy_recipe(1)
+    cycle = "epochs: 1, learning_rate: 5.0e-3, batch_seconds: 4, speeds: [1.0], dropout: 0"
+    cycle += ", time_mask_probability: 0, feature_mask_probability: 0"
+    path.write_text(path.read_text() + f"refine: [{{{cycle}}}]\n")
+
+    def weights(*flags: str) -> dict[str, torch.Tensor]:
+        out = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
+        assert main(["teacher", "--recipe", str(path), "--out", str(out), *flags]) == 0
+        return load_file(out / "checkpoint" / "model.safetensors")
+
+    def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+        return sum(float((one[n].float() - other[n].float()).square().sum()) for n in one) ** 0.5
+
+    whole, first = weights(), weights("--cycles", "0")
+    teacher = ("--checkpoint", str(tmp_path / "run1" / "checkpoint"))
+    second = weights("--cycles", "1", *teacher)
+    assert distance(first, whole) > 0.1
+    assert distance(second, whole) < 0.2 * distance(first, whole)
+    capsys.readouterr()
+    out = tmp_path / "refused"
+    command = ["teacher", "--out", str(out), "--recipe"]
+    for flags, said in (
+        (("--cycles", "1"), "cycle 1 trains a teacher on: give that with --checkpoint"),
+        (("--cycles", "2"), "has cycles 0 to 1 (0 is 'teacher'), found 2"),
+        (("--cycles", "1,0"), "name those that follow each other, as 1,2"),
+        (teacher, "cycle 0 trains from scratch"),
+    ):
+        assert main([*command, str(path), *flags]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1 and not out.exists()
+    other = path.with_name("other.yaml")
+    other.write_text(path.read_text().replace("hidden_size: 32", "hidden_size: 64"))
+    assert main([*command, str(other), "--cycles", "1", *teacher]) == 2
+    assert "hidden_size is 32, but toy describes a model with 64" in capsys.readouterr().err
 
 
 def test_a_control_trains_attention_on_through_the_same_joint_phase(

@@ -23,7 +23,7 @@ from lpa_export.training.loop import Conduct
 from lpa_export.training.ranking import require_layers
 from lpa_export.training.stages import Trainer
 from lpa_export.training.study.settings import Study, Variant
-from lpa_export.training.teacher import host_config
+from lpa_export.training.teacher import require_shape
 
 __all__ = ["Chain", "Run", "chains", "phases_folder", "plan", "require_usable"]
 
@@ -42,17 +42,6 @@ JOINT_ONLY = frozenset(
 )
 # Of the recipe, what the phases of the layers depend on, beside the teacher.
 SECTIONS = ("data", "teacher", "refine", "training")
-SHAPE = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "conv_dim",
-    "conv_kernel",
-    "conv_stride",
-    "do_stable_layer_norm",
-    "vocab_size",
-)
 
 
 @dataclass(frozen=True)
@@ -79,7 +68,7 @@ Chain = tuple[Run, ...]
 
 def require_usable(study: Study, variants: Sequence[Variant], source: Checkpoint) -> None:
     """LpaError where the teacher's shape is not the recipe's, and for layers it does not have."""
-    _require_shape(study.base, source)
+    require_shape(study.base, source)
     count = len(encoder_layers(source.model))
     for variant in variants:
         try:
@@ -110,24 +99,6 @@ def plan(
         for variant in variants
         for seed in variant.seeds
     ]
-
-
-def _require_shape(recipe: Recipe, source: Checkpoint) -> None:
-    """A recipe that describes its teacher describes this one."""
-    if recipe.model.architecture is None:
-        return
-    expected, found = host_config(recipe.model.architecture), source.model.config
-    for name in SHAPE:
-        wanted, has = (_plain(getattr(config, name)) for config in (expected, found))
-        if wanted != has:
-            raise LpaError(
-                f"{source.name}: {name} is {has}, but {recipe.name} describes a model with "
-                f"{wanted}; give a teacher that this recipe has trained"
-            )
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple | list) else value
 
 
 def chains(runs: Sequence[Run]) -> list[Chain]:
