@@ -6,7 +6,7 @@ matplotlib is imported when a picture is drawn.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def draw_windows(path: Path, view: View, layer: LayerView, title: str) -> None:
     _save(path, figure)
 
 
-def draw_hardness(path: Path, view: View, title: str) -> None:
+def draw_hardness(path: Path, layers: Sequence[LayerView], title: str) -> None:
     """A PNG with a bar per layer and family: gates that are neither open nor shut, in percent."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -67,13 +67,13 @@ def draw_hardness(path: Path, view: View, title: str) -> None:
     for shift, family in zip((-0.27, 0.0, 0.27), FAMILIES, strict=True):
         found = {
             place + shift: 100 * layer.soft[family]
-            for place, layer in enumerate(view.layers)
+            for place, layer in enumerate(layers)
             if family in layer.soft
         }
         if found:
             bars = axes.bar(list(found), list(found.values()), width=0.25, label=family)
             axes.bar_label(bars, fmt="%.1f", fontsize=8)
-    axes.set_xticks(range(len(view.layers)), [f"layer {layer.layer}" for layer in view.layers])
+    axes.set_xticks(range(len(layers)), [f"layer {layer.layer}" for layer in layers])
     axes.set_ylabel("gates between 0.05 and 0.95, %")
     axes.set_title(title, fontsize=11)
     axes.margins(y=0.15)

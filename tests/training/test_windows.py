@@ -10,11 +10,15 @@ import torch
 from PIL import Image
 
 from lpa_export.commands.train import main
-from lpa_export.formats.audio import load_audio
+from lpa_export.formats.audio import load_audio, write_flac
 from lpa_export.formats.checkpoint import load_checkpoint, save_checkpoint
+from lpa_export.formats.lpa_section import LPASection
+from lpa_export.formats.separator import load_separator, save_separator
 from lpa_export.formats.speech import load_utterances
-from lpa_export.hosts import lpa_layers
-from lpa_export.training.window_view import view_windows
+from lpa_export.hosts import lpa_layers, replace_layers
+from lpa_export.hosts.sepformer import SepFormer, SepFormerConfig
+from lpa_export.layers import LPAConfig, Pulses
+from lpa_export.training.window_view import view_separator, view_windows
 
 MAX_BYTES = 150_000
 
@@ -80,9 +84,6 @@ def test_windows_are_those_by_which_the_hard_layer_computes() -> None:
 def test_models_without_a_family_or_with_the_other_anchor_are_drawn(
     tiny_checkpoint: Callable[..., Path], tmp_path: Path, pulses: dict[str, Any]
 ) -> None:
-    from lpa_export.formats.checkpoint import LPASection
-    from lpa_export.hosts import replace_layers
-    from lpa_export.layers import LPAConfig, Pulses
     from lpa_export.training.teacher import CHARACTERS
 
     model = load_checkpoint(tiny_checkpoint(layers=())).model
@@ -106,3 +107,44 @@ def test_what_cannot_be_drawn_is_said_in_one_line(
     first, second = capsys.readouterr().err.strip().splitlines()
     assert "has no LPA layer" in first and "nothing.wav" in second
     assert not (tmp_path / "windows").exists()
+
+
+def test_a_separator_is_drawn_within_its_loudest_chunk_and_across_chunks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    config = SepFormerConfig(
+        sampling_rate=8000, sources=1, filters=16, kernel_size=32, hidden_size=16, chunk=100,
+        blocks=1, intra_layers=1, inter_layers=1, num_attention_heads=2, intermediate_size=16,
+    )  # fmt: skip
+    model = SepFormer(config).eval()
+    replace_layers(model, (0, 1), LPAConfig(16, 2))
+    for lpa in lpa_layers(model).values():
+        lpa.hard = True
+    section = LPASection((0, 1), Pulses(), temperature=0.2)
+    folder = save_separator(tmp_path / "quiet", model, section)
+    # 0.2 s of loud noise from 1.42 s on: in one chunk of 0.2 s only, which begins at 1.4 s.
+    rng = np.random.default_rng(0)
+    heard = 0.001 * rng.standard_normal(3 * 16_000).astype(np.float32)
+    heard[int(1.42 * 16_000) : int(1.58 * 16_000)] *= 300
+    write_flac(tmp_path / "burst.flac", heard)
+    within, across = view_separator(load_separator(folder), heard[::2].copy(), heard)
+    assert [layer.layer for layer in within.layers] == [0]
+    assert (within.frames, within.frame_seconds, within.first_second) == (100, 0.002, 0.0)
+    assert within.mel_seconds == pytest.approx((0.0, 0.2))
+    loud = np.quantile(across.log_mel, 0.96)
+    assert np.median(within.log_mel) > loud > np.median(across.log_mel)
+    # 1,499 frames, half a chunk of zeros in front and at least half a chunk behind.
+    assert [layer.layer for layer in across.layers] == [1]
+    assert (across.frames, across.frame_seconds) == pytest.approx((32, 0.1))
+    assert across.seconds(0.5) == pytest.approx(0.0)
+    out = tmp_path / "windows"
+    audio = str(tmp_path / "burst.flac")
+    command = ["windows", "--checkpoint", str(folder), "--audio", audio, "--out", str(out)]
+    assert main(command) == 0
+    assert capsys.readouterr().out.count("wrote") == 3
+    for name in ("layer-0", "layer-1", "hardness"):
+        _picture(out / f"{name}.png")
+    plain = save_separator(tmp_path / "plain", SepFormer(config), None)
+    assert main(["windows", "--checkpoint", str(plain), "--out", str(out)]) == 2
+    assert "has no LPA layer" in capsys.readouterr().err
