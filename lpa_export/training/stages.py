@@ -116,7 +116,8 @@ class Trainer:
 
     def _require_cycles(self, chosen: Sequence[int], start: Checkpoint | None) -> None:
         count = 1 + len(self.recipe.refine)
-        if list(chosen) != list(range(chosen[0], chosen[-1] + 1)) or not 0 <= chosen[-1] < count:
+        following = list(chosen) == list(range(chosen[0], chosen[-1] + 1))
+        if not following or chosen[0] < 0 or chosen[-1] >= count:
             raise LpaError(
                 f"{self.recipe.name}: has cycles 0 to {count - 1} (0 is 'teacher'), found "
                 f"{', '.join(map(str, chosen))}; name those that follow each other, as 1,2"

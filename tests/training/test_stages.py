@@ -127,6 +127,7 @@ def test_a_teacher_is_trained_cycle_by_cycle_from_checkpoints(
         (("--cycles", "1"), "cycle 1 trains a teacher on: give that with --checkpoint"),
         (("--cycles", "2"), "has cycles 0 to 1 (0 is 'teacher'), found 2"),
         (("--cycles", "1,0"), "name those that follow each other, as 1,2"),
+        (("--cycles=-1,0",), "has cycles 0 to 1 (0 is 'teacher'), found -1, 0"),
         (teacher, "cycle 0 trains from scratch"),
     ):
         assert main([*command, str(path), *flags]) == 2
