@@ -346,11 +346,11 @@ class _Asked:
 def _rate_of(checkpoint: str | Path | None) -> int:
     """Samples a second of what a checkpoint hears; None is the shipped recogniser."""
     from lpa_export.formats.audio import SAMPLE_RATE
-    from lpa_export.formats.separator import is_separator, load_separator
+    from lpa_export.formats.separator import is_separator, separator_config
 
     if checkpoint is None or not is_separator(checkpoint):
         return SAMPLE_RATE
-    return load_separator(checkpoint).model.config.sampling_rate
+    return separator_config(checkpoint).sampling_rate
 
 
 def _of_bundle(bundle: AnyBundle) -> Entrant:

@@ -35,7 +35,13 @@ if TYPE_CHECKING:
 
     from lpa_export.hosts.sepformer import SepFormer, SepFormerConfig
 
-__all__ = ["Separator", "is_separator", "load_separator", "save_separator"]
+__all__ = [
+    "Separator",
+    "is_separator",
+    "load_separator",
+    "save_separator",
+    "separator_config",
+]
 
 _SINUSOIDS = ".pos_enc.pe"
 # Of numbers up to 1 that float32 rounds twice.
@@ -77,20 +83,29 @@ def load_separator(source: str | Path) -> Separator:
     Raises LpaError when it is missing, corrupt, pickled (with the way to convert it), of a newer
     format or another architecture, or when weights are missing, of the wrong shape or not finite.
     """
-    from lpa_export.hosts.sepformer import SepFormerConfig
-
     folder = checkpoint_folder(source)
     weights = find_weights(folder)
-    place = folder / CONFIG
-    content = read_json(place, f"; a checkpoint folder has {CONFIG} and {WEIGHTS}")
-    section = read_section(content.pop("lpa", None), place)
-    config = SepFormerConfig.from_json(content, place)
+    config, section = _read_config(folder)
     return Separator(
-        model=_build(config, section, weights, place),
+        model=_build(config, section, weights, folder / CONFIG),
         lpa=section,
         name=(section.name if section else "") or checkpoint_name(source, folder),
         sha256=checkpoint_sha256(folder),
     )
+
+
+def separator_config(source: str | Path) -> SepFormerConfig:
+    """The shape alone of a model in a folder or on the hub. Raises LpaError as `load_separator`."""
+    return _read_config(checkpoint_folder(source))[0]
+
+
+def _read_config(folder: Path) -> tuple[SepFormerConfig, LPASection | None]:
+    from lpa_export.hosts.sepformer import SepFormerConfig
+
+    place = folder / CONFIG
+    content = read_json(place, f"; a checkpoint folder has {CONFIG} and {WEIGHTS}")
+    section = read_section(content.pop("lpa", None), place)
+    return SepFormerConfig.from_json(content, place), section
 
 
 def save_separator(

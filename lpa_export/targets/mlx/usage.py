@@ -41,11 +41,9 @@ logits = np.array(logits[0, :frames])
 
 def elsewhere(runtime: MlxRuntime, load: str) -> str:
     """Where the program runs, what runs where it does not, and what `load` is for."""
-    other = (
-        ""
-        if runtime.device == "cpu"
-        else ("; a machine without a GPU wants one of `lpa-export --target mlx --device cpu`")
-    )
+    other = "; a machine without a GPU wants one of `lpa-export --target mlx --device cpu`"
+    if runtime.device == "cpu":
+        other = ""
     return (
         f'The program runs on the {runtime.device}{other}. For any length `{load}(".")` builds '
         f"the model from `{runtime.weights}` and `{runtime.config}`. In Swift mlx-swift's "

@@ -90,7 +90,7 @@ def _by_speaker(rows: Sequence[Row]) -> list[str]:
             values = (row.by_speaker.get(who) for who in people)
             cells = ("" if value is None else f"{value:+.2f}" for value in values)
             lines.append([f"`{row.variant.name}`", *cells])
-    return ["", *(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in lines)]
+    return ["", *(f"| {' | '.join(cells)} |" for cells in lines)]
 
 
 def _line(row: Row) -> str:
