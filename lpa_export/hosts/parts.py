@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +32,15 @@ __all__ = [
     "Layer",
     "Layered",
     "LengthAdapter",
+    "Levelling",
     "Parts",
     "PositionBias",
     "PositionalLayer",
 ]
+
+
+Levelling = Literal["none", "mean", "mean and variance"]
+"""What is taken out of a waveform in front of the first convolution."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class FeatureLayer:
     """activation(norm(conv(.))) over the waveform, no padding.
 
     `norm`: a LayerNorm over the channels, a GroupNorm of one channel a group (its statistics run
-    over the frames of the utterance), or none.
+    over the frames of the utterance), or none. In front of a GroupNorm `conv` has no bias.
     """
 
     conv: nn.Conv1d
@@ -198,6 +203,18 @@ class Parts:
     head: nn.Linear
     position_bias: PositionBias | None
     do_normalize: bool
+
+    @property
+    def levelling(self) -> Levelling:
+        """What an artifact takes out of the waveform: what the model does, or more.
+
+        A norm over time behind the first convolution takes any constant out of a channel. So an
+        offset of the waveform changes nothing, and is taken away before it can cost the digits of
+        quiet speech in float32, and more of them in float16.
+        """
+        if self.do_normalize:
+            return "mean and variance"
+        return "mean" if isinstance(self.features[0].norm, nn.GroupNorm) else "none"
 
     @property
     def taps(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,21 @@ __all__ = [
 
 def feature_layer(layer: Any) -> FeatureLayer:
     """One convolution of the front end; its norm is called `layer_norm`, of either kind."""
-    return FeatureLayer(layer.conv, getattr(layer, "layer_norm", None), layer.activation)
+    norm = getattr(layer, "layer_norm", None)
+    conv = _without_bias(layer.conv) if isinstance(norm, nn.GroupNorm) else layer.conv
+    return FeatureLayer(conv, norm, layer.activation)
+
+
+def _without_bias(conv: nn.Conv1d) -> nn.Conv1d:
+    """A copy for a norm over time, which takes any constant out of a channel again.
+
+    Left in it costs digits: under quiet speech a mean over thousands of frames is all bias.
+    """
+    if conv.bias is None:
+        return conv
+    bare = copy.deepcopy(conv)
+    bare.bias = None
+    return bare
 
 
 def positional_layer(

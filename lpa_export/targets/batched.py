@@ -20,6 +20,7 @@ from lpa_export.hosts.parts import (
     Attention,
     FeatureLayer,
     Layered,
+    Levelling,
     Parts,
     PositionalLayer,
 )
@@ -37,7 +38,7 @@ __all__ = [
     "Preparation",
     "carried",
     "example_inputs",
-    "normalise_waveform",
+    "levelled",
     "require_one_channel_a_group",
     "valid_positions",
 ]
@@ -111,15 +112,19 @@ def valid_positions(like: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(like.shape[1], device=like.device) < lengths[:, None]
 
 
-def normalise_waveform(waveform: Tensor, lengths: Tensor) -> Tensor:
-    """Zero mean and unit variance over each utterance's own samples; zero behind them.
+def levelled(waveform: Tensor, lengths: Tensor, levelling: Levelling) -> Tensor:
+    """Without the mean, or at unit variance too, of each utterance's own samples; zero behind them.
 
-    waveform: (B, samples); lengths: (B,) int64. As `Wav2Vec2FeatureExtractor` does in numpy.
+    waveform: (B, samples); lengths: (B,) int64. The latter as `Wav2Vec2FeatureExtractor` in numpy.
     """
     valid = valid_positions(waveform, lengths)
-    count = lengths.clamp_min(1).to(waveform.dtype)[:, None]
     speech = waveform.masked_fill(~valid, 0.0)
+    if levelling == "none":
+        return speech
+    count = lengths.clamp_min(1).to(waveform.dtype)[:, None]
     centred = (speech - speech.sum(1, keepdim=True) / count).masked_fill(~valid, 0.0)
+    if levelling == "mean":
+        return centred
     variance = centred.square().sum(1, keepdim=True) / count
     return centred / (variance + NORMALISATION_EPSILON).sqrt()
 
@@ -127,17 +132,13 @@ def normalise_waveform(waveform: Tensor, lengths: Tensor) -> Tensor:
 class Normalisation(nn.Module):
     """The waveform as the first convolution takes it."""
 
-    def __init__(self, do_normalize: bool) -> None:
+    def __init__(self, levelling: Levelling) -> None:
         super().__init__()
-        self.do_normalize = do_normalize
+        self.levelling = levelling
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, samples) -> (B, 1, samples), zero at padding; lengths (B,) as they are."""
-        if self.do_normalize:
-            waveform = normalise_waveform(waveform, lengths)
-        else:
-            waveform = waveform.masked_fill(~valid_positions(waveform, lengths), 0.0)
-        return waveform[:, None], lengths
+        return levelled(waveform, lengths, self.levelling)[:, None], lengths
 
 
 def require_one_channel_a_group(norm: nn.GroupNorm) -> None:

@@ -57,7 +57,7 @@ class FeaturesInPieces(nn.Module):
 
     def __init__(self, parts: Parts, most: int = FRAMES_OF_A_PIECE) -> None:
         super().__init__()
-        self.do_normalize = parts.do_normalize
+        self.levelling = parts.levelling
         self.arithmetic = parts.front_end
         self.most = most
         first, *others = parts.features
@@ -98,14 +98,10 @@ class FeaturesInPieces(nn.Module):
         return features, valid_positions(features, lengths), lengths
 
     def _normalised(self, waveform: Tensor, lengths: Tensor) -> Samples:
-        """The samples as the first convolution takes them.
-
-        A constant in front of a norm over time changes nothing: it is taken away, or a waveform
-        that is not centred would leave few digits to its sound.
-        """
+        """The samples as the first convolution takes them."""
         zeros = torch.zeros_like(waveform[:, :1])
         plain = Samples(waveform, lengths, zeros, zeros + 1.0)
-        if not self.do_normalize and self.first is None:
+        if self.levelling == "none":
             return plain
         count, size = split(waveform.shape[1], _SUMMED)
         places = torch.arange(size, device=waveform.device)
@@ -118,7 +114,7 @@ class FeaturesInPieces(nn.Module):
         number = lengths.clamp_min(1)[:, None]
         first, second = (part.sum(0) / number for part in over_pieces(sums, count, size))
         mean = first.to(waveform.dtype)
-        if not self.do_normalize:
+        if self.levelling == "mean":
             return plain._replace(mean=mean)
         variance = (second - first.square()).clamp_min(0.0)
         deviation = (variance + NORMALISATION_EPSILON).sqrt().to(waveform.dtype)
@@ -133,7 +129,6 @@ class FirstConvolution(nn.Module):
         assert isinstance(layer.norm, nn.GroupNorm)
         require_one_channel_a_group(layer.norm)
         self.kernel, self.stride = layer.conv.kernel_size[0], layer.conv.stride[0]
-        # The convolution's own bias is a constant in time: the norm takes it away.
         self.weight = nn.Parameter(layer.conv.weight.detach()[:, 0].clone())
         self.scale = nn.Parameter(layer.norm.weight.detach().clone())
         self.shift = nn.Parameter(layer.norm.bias.detach().clone())

@@ -28,6 +28,7 @@ from lpa_export.hosts.parts import (
     FeedForward,
     Layer,
     LengthAdapter,
+    Levelling,
     Parts,
     PositionalLayer,
 )
@@ -45,9 +46,9 @@ class Kit:
     and the *context*, all that is prepared once for a length (masks, ramps, position bias).
     """
 
-    normalise: Callable[[bool], nn.Module]
-    """Of `do_normalize`: (waveform, state) -> samples as the first convolution takes them, state.
-    """
+    normalise: Callable[[Levelling], nn.Module]
+    """What takes so much out: (waveform, state) -> samples as the first convolution takes them,
+    state."""
     convolution: Callable[[FeatureLayer], nn.Module]
     """A layer of the front end: (image, state) -> (image, state)."""
     frames: Callable[[], nn.Module]
@@ -167,7 +168,7 @@ class Features(nn.Module):
 
     def __init__(self, parts: Parts, kit: Kit) -> None:
         super().__init__()
-        self.normalise = kit.normalise(parts.do_normalize)
+        self.normalise = kit.normalise(parts.levelling)
         self.layers = nn.ModuleList(kit.convolution(layer) for layer in parts.features)
         self.frames = kit.frames()
 

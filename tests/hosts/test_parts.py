@@ -166,3 +166,23 @@ def test_gradients_reach_wavlms_embedding_through_a_replaced_layer_0(
     model(speech(8_000)[None]).logits.square().sum().backward()
     layers: Any = encoder_layers(model)
     assert float(layers[0].attention.rel_attn_embed.weight.grad.abs().max()) > 0
+
+
+@pytest.mark.parametrize(
+    ("norm", "do_normalize", "levelling"),
+    [
+        ("layer", True, "mean and variance"),
+        ("group", True, "mean and variance"),
+        ("layer", False, "none"),  # a norm over the channels hears an offset
+        ("group", False, "mean"),
+    ],
+)
+def test_what_a_norm_over_time_takes_out_anyway_goes_before_it(
+    tiny_host: Callable[..., Any], norm: str, do_normalize: bool, levelling: str
+) -> None:
+    model = tiny_host("wav2vec2", feat_extract_norm=norm, conv_bias=True)
+    parts = host_of(model).parts(model, do_normalize=do_normalize)
+    assert parts.levelling == levelling
+    assert (parts.features[0].conv.bias is None) == (norm == "group")
+    assert parts.features[1].conv.bias is not None
+    assert model.wav2vec2.feature_extractor.conv_layers[0].conv.bias is not None

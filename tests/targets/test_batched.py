@@ -19,7 +19,7 @@ from lpa_export.targets.batched import (
     KeyMaskedAttention,
     MaskedGroupNorm,
     carried,
-    normalise_waveform,
+    levelled,
 )
 from lpa_export.targets.describe import require_exportable
 
@@ -57,7 +57,7 @@ def test_normalised_waveform_is_that_of_transformers_feature_extractor(samples: 
     expected = Wav2Vec2FeatureExtractor(do_normalize=True)(
         waveform, sampling_rate=16_000, return_tensors="np"
     ).input_values[0]
-    found = normalise_waveform(torch.tensor(waveform)[None], torch.tensor([samples]))[0]
+    found = levelled(torch.tensor(waveform)[None], torch.tensor([samples]), "mean and variance")[0]
     # numpy subtracts the mean of float32 with its own rounding: 0.5 is 25 deviations here.
     np.testing.assert_allclose(found.numpy(), expected, atol=2e-4 if samples > 1 else 1e-3)
     assert samples == 1 or psnr(expected, found.numpy()) > 100
@@ -65,11 +65,20 @@ def test_normalised_waveform_is_that_of_transformers_feature_extractor(samples: 
 
 def test_samples_behind_an_utterance_do_not_take_part_in_its_normalisation() -> None:
     waveform = torch.randn(2, 900)
-    alone = normalise_waveform(waveform[:1, :600], torch.tensor([600]))
+    alone = levelled(waveform[:1, :600], torch.tensor([600]), "mean and variance")
     waveform[0, 600:] = torch.nan
-    padded = normalise_waveform(waveform, torch.tensor([600, 900]))
+    padded = levelled(waveform, torch.tensor([600, 900]), "mean and variance")
     torch.testing.assert_close(padded[:1, :600], alone)
     assert (padded[0, 600:] == 0).all()
+
+
+def test_an_offset_alone_is_taken_from_each_utterance_by_itself() -> None:
+    waveform = torch.randn(2, 900) + torch.tensor([[0.5], [-3.0]])
+    waveform[0, 600:] = torch.nan
+    found = levelled(waveform, torch.tensor([600, 900]), "mean")
+    torch.testing.assert_close(found[0, :600], waveform[0, :600] - waveform[0, :600].mean())
+    torch.testing.assert_close(found[1], waveform[1] - waveform[1].mean())
+    assert (found[0, 600:] == 0).all()
 
 
 def test_masked_group_norm_does_not_hear_what_lies_behind_an_utterance() -> None:

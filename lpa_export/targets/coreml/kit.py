@@ -9,21 +9,23 @@ waveform, and its norms over time hear the valid part only.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lpa_export.hosts.parts import FeatureLayer, PositionalLayer
+from lpa_export.hosts.parts import FeatureLayer, Levelling, PositionalLayer
 from lpa_export.targets.batched import carried
 from lpa_export.targets.coreml.attention import ChannelsFirstAttention
 from lpa_export.targets.coreml.channels_first import ChannelNorm, pointwise
 from lpa_export.targets.coreml.convolutions import FoldedConv, ShortConvs
 from lpa_export.targets.coreml.lpa import BandLPA
 from lpa_export.targets.coreml.normalisation import (
+    Centring,
     Level,
+    MaskedCentring,
     MaskedNormalisation,
     MaskedTimeNorm,
     Normalisation,
@@ -38,13 +40,24 @@ __all__ = ["split_kit", "whole_kit"]
 Levels = Sequence[Level] | None
 """State of the front end: the levels from here on, None where every sample is valid."""
 
+_LEVELLED: dict[Levelling, Callable[..., nn.Module] | None] = {
+    "none": None,
+    "mean": Centring,
+    "mean and variance": Normalisation,
+}
+_MASKED: dict[Levelling, Callable[..., nn.Module] | None] = {
+    "none": None,
+    "mean": MaskedCentring,
+    "mean and variance": MaskedNormalisation,
+}
+
 
 class Waveform(nn.Module):
-    """A waveform as the row that the first convolution takes."""
+    """A waveform as the row that the first convolution takes; `levelled` makes what levels it."""
 
-    def __init__(self, statistics: nn.Module | None) -> None:
+    def __init__(self, levelled: Callable[..., nn.Module] | None, *samples: int) -> None:
         super().__init__()
-        self.statistics = statistics
+        self.statistics = None if levelled is None else levelled(*samples)
 
     def forward(self, waveform: Tensor, levels: Levels) -> tuple[Tensor, Levels]:
         """(1, N) -> (1, 1, 1, N)."""
@@ -122,7 +135,7 @@ class Shortening(nn.Module):
 def split_kit(frames: int) -> Kit:
     """A front end of exact samples, and an encoder of `frames` frames, a multiple of `BLOCK`."""
     return Kit(
-        normalise=lambda do_normalize: Waveform(Normalisation() if do_normalize else None),
+        normalise=lambda levelling: Waveform(_LEVELLED[levelling]),
         convolution=partial(Convolution, masked=False),
         frames=Frames,
         linear=pointwise,
@@ -139,8 +152,8 @@ def split_kit(frames: int) -> Kit:
 def whole_kit(frames: int, samples: int) -> Kit:
     """Both in one, for a padded waveform of `samples`, those of exactly `frames` frames."""
 
-    def normalise(do_normalize: bool) -> nn.Module:
-        return Waveform(MaskedNormalisation(samples) if do_normalize else None)
+    def normalise(levelling: Levelling) -> nn.Module:
+        return Waveform(_MASKED[levelling], samples)
 
     return replace(
         split_kit(frames), normalise=normalise, convolution=partial(Convolution, masked=True)

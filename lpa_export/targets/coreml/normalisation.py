@@ -15,8 +15,10 @@ from lpa_export.formats.manifest import NORMALISATION_EPSILON
 from lpa_export.hosts.frames import FrameArithmetic
 
 __all__ = [
+    "Centring",
     "ComputesInFloat32",
     "Level",
+    "MaskedCentring",
     "MaskedNormalisation",
     "MaskedTimeNorm",
     "Normalisation",
@@ -32,18 +34,26 @@ class ComputesInFloat32(nn.Module):
     """Modules whose operations stay in float32 whatever the artifact computes in."""
 
 
-class Normalisation(ComputesInFloat32):
-    """Zero mean and unit variance, as transformers' Wav2Vec2FeatureExtractor does."""
+class Centring(ComputesInFloat32):
+    """Zero mean."""
 
     def forward(self, waveform: Tensor, _levels: Sequence[Level] | None) -> Tensor:
         """The exact samples of an utterance, (1, N) -> (1, N)."""
-        centred = waveform - waveform.mean(dim=1, keepdim=True)
+        return waveform - waveform.mean(dim=1, keepdim=True)
+
+
+class Normalisation(Centring):
+    """Zero mean and unit variance, as transformers' Wav2Vec2FeatureExtractor does."""
+
+    def forward(self, waveform: Tensor, levels: Sequence[Level] | None) -> Tensor:
+        """The exact samples of an utterance, (1, N) -> (1, N)."""
+        centred = super().forward(waveform, levels)
         variance = centred.square().mean(dim=1, keepdim=True)
         return centred * torch.rsqrt(variance + NORMALISATION_EPSILON)
 
 
-class MaskedNormalisation(ComputesInFloat32):
-    """The same over the valid samples of a padded waveform; zero behind them."""
+class MaskedCentring(ComputesInFloat32):
+    """Zero mean over the valid samples of a padded waveform; zero behind them."""
 
     ones: Tensor
 
@@ -54,9 +64,16 @@ class MaskedNormalisation(ComputesInFloat32):
     def forward(self, waveform: Tensor, levels: Sequence[Level]) -> Tensor:
         """(1, N) -> (1, N)."""
         length, mask = levels[0]
-        count = length.clamp_min(1.0)
-        centred = (waveform - (waveform * mask) @ self.ones / count) * mask
-        variance = centred.square() @ self.ones / count
+        return (waveform - (waveform * mask) @ self.ones / length.clamp_min(1.0)) * mask
+
+
+class MaskedNormalisation(MaskedCentring):
+    """Zero mean and unit variance over the valid samples; zero behind them."""
+
+    def forward(self, waveform: Tensor, levels: Sequence[Level]) -> Tensor:
+        """(1, N) -> (1, N)."""
+        centred = super().forward(waveform, levels)
+        variance = centred.square() @ self.ones / levels[0][0].clamp_min(1.0)
         return centred * torch.rsqrt(variance + NORMALISATION_EPSILON)
 
 

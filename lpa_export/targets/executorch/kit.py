@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lpa_export.formats.manifest import NORMALISATION_EPSILON
-from lpa_export.hosts.parts import Attention, FeatureLayer, Parts, PositionalLayer
+from lpa_export.hosts.parts import Attention, FeatureLayer, Levelling, Parts, PositionalLayer
 from lpa_export.layers import LPA
 from lpa_export.targets.executorch.prefix_sum import PrefixSumLPA
 from lpa_export.targets.executorch.shapes import to_image, to_matrix
@@ -33,15 +33,15 @@ __all__ = ["exact_kit", "group_size"]
 
 
 class Waveform(nn.Module):
-    """The waveform at zero mean and unit variance, where the model wants it, cut into groups.
+    """The waveform without its mean, or at unit variance too, cut into groups.
 
     In float64, outside any delegate: these sums run over the whole utterance. Both are taken of
     the input itself, so that they stand before the first delegate and cut nothing in two.
     """
 
-    def __init__(self, do_normalize: bool, group: int) -> None:
+    def __init__(self, levelling: Levelling, group: int) -> None:
         super().__init__()
-        self.do_normalize = do_normalize
+        self.levelling = levelling
         self.group = group
 
     def forward(self, waveform: Tensor, utterance: Utterance) -> tuple[Tensor, Utterance]:
@@ -50,12 +50,13 @@ class Waveform(nn.Module):
         The last samples, fewer than a group, are in no frame.
         """
         samples = waveform.double()
-        if self.do_normalize:
+        if self.levelling != "none":
             mean = samples.mean(dim=1, keepdim=True)
-            variance = (samples * samples).mean(dim=1, keepdim=True) - mean * mean
-            samples = (samples - mean) * torch.rsqrt(
-                variance.clamp_min(0.0) + NORMALISATION_EPSILON
-            )
+            power = (samples * samples).mean(dim=1, keepdim=True)
+            samples = samples - mean
+            if self.levelling == "mean and variance":
+                variance = (power - mean * mean).clamp_min(0.0)
+                samples = samples * torch.rsqrt(variance + NORMALISATION_EPSILON)
         groups = samples.unfold(1, self.group, self.group)[0, ..., None, None]
         return groups.permute(2, 1, 3, 0).float(), utterance
 
@@ -279,7 +280,7 @@ def exact_kit(parts: Parts) -> Kit:
         return PrefixSumLPA(layer, next(replaced))
 
     return Kit(
-        normalise=lambda do_normalize: Waveform(do_normalize, group),
+        normalise=lambda levelling: Waveform(levelling, group),
         convolution=Convolution,
         frames=Features,
         linear=copy.deepcopy,

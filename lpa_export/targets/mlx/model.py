@@ -159,8 +159,11 @@ class Model:
     def _front(self, waveform: mx.array, lengths: mx.array | None) -> tuple[mx.array, Frames]:
         """Features, and the frames that they are of."""
         frames = framed(waveform.shape[1], lengths)
+        norm = self.structure["features"][0]["norm"]
         if self.structure["do_normalize"]:
             waveform = _normalised(waveform, frames)
+        elif norm is not None and norm["kind"] == "group":
+            waveform = _centred(waveform, frames)  # as `Parts.levelling` says
         waveform = silenced(waveform[..., None], frames.valid)
         hidden = waveform.astype(self._type)
         for index, layer in enumerate(self.structure["features"]):
@@ -235,13 +238,21 @@ def _behind(frames: Frames, count: int, kernel: int, stride: int, padding: int) 
 
 def _normalised(waveform: mx.array, samples: Frames) -> mx.array:
     """Zero mean and unit variance over each utterance's own samples."""
-    if samples.valid is None or samples.lengths is None:
-        centred = waveform - waveform.mean(axis=1, keepdims=True)
-        variance = mx.square(centred).mean(axis=1, keepdims=True)
-    else:
-        count = mx.maximum(samples.lengths, 1).astype(mx.float32)[:, None]
-        speech = mx.where(samples.valid, waveform, 0.0)
-        mean = speech.sum(axis=1, keepdims=True) / count
-        centred = mx.where(samples.valid, speech - mean, 0.0)
-        variance = mx.square(centred).sum(axis=1, keepdims=True) / count
+    centred = _centred(waveform, samples)
+    variance = _mean(mx.square(centred), samples)
     return centred * mx.rsqrt(variance + NORMALISATION_EPSILON)
+
+
+def _centred(waveform: mx.array, samples: Frames) -> mx.array:
+    """Zero mean over each utterance's own samples, zero behind them."""
+    speech = waveform if samples.valid is None else mx.where(samples.valid, waveform, 0.0)
+    centred = speech - _mean(speech, samples)
+    return centred if samples.valid is None else mx.where(samples.valid, centred, 0.0)
+
+
+def _mean(values: mx.array, samples: Frames) -> mx.array:
+    """(B, 1) of (B, N), zero behind each utterance."""
+    if samples.lengths is None:
+        return values.mean(axis=1, keepdims=True)
+    count = mx.maximum(samples.lengths, 1).astype(mx.float32)[:, None]
+    return values.sum(axis=1, keepdims=True) / count

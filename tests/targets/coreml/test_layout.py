@@ -20,7 +20,13 @@ from lpa_export.targets.coreml.channels_first import (
     to_channels_first,
 )
 from lpa_export.targets.coreml.convolutions import MAX_TAPS, FoldedConv, ShortConvs
-from lpa_export.targets.coreml.normalisation import MaskedTimeNorm, Normalisation, TimeNorm
+from lpa_export.targets.coreml.normalisation import (
+    Centring,
+    MaskedCentring,
+    MaskedTimeNorm,
+    Normalisation,
+    TimeNorm,
+)
 from lpa_export.targets.coreml.padding import Padding, key_bias
 from lpa_export.targets.rows import row_convolution
 
@@ -162,3 +168,20 @@ def test_quiet_speech_keeps_its_variance() -> None:
     waveform = (1e-4 * np.random.default_rng(0).standard_normal((1, 16_000))).astype(np.float32)
     expected = (waveform - waveform.mean()) / np.sqrt(waveform.astype(float).var() + 1e-7)
     assert psnr(expected, Normalisation()(torch.from_numpy(waveform), None)) > 100
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_an_offset_goes_before_the_first_convolution_and_padding_has_no_part_in_it(
+    exact: bool,
+) -> None:
+    waveform = torch.full((1, 900), 0.5) + 0.01 * _noise(1, 900)
+    expected = waveform.double() - waveform.double().mean()
+    if exact:
+        found = Centring()(waveform, None)
+    else:
+        padded = functional.pad(waveform, (0, 100), value=7.0)
+        mask = functional.pad(torch.ones(900), (0, 100))
+        found = MaskedCentring(1000).double()(padded, [(torch.tensor([900.0]), mask)])
+        assert (found[:, 900:] == 0).all()
+        found = found[:, :900]
+    assert psnr(expected, found) > EXACT_DB

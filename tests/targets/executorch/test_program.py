@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from lpa_export.measures.arrays import psnr
 from lpa_export.runtimes.torch import TorchReference
+from lpa_export.targets.executorch.target import ExecutorchTarget
 from tests.targets.executorch.running import run_program
+from tests.targets.in_float64 import logits_in_float64
 
 Make = Callable[..., Any]
 
@@ -101,3 +105,15 @@ def test_the_bundled_program_replays_its_clips(exported: Make) -> None:
     for case in range(2):
         # Raises when the outputs are not the expected ones.
         bundled.verify_result_with_bundled_expected_output("forward", case, 1e-3, 1e-3)
+
+
+def test_an_offset_of_quiet_speech_and_the_bias_before_a_norm_over_time_cost_no_digits(
+    make_checkpoint: Make, job: Make, noise: Make, tmp_path: Path
+) -> None:
+    """XNNPACK adds a mean up frame by frame: nothing that all frames share may be in it."""
+    front = {"conv_bias": True, "conv_kernel": (10, 64), "conv_stride": (5, 64)}
+    checkpoint = make_checkpoint("post", (), do_normalize=False, num_hidden_layers=1, **front)
+    ExecutorchTarget().write(job(checkpoint), tmp_path)
+    waveform = 0.002 * noise(8 * 16_000) + np.float32(0.3)
+    found = run_program(tmp_path / "model.pte", "forward", {"quiet": [waveform[None]]})["quiet"]
+    assert psnr(logits_in_float64(checkpoint.model, waveform), found[0][0]) > 110

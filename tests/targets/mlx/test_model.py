@@ -24,6 +24,7 @@ from lpa_export.targets.mlx.operators import Weights
 from lpa_export.targets.mlx.weights import kept
 from lpa_export.targets.mlx.windows import periodic_windows, positional_windows
 from lpa_export.targets.plain import plain_model
+from tests.targets.in_float64 import logits_in_float64
 
 FP32 = scheme_named("fp32")
 INT8 = scheme_named("int8", compute="fp32", activations="fp32")
@@ -207,3 +208,17 @@ def test_any_length_without_torch(mlx_bundle: Path, tmp_path: Path) -> None:
     expected = np.array(load(mlx_bundle, fused=False).logits(mx.array(noise)))
     assert found.shape[1] > 250
     assert psnr(expected, found) > 100
+
+
+def test_an_offset_of_quiet_speech_and_the_bias_before_a_norm_over_time_cost_no_digits(
+    tiny_host: Callable[..., Any],
+) -> None:
+    front = {"conv_bias": True, "conv_kernel": (10, 64), "conv_stride": (5, 64)}
+    model = tiny_host("wavlm", **front)
+    waveform = np.random.default_rng(3).normal(0.3, 0.002, (1, 8 * 16_000)).astype(np.float32)
+    expected = logits_in_float64(model, waveform[0])
+    ours = in_mlx(model)
+    assert psnr(expected, np.array(ours(mx.array(waveform)))[0]) > 110
+    padded = mx.pad(mx.array(waveform), [(0, 0), (0, 4_000)], constant_values=5.0)
+    found = np.array(ours(padded, mx.array([waveform.shape[1]])))[0, : len(expected)]
+    assert psnr(expected, found) > 110
