@@ -8,6 +8,7 @@ SKELETON, SELFCHECK = "lpa_export/targets/skeleton.py", "lpa_export/targets/self
 ANY_LENGTH = "lpa_export/layers/any_length.py"
 BATCHED, PARTS = "lpa_export/targets/batched.py", "lpa_export/hosts/parts.py"
 COREML, EXECUTORCH = "lpa_export/targets/coreml/kit.py", "lpa_export/targets/executorch/kit.py"
+IN_BATCHED = "tests/targets/test_batched.py"
 IN_SKELETON, IN_SELFCHECK = "tests/targets/test_skeleton.py", "tests/targets/test_selfcheck.py"
 
 LOWERING = (
@@ -136,6 +137,29 @@ LOWERING = (
         "buckets = (offsets > 0) * half",
         "buckets = (offsets < 0) * half",
         "tests/hosts/test_parts.py",
+    ),
+    Mutant(
+        "an offset of the waveform left to float32",
+        PARTS,
+        'return "mean" if isinstance(self.features[0].norm, nn.GroupNorm) else "none"',
+        'return "none"',
+        "tests/targets/executorch/test_program.py::test_an_offset_of_quiet_speech_and_the_bias_before"
+        "_a_norm_over_time_cost_no_digits",
+    ),
+    Mutant(
+        "a bias left in front of a norm over time",
+        "lpa_export/hosts/pieces.py",
+        "_without_bias(layer.conv) if isinstance(norm, nn.GroupNorm) else layer.conv",
+        "layer.conv",
+        "tests/targets/mlx/test_model.py::test_an_offset_of_quiet_speech_and_the_bias_before"
+        "_a_norm_over_time_cost_no_digits",
+    ),
+    Mutant(
+        "an offset hears padding",
+        BATCHED,
+        "    speech = waveform.masked_fill(~valid, 0.0)\n",
+        "    speech = waveform\n",
+        f"{IN_BATCHED}::test_an_offset_alone_is_taken_from_each_utterance_by_itself",
     ),
     Mutant(
         "a tap below the floor passes",
