@@ -205,7 +205,8 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quantize", metavar="KIND", help=_schemes(stored_smaller=True))
     for flag in flags():
         name = flag.name.replace("_", "-")
-        parser.add_argument(f"--{name}", type=flag.parse, metavar="VALUE", help=flag.help)
+        text = f"{', '.join(flag.targets)}: {flag.help}"
+        parser.add_argument(f"--{name}", type=flag.parse, metavar="VALUE", help=text)
     parser.add_argument("--overwrite", action="store_true", help="replace an older bundle")
     parser.add_argument(
         "--dry-run", action="store_true", help="check the inputs, say what would be done"

@@ -11,5 +11,5 @@ class NpzSettings:
 
     packing: str = field(
         default="none",
-        metadata={"choices": ("none", "deflate"), "flag": "npz: none (default) or deflate"},
+        metadata={"choices": ("none", "deflate"), "flag": "none (default) or deflate"},
     )

@@ -136,7 +136,8 @@ def test_text_has_a_line_per_figure_with_gate_and_verdict() -> None:
     assert any("flag" in line for line in lines)
     assert any("NOT RUN" in line for line in lines)
     assert "  no torch reference" in lines
-    assert lines[-1] == "FAIL: a gate does not hold (1 passed, 1 failed, 1 not run)"
+    counts = "1 passed, 1 failed, 1 not run, 1 figure flagged"
+    assert lines[-1] == f"FAIL: a gate does not hold ({counts})"
 
 
 def test_figures_line_up() -> None:

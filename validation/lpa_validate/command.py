@@ -130,7 +130,10 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         help="html: one page that needs no network, best with --output",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="write the printed report there instead"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the report there; the verdict alone is printed",
     )
 
 
@@ -142,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from lpa_export.targets import ALL, absent_targets, targets_named
     from lpa_validate.renderers import render, render_all
+    from lpa_validate.renderers.text import verdict_line
     from lpa_validate.run import parse_checks
 
     targets = targets_named(arguments.target, required=arguments.require)
@@ -149,6 +153,8 @@ def _run(arguments: argparse.Namespace) -> int:
         asked = parse_checks(arguments.checks)
         report, beside = _report(arguments, arguments.target, arguments.bundle, asked)
         _put_out(arguments.output, render(report, arguments.format, beside))
+        if arguments.output is not None:
+            print(f"{verdict_line(report)}; see {arguments.output}")
         return report.exit_code
     if arguments.merge is not None:
         raise LpaError("--merge goes with the one target that ran on the device; name it")

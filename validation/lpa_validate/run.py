@@ -27,7 +27,7 @@ from lpa_export.formats.text import Vocabulary, normalise_text
 from lpa_export.runtimes import ArtifactError, Runner
 from lpa_export.runtimes.memory import require_memory
 from lpa_export.targets import TargetSpec, register_target, target_named
-from lpa_validate.checks import CheckSpec, checks_of, known_checks
+from lpa_validate.checks import CheckSpec, check_that_gives, checks_of, known_checks
 from lpa_validate.device import check_device, device_name, read_device_report
 from lpa_validate.evaluation import Evaluated, Opened, Placement, Validation
 from lpa_validate.jobs import Jobs, Work, evaluate_over
@@ -315,7 +315,8 @@ def parse_checks(text: str | None) -> list[str] | None:
     """ "ops,parity" as a list, None for None. Raises LpaError for a check that does not exist."""
     if text is None:
         return None
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    asked = [name.strip() for name in text.split(",") if name.strip()]
+    names = list(dict.fromkeys(map(check_that_gives, asked)))
     known = known_checks()
     unknown = [name for name in names if name not in known]
     if unknown or not names:

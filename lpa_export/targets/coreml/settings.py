@@ -27,9 +27,7 @@ class CoremlSettings:
     layout: Literal["split", "whole"] = "split"
     taps: Literal["hidden", "outputs"] = field(
         default="hidden",
-        metadata={
-            "flag": "coreml: 'outputs' adds a program that tells an app all taps and windows"
-        },
+        metadata={"flag": "'outputs' adds a program that tells an app all taps and windows"},
     )
 
     def __post_init__(self) -> None:

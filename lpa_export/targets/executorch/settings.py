@@ -10,7 +10,7 @@ __all__ = ["ExecutorchSettings"]
 _BACKEND = {
     "pattern": "[a-z][a-z0-9_]{0,31}",
     "variant": True,
-    "flag": "executorch: xnnpack (default), coreml, portable, ...",
+    "flag": "xnnpack (default), coreml, portable, ...",
 }
 
 

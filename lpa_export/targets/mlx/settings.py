@@ -22,7 +22,7 @@ class MlxSettings:
         default="gpu",
         metadata={
             "choices": ("gpu", "cpu"),
-            "flag": "mlx: what the program is written for, 'gpu' (default) or 'cpu'",
+            "flag": "what the program is written for, 'gpu' (default) or 'cpu'",
         },
     )
     sums: Literal["blocks", "cumsum"] = "blocks"
@@ -30,7 +30,7 @@ class MlxSettings:
         default="gathers",
         metadata={
             "choices": ("gathers", "kernel"),
-            "flag": "mlx: window means by 'gathers' (default), or a GPU's 'kernel', not tried yet",
+            "flag": "window means by 'gathers' (default), or a GPU's 'kernel', not tried yet",
         },
     )
     group_size: int = field(default=64, metadata={"choices": (32, 64, 128)})

@@ -23,21 +23,21 @@ class OnnxSettings:
         default="int8",
         metadata={
             "choices": ("int8", "float"),
-            "flag": "onnx: with --quantize int8 the front end in 'int8' (default), or 'float'",
+            "flag": "with --quantize int8 the front end in 'int8' (default), or 'float'",
         },
     )
     front_end: str = field(
         default="pieces",
         metadata={
             "choices": ("pieces", "whole"),
-            "flag": "onnx: the front end in 'pieces' (default), or 'whole' for phones' providers",
+            "flag": "the front end in 'pieces' (default), or 'whole' for phones' providers",
         },
     )
     attention: str = field(
         default="portable",
         metadata={
             "choices": ("portable", "fused"),
-            "flag": "onnx: kept attention in standard operators ('portable', the default), or "
+            "flag": "kept attention in standard operators ('portable', the default), or "
             "'fused' to one node of ONNX Runtime",
         },
     )

@@ -16,7 +16,14 @@ from lpa_export.formats.task import RECOGNITION, SEPARATION
 if TYPE_CHECKING:
     from lpa_validate.report import Check
 
-__all__ = ["ENTRY_POINTS", "CheckSpec", "checks_of", "known_checks", "register_check"]
+__all__ = [
+    "ENTRY_POINTS",
+    "CheckSpec",
+    "check_that_gives",
+    "checks_of",
+    "known_checks",
+    "register_check",
+]
 
 ENTRY_POINTS = "lpa_validate.checks"
 """Group of entry points: each gives a `CheckSpec` of an installed package."""
@@ -28,6 +35,7 @@ class CheckSpec:
 
     ``function`` is "module:name", imported when the check is run. ``needs_speech``: it transcribes
     the data. ``opens_itself``: it has something to say about an artifact that does not open.
+    ``besides``: names of other verdicts that it gives, by which it may be asked for too.
     """
 
     name: str
@@ -36,6 +44,7 @@ class CheckSpec:
     needs_speech: bool = False
     opens_itself: bool = False
     task: str = RECOGNITION
+    besides: tuple[str, ...] = ()
 
     def load(self) -> "Callable[[Any], list[Check]]":
         """The function itself, of a `Validation` or of a `SeparationValidation`."""
@@ -55,7 +64,7 @@ _CHECKS = [
     CheckSpec("ops", f"{_HERE}.executorch_ops:check_ops", _EXECUTORCH, opens_itself=True),
     CheckSpec("ops", f"{_HERE}.mlx_ops:check_ops", _MLX, opens_itself=True),
     CheckSpec("parity", f"{_HERE}.parity:check_parity", needs_speech=True),
-    CheckSpec("wer", f"{_HERE}.wer:check_wer", needs_speech=True),
+    CheckSpec("wer", f"{_HERE}.wer:check_wer", needs_speech=True, besides=("wer-difference",)),
     CheckSpec("silence", f"{_HERE}.silence:check_silence", needs_speech=True),
     CheckSpec("replay", f"{_HERE}.replay:check_replay", _EXECUTORCH),
     CheckSpec(
@@ -112,6 +121,11 @@ def checks_of(target: str, task: str = RECOGNITION) -> dict[str, CheckSpec]:
 def known_checks() -> tuple[str, ...]:
     """The names of all checks, whatever their target."""
     return tuple(dict.fromkeys(spec.name for spec in _rows()))
+
+
+def check_that_gives(name: str) -> str:
+    """The check by which the verdict `name` comes: mostly `name` itself."""
+    return next((spec.name for spec in _rows() if name in spec.besides), name)
 
 
 def _rows() -> Sequence[CheckSpec]:

@@ -2,6 +2,9 @@
 
 Each clip alone is the truth; then beside a longer clip, with silence behind it, and with noise
 behind it (what a reused buffer holds). Only the valid frames are compared.
+
+An artifact that takes waveforms of exact length has no padding to hear. What it heard before, in
+buffers that it uses again, must leave as little behind.
 """
 
 from collections.abc import Callable
@@ -52,19 +55,27 @@ PADDINGS: dict[str, Padded] = {
 }
 """How a clip is padded -> the batch (rows, samples) whose first row it is."""
 
+_BEFORE: dict[str, Padded] = {
+    "after a longer clip": lambda clip, longer, rate: longer[None],
+    "after itself and 3 s of noise": _noise(3.0),
+}
+"""What an artifact of exact lengths hears before a clip, (1, samples)."""
+
 
 def check_padding(validation: Validation) -> list[Check]:
     """Argmax and PSNR on valid frames, per way of padding, the worst over a few clips."""
     if isinstance(validation.artifact, Bucketed) and validation.artifact.buckets:
         return check_buckets(validation, validation.artifact)
+    exact = all(port.name != "lengths" for port in validation.bundle.manifest.inputs)
+    ways, heard = (_BEFORE, _afterwards) if exact else (PADDINGS, _first)
     clips = spread_clips(validation)
     longer = clips[-1]
     rate = validation.bundle.manifest.sample_rate
     gate = validation.gates.padding_psnr_db
     alone = [validation.artifact.run(*pad([clip]))[0] for clip in clips]
     figures, tables = [], []
-    for name, padded in PADDINGS.items():
-        found = [_first(validation, padded(clip, longer, rate), clip, longer) for clip in clips]
+    for name, padded in ways.items():
+        found = [heard(validation, padded(clip, longer, rate), clip, longer) for clip in clips]
         agreement, psnr, problem = worst_agreement(alone, found)
         # Where the scheme has no gate here, padding moves the quantisation range: remark it.
         figures += [
@@ -82,3 +93,10 @@ def _first(validation: Validation, batch: Array, clip: Array, longer: Array) -> 
     """Logits of the clip in the first row of ``batch``; a second row is ``longer``."""
     lengths = [len(clip), len(longer)][: len(batch)]
     return validation.artifact.run(batch, lengths)[0]
+
+
+def _afterwards(validation: Validation, batch: Array, clip: Array, longer: Array) -> Array:
+    """Logits of the clip behind ``batch`` (1, samples), of which as much is heard as may be."""
+    heard = batch[:, : validation.artifact.max_samples]
+    validation.artifact.run(heard, [heard.shape[1]])
+    return validation.artifact.run(*pad([clip]))[0]

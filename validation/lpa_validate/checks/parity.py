@@ -102,7 +102,10 @@ def _figures(validation: Validation, pairs: Sequence[_Pair]) -> list[Figure]:
     # Words may differ only where the scheme's gate on WER leaves room for it.
     exact = gates.wer_difference_points == 0
     compared = [
-        Figure("utterances compared", len(pairs)),
+        Figure(
+            "golden clips compared" if validation.reference is None else "utterances compared",
+            len(pairs),
+        ),
         Figure("frames compared", len(found)),
     ]
     artifact = [

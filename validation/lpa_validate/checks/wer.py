@@ -16,6 +16,11 @@ from lpa_validate.report import Check, Figure, gated, judged, labelled, not_run,
 
 __all__ = ["check_wer", "decides", "words_to_judge"]
 
+_POOR = (
+    "the original itself has a WER of {:.6g} % on this speech, on which no comparison can rest: "
+    "give --data that it was trained for; wer-difference says what the export cost"
+)
+
 
 def words_to_judge(gate: float) -> int:
     """The fewest words of which one is no more than ``gate`` points; 1 where none may differ."""
@@ -54,8 +59,9 @@ def check_wer(validation: Validation) -> list[Check]:
         *_figures("reference", reference, validation.gates.reference_wer_ceiling),
         *beside,
     ]
+    poor = any(figure.failed for figure in figures)
     return [
-        judged("wer", figures, details=details),
+        judged("wer", figures, reason=_POOR.format(reference.wer) if poor else "", details=details),
         _difference(validation, artifact, reference),
     ]
 

@@ -58,14 +58,22 @@ def render_text(report: Report, beside: Beside) -> str:
 
 
 def verdict_line(report: Report) -> str:
-    """The verdict in one line, with how many checks passed, failed and were not run or judged."""
+    """The verdict in one line: how many checks passed, failed, were not run or judged, and how many
+    figures are flagged.
+    """
     found = Counter(check.status for check in report.checks)
     counts = [
         f"{found[status]} {word}"
         for status, word in _COUNTED.items()
         if found[status] or status != "unjudged"
     ]
+    if flagged := sum(_flagged(figure) for check in report.checks for figure in check.figures):
+        counts.append(f"{flagged} {'figure' if flagged == 1 else 'figures'} flagged")
     return f"{_STATUS[report.verdict]}: {_VERDICT[report.verdict]} ({', '.join(counts)})"
+
+
+def _flagged(figure: Figure) -> bool:
+    return figure.ok is False and figure.flag
 
 
 def figure_value(figure: Figure) -> str:
