@@ -34,7 +34,15 @@ from lpa_export.formats.source import (
 )
 from lpa_export.formats.text import Vocabulary
 from lpa_export.formats.tokenizer import languages_of, read_vocabulary, tokenizer_files
-from lpa_export.formats.weights import HEAD, WEIGHTS, Weights, find_weights, read_tensors, shape_of
+from lpa_export.formats.weights import (
+    HEAD,
+    WEIGHTS,
+    Weights,
+    find_weights,
+    read_tensors,
+    shape_of,
+    store_tensors,
+)
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -149,7 +157,6 @@ def save_checkpoint(
     Raises LpaError when the folder exists or cannot be written; nothing is left half-written.
     """
     import torch
-    from safetensors.torch import save_file
 
     config = model.config.to_dict() | {"architectures": [type(model).__name__]}
     config["dtype"] = "float16" if half else "float32"
@@ -157,11 +164,11 @@ def save_checkpoint(
         config["lpa"] = asdict(section)
     dtype = torch.float16 if half else torch.float32
     tensors = {
-        name: (t.detach().to(dtype) if t.is_floating_point() else t.detach()).contiguous()
+        name: t.detach().to(dtype) if t.is_floating_point() else t.detach()
         for name, t in model.state_dict().items()
     }
     with new_folder(folder, overwrite=overwrite, proof=CONFIG) as new:
-        save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+        store_tensors(new / WEIGHTS, tensors, {"format": "pt"})
         _write_json(new / CONFIG, config)
         _write_json(new / PREPROCESSOR, (preprocessing or Preprocessing()).to_json())
         for name, text in tokenizer_files(vocabulary).items():

@@ -27,6 +27,7 @@ from lpa_export.formats.weights import (
     Weights,
     find_weights,
     read_tensors,
+    store_tensors,
     tensor_names,
 )
 
@@ -121,13 +122,12 @@ def save_separator(
     Raises LpaError when the folder exists or cannot be written; nothing is left half-written.
     """
     import torch
-    from safetensors.torch import save_file
 
     content = model.config.to_json() | ({} if section is None else {"lpa": asdict(section)})
     dtype = torch.float16 if half else torch.float32
-    tensors = {n: t.detach().to(dtype).contiguous() for n, t in model.state_dict().items()}
+    tensors = {n: t.detach().to(dtype) for n, t in model.state_dict().items()}
     with new_folder(folder, overwrite=overwrite, proof=CONFIG) as new:
-        save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+        store_tensors(new / WEIGHTS, tensors, {"format": "pt"})
         text = json.dumps(content, indent=1, sort_keys=True) + "\n"
         (new / CONFIG).write_text(text, encoding="utf-8")
     return folder

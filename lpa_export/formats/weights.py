@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["HEAD", "INDEX", "WEIGHTS", "Weights", "find_weights", "read_tensors", "shape_of",
-           "tensor_names"]  # fmt: skip
+           "store_tensors", "tensor_names"]  # fmt: skip
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 HEAD = ("lm_head.weight", "lm_head.bias")
@@ -128,6 +128,22 @@ def read_tensors(
     if optional in wanted and optional not in tensors:
         tensors[optional] = torch.zeros(wanted[optional].shape)
     return tensors
+
+
+def store_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors to `path`, as readable as any other file of this process.
+
+    safetensors 0.8 writes for the owner alone: no colleague and no service could load that.
+    """
+    from safetensors.torch import save_file
+
+    path.touch()
+    mode = path.stat().st_mode
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, path, metadata=None if metadata is None else dict(metadata))
+    path.chmod(mode)
 
 
 def tensor_names(weights: Weights) -> frozenset[str]:

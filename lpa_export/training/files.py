@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lpa_export.errors import LpaError
+from lpa_export.formats.weights import store_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -87,10 +88,7 @@ def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write safetensors to `path` in the way of `replace_file`."""
-    from safetensors.torch import save_file
-
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    replace_file(path, lambda beside: save_file(contiguous, beside, metadata=metadata))
+    replace_file(path, lambda beside: store_tensors(beside, tensors, metadata))
 
 
 def save_weights(path: Path, model: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints: exact round trips, Hugging Face compatibility, and files nobody should trust."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,20 @@ def test_float16_storage_loads_as_the_rounded_float32(
     for name, tensor in first.model.state_dict().items():
         assert half[name].dtype == torch.float32
         assert torch.equal(half[name], tensor.half().float())
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_who_may_read_a_config_may_read_the_weights(
+    tiny_checkpoint: Make, tmp_path: Path, umask: int
+) -> None:
+    first = load_checkpoint(tiny_checkpoint())
+    before = os.umask(umask)
+    try:
+        folder = save_checkpoint(tmp_path / "shared", first.model, first.vocabulary, first.lpa)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes == dict.fromkeys(modes, 0o666 & ~umask)
 
 
 def test_what_a_config_wants_returned_changes_nothing(tiny_checkpoint: Make) -> None:
