@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpa_export.cli import describe, run_command
 from lpa_export.commands.sound_files import Refuse, for_each, print_all, require_target, runner_of
-from lpa_export.errors import LpaError
+from lpa_export.errors import LpaError, LpaWarning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,6 +117,8 @@ def transcribe(
     longest = _longest(cut)
     settings = Settings.of(lm, lm_weight=lm_weight, word_score=word_score, beam=beam)
     model = _open(target, bundle, checkpoint, language)
+    if cut != "auto" and longest is not None and longest > (model.max_samples or longest):
+        warnings.warn(_shorter(model.max_samples), LpaWarning, stacklevel=2)
     decode = open_decoder(settings, model.vocabulary)
     paths = [Path(file) for file in files]
     if [str(path) for path in paths].count(STANDARD_INPUT) > 1:
@@ -213,6 +216,15 @@ def _longest(cut: str | float) -> int | None:
     if not (math.isfinite(seconds) and seconds > 0):
         raise LpaError(f"--cut must be auto, never or a number of seconds, found {cut!r}")
     return round(seconds * SAMPLE_RATE)
+
+
+def _shorter(samples: int | None) -> str:
+    """That pieces are of so many samples, the most that the artifact takes."""
+    from lpa_export.formats.audio import SAMPLE_RATE
+
+    return (
+        f"pieces are of {(samples or 0) / SAMPLE_RATE:.3g} s at most: this artifact takes no more"
+    )
 
 
 def _transcript(

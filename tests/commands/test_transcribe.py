@@ -7,7 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from lpa_export.runtimes.torch import TorchReference
 from tests.manifests import edit_json, restated
 
 Capture = pytest.CaptureFixture[str]
+transcribe_module = import_module("lpa_export.commands.transcribe")
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = [utterance.audio for utterance in load_utterances(None, limit=3)]
 
@@ -366,6 +370,27 @@ def test_auto_cuts_what_is_longer_than_twenty_seconds_and_never_does_not(
     (never,) = transcribe([tmp_path / "a.flac"], bundle=bundle, cut="never")
     assert len(auto.seams) == 1 and 10 < auto.seams[0] <= 20
     assert never.seams == () and "seams" not in never.to_json()
+
+
+@pytest.mark.parametrize(
+    ("cut", "said"), [("3", ""), ("auto", ""), ("30", "pieces are of 8 s at most")]
+)
+def test_pieces_that_are_shorter_than_asked_for_are_said(
+    exported: Any, capsys: Capture, monkeypatch: pytest.MonkeyPatch, cut: str, said: str
+) -> None:
+    """As with a bundle whose longest bucket is of eight seconds."""
+    opened = transcribe_module._open
+
+    def short(*given: Any) -> Any:
+        return replace(opened(*given), max_samples=8 * 16_000)
+
+    monkeypatch.setattr(transcribe_module, "_open", short)
+    assert main([str(DEMO[0]), "--cut", cut, "--bundle", str(exported.bundle)]) == 0
+    assert capsys.readouterr().err.count("warning") == bool(said)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        transcribe([DEMO[0]], bundle=exported.bundle, cut=cut)
+    assert [said in str(warning.message) for warning in caught] == [True] * bool(said)
 
 
 @pytest.mark.parametrize("cut", ["sometimes", "0", "-3", "nan", "inf"])
