@@ -305,10 +305,11 @@ class KeyMaskedAttention(nn.Module):
         projections = (self.query, self.key, self.value)
         heads = [projection(hidden).chunk(self.heads, dim=-1) for projection in projections]
         for head, (query, key, value) in enumerate(zip(*heads, strict=True)):
-            scores = query @ torch.cat([key.transpose(1, 2), context.bias], dim=1)
+            # Of three axes each: a general product is lowered with copies that expand nothing.
+            scores = torch.bmm(query, torch.cat([key.transpose(1, 2), context.bias], dim=1))
             if gates is not None and context.by_distance is not None:
                 scores = scores + gates[:, :, head : head + 1] * context.by_distance[head]
-            mixed.append(scores.softmax(dim=-1) @ value)
+            mixed.append(torch.bmm(scores.softmax(dim=-1), value))
         return self.output(torch.cat(mixed, dim=-1))
 
 

@@ -1,5 +1,6 @@
 """A separator for ExecuTorch, in its own runtime: every bucket gives what the module gives."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,15 @@ def test_a_bucket_gives_what_the_module_gives_whatever_lies_behind(
     exported: Path, require_the_module: Callable[..., None]
 ) -> None:
     require_the_module(exported, (16, 403, 600, RATE), LEAST_DB)
+
+
+def test_norms_means_and_products_are_delegated(exported: Path) -> None:
+    described = json.loads((exported / "delegation.json").read_text("utf-8"))
+    for method in described["methods"].values():
+        outside = {node["op"] for node in method["nodes"] if node["delegate"] is None}
+        assert len(method["nodes"]) > 300
+        for op in ("native_layer_norm", "mean", "bmm", "mm", "addmm", "convolution", "_softmax"):
+            assert not [name for name in outside if name.split(".")[1] == op]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,9 +102,11 @@ def _traced(parts: SeparatorParts, bucket: Bucket, *, taps: bool = False) -> Exp
     import torch
 
     from lpa_export.targets.executorch.lower import trace
+    from lpa_export.targets.executorch.separator_kit import KIT, ProductNorm
     from lpa_export.targets.separation.model import SeparatorModel, SourcesAlone, TapsAndSources
 
-    model = SeparatorModel(parts, bucket.samples)
+    norm = partial(ProductNorm, chunk=parts.config.chunk)
+    model = SeparatorModel(parts, bucket.samples, kit=KIT, norm=norm)
     example = (torch.zeros(1, bucket.samples), torch.tensor([bucket.samples], dtype=torch.int32))
     return trace(TapsAndSources(model) if taps else SourcesAlone(model), example, None)
 

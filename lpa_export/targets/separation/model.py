@@ -10,6 +10,7 @@ attended to.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -34,20 +35,32 @@ _SCALE = 256.0
 class SeparatorModel(nn.Module):
     """waveform (B, samples) and lengths (B,) -> sources (B, sources, samples), then the taps.
 
-    `samples`: the one length of the audio, None for any. Weights are copied.
+    `samples`: the one length of the audio, None for any. `kit`: the parts of a layer, the LPA of
+    one length excepted. `norm`: what stands for a global norm, called as `WeighedNorm`, which is
+    the default. Weights are copied.
     """
 
-    def __init__(self, parts: SeparatorParts, samples: int | None = None) -> None:
+    def __init__(
+        self,
+        parts: SeparatorParts,
+        samples: int | None = None,
+        *,
+        kit: Kit = BATCHED,
+        norm: Callable[[GlobalNorm], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
+        norm = WeighedNorm if norm is None else norm
         config = self.config = parts.config
         chunks = None
         if samples is not None:
             frames = (samples - config.kernel_size) // config.stride + 1
             chunks = chunk_count(frames, config.chunk)
         self.encoder = copy.deepcopy(parts.encoder)
-        self.norm = WeighedNorm(parts.norm)
+        self.norm = norm(parts.norm)
         self.narrow = copy.deepcopy(parts.narrow)
-        self.blocks = nn.ModuleList(DualPath(block, config.chunk, chunks) for block in parts.blocks)
+        self.blocks = nn.ModuleList(
+            DualPath(block, config.chunk, chunks, kit, norm) for block in parts.blocks
+        )
         self.slope = nn.Parameter(parts.slope.detach().clone())
         self.split, self.signal = copy.deepcopy(parts.split), copy.deepcopy(parts.signal)
         self.gate, self.widen = copy.deepcopy(parts.gate), copy.deepcopy(parts.widen)
@@ -142,12 +155,19 @@ class TapsAndSources(nn.Module):
 class DualPath(nn.Module):
     """Layers within each chunk, then across chunks."""
 
-    def __init__(self, block: Block, chunk: int, chunks: int | None) -> None:
+    def __init__(
+        self,
+        block: Block,
+        chunk: int,
+        chunks: int | None,
+        kit: Kit,
+        norm: Callable[[GlobalNorm], nn.Module],
+    ) -> None:
         super().__init__()
-        self.intra = Layers(block.intra, chunk)
-        self.intra_norm = WeighedNorm(block.intra_norm)
-        self.inter = Layers(block.inter, chunks)
-        self.inter_norm = WeighedNorm(block.inter_norm)
+        self.intra = Layers(block.intra, chunk, kit)
+        self.intra_norm = norm(block.intra_norm)
+        self.inter = Layers(block.inter, chunks, kit)
+        self.inter_norm = norm(block.inter_norm)
 
     def forward(self, hidden: Tensor, chunks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, S, K, D), chunks (B, S) bool -> the same, and what came out of both stacks."""
@@ -166,9 +186,10 @@ class Layers(nn.Module):
 
     positions: Tensor | None
 
-    def __init__(self, stack: Stack, length: int | None) -> None:
+    def __init__(self, stack: Stack, length: int | None, kit: Kit) -> None:
         super().__init__()
-        kit = _static(length) if length is not None else BATCHED
+        if length is not None:
+            kit = replace(kit, lpa=partial(DenseLPA, frames=length))
         width = stack.norm.normalized_shape[0]
         stored = None if length is None else sinusoids(length, width)
         self.register_buffer("positions", stored)
@@ -192,10 +213,6 @@ class Layers(nn.Module):
         return normed
 
 
-def _static(length: int) -> Kit:
-    return replace(BATCHED, lpa=partial(DenseLPA, frames=length))
-
-
 class WeighedNorm(nn.Module):
     """A global norm whose statistics are means of means, over valid rows only.
 
@@ -211,15 +228,15 @@ class WeighedNorm(nn.Module):
         """hidden (B, T, ..., C), valid (B, T) bool -> the same shape."""
         present = valid.to(hidden.dtype)
         share = present / present.sum(1, keepdim=True).clamp_min(1.0)
-        centred = hidden - self._mean(hidden, share)
-        variance = self._mean(centred.square(), share)
+        centred = hidden - self.mean(hidden, share)
+        variance = self.mean(centred.square(), share)
         # 1 / sqrt(variance + epsilon): runtimes take an addition of so little for none at all, and
         # silence would be divided by zero. A factor that is a power of four costs no digit.
         scaled = variance * _SCALE + GLOBAL_NORM_EPSILON * _SCALE
         return centred * (torch.rsqrt(scaled) * _SCALE**0.5 * self.weight) + self.bias
 
-    def _mean(self, values: Tensor, share: Tensor) -> Tensor:
-        """(B, T, ..., C) -> (B, 1, ..., 1)."""
+    def mean(self, values: Tensor, share: Tensor) -> Tensor:
+        """(B, T, ..., C), shares (B, T) of the rows -> (B, 1, ..., 1)."""
         shape = (-1, *[1] * (values.dim() - 1))
         while values.dim() > 2:
             values = values.mean(-1)
