@@ -1,7 +1,8 @@
 """Noise that no recording holds, so that a separator does not learn a few recordings by heart.
 
 Coloured noise whose loudness wanders, as of wind, water and crowds; in half of the draws with the
-harmonics of something that turns or hums, as engines, saws and fans have.
+harmonics of something that turns or hums, as engines, saws and fans have. Or a recording at another
+speed and in another colour: another engine, another rain.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import numpy as np
 
 from lpa_export.formats.audio import Waveform
 
-__all__ = ["generated_noise"]
+__all__ = ["generated_noise", "varied_noise"]
 
 _LOWEST_HZ = 50.0
 _OCTAVE_KNOTS = 8
@@ -28,6 +29,7 @@ _HARMONIC_TILT_DB = (-12.0, 0.0)
 _WAVER = 0.1
 """Deviation of the pitch, in octaves."""
 _TONE_TO_NOISE_DB = (-10.0, 10.0)
+_SPEED_OCTAVES = (-0.7, 0.7)
 
 
 def generated_noise(rng: np.random.Generator, samples: int, rate: int) -> Waveform:
@@ -40,14 +42,37 @@ def generated_noise(rng: np.random.Generator, samples: int, rate: int) -> Wavefo
     return _unit(noise * 10 ** (loudness / 20)).astype(np.float32)
 
 
+def varied_noise(
+    rng: np.random.Generator, noise: Waveform, start: int, samples: int, rate: int
+) -> Waveform:
+    """`samples` of a recording from `start` on, faster or slower and filtered; float32.
+
+    It begins again where it ends. Its pitch goes with its speed.
+    """
+    import soxr
+
+    speed = float(np.exp2(rng.uniform(*_SPEED_OCTAVES)))
+    heard = np.take(noise, np.arange(start, start + int(samples * speed) + 64), mode="wrap")
+    played = soxr.resample(heard, speed, 1.0, quality="LQ")[:samples]
+    played = np.take(played, np.arange(samples), mode="wrap")
+    return _filtered(rng, played, rate, tilt_db=(-3.0, 3.0)).astype(np.float32)
+
+
 def _coloured(rng: np.random.Generator, samples: int, rate: int) -> np.ndarray:
+    return _filtered(rng, rng.standard_normal(samples), rate, tilt_db=_TILT_DB)
+
+
+def _filtered(
+    rng: np.random.Generator, noise: np.ndarray, rate: int, *, tilt_db: tuple[float, float]
+) -> np.ndarray:
+    """(samples,) with another spectrum: a tilt of so many dB an octave, and hills and valleys."""
     octaves = np.linspace(0.0, np.log2(rate / 2 / _LOWEST_HZ), _OCTAVE_KNOTS)
-    decibels = rng.uniform(*_TILT_DB) * octaves + _ROUGHNESS_DB * rng.standard_normal(_OCTAVE_KNOTS)
-    frequency = np.fft.rfftfreq(samples, 1 / rate)
+    decibels = rng.uniform(*tilt_db) * octaves + _ROUGHNESS_DB * rng.standard_normal(_OCTAVE_KNOTS)
+    frequency = np.fft.rfftfreq(len(noise), 1 / rate)
     place = np.log2(np.maximum(frequency, _LOWEST_HZ) / _LOWEST_HZ)
     gain = 10 ** (np.interp(place, octaves, decibels) / 20)
     gain[0] = 0.0
-    return np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * gain, samples)
+    return np.fft.irfft(np.fft.rfft(noise) * gain, len(noise))
 
 
 def _harmonics(rng: np.random.Generator, samples: int, rate: int) -> np.ndarray:

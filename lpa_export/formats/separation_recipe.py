@@ -68,7 +68,8 @@ class MixingSettings:
 
     ``clip_seconds`` of each clip; ``snr_db`` of speech over noise and ``level_dbfs`` of the speech
     (root mean square), both drawn evenly from (lowest, highest). ``generated_share`` of the clips
-    of training has noise that is generated instead of recorded. ``dev_clips``: how many are mixed
+    of training has noise that is generated instead of recorded; of the recorded, ``varied_share``
+    is played at another speed and in another colour. ``dev_clips``: how many are mixed
     once for held-out figures, with equal shares of -5, 0, 5, 10 and 15 dB; ``test_clips`` of
     ``test_seconds`` are drawn for the list of test mixtures in the same way.
     """
@@ -77,6 +78,7 @@ class MixingSettings:
     snr_db: tuple[float, float] = _bounded((-5.0, 15.0), min=-60.0, max=60.0)
     level_dbfs: tuple[float, float] = _bounded((-35.0, -15.0), min=-90.0, max=0.0)
     generated_share: float = _bounded(0.0, min=0.0, max=1.0)
+    varied_share: float = _bounded(0.0, min=0.0, max=1.0)
     dev_clips: int = _bounded(60, min=5, max=100_000)
     test_clips: int = _bounded(200, min=5, max=100_000)
     test_seconds: float = _bounded(5.0, above=0.1, max=60.0)

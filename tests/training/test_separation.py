@@ -17,7 +17,7 @@ from scipy.signal import resample_poly
 from lpa_export.commands.train import main
 from lpa_export.errors import LpaError
 from lpa_export.formats.audio import SAMPLE_RATE, write_flac
-from lpa_export.formats.generated_noise import generated_noise
+from lpa_export.formats.generated_noise import generated_noise, varied_noise
 from lpa_export.formats.mixing import Draw
 from lpa_export.formats.mixtures import load_mixtures
 from lpa_export.formats.separation_recipe import (
@@ -210,6 +210,27 @@ def test_a_share_of_the_clips_has_noise_that_is_generated(loaded: SeparationReci
     assert 0 < of_recordings.sum() < 4
     assert torch.equal(half[~of_recordings], generated[~of_recordings])
     assert not (generated == recorded).all(1).any()
+    mixing = dataclasses.replace(loaded.mixing, varied_share=1.0)
+    varied = MixtureBatches(sounds, mixing, 4, 4, seed=3).batch(1, 0, members)
+    recording = MixtureBatches(sounds, loaded.mixing, 4, 4, seed=3).batch(1, 0, members)
+    assert not (varied.waveforms == recording.waveforms).all(1).any()
+
+
+def test_a_varied_recording_is_another_pitch_in_another_colour_and_goes_on_where_it_ends() -> None:
+    rate, samples = 8000, 24_000
+    tone = np.sin(2 * np.pi * 1000 * np.arange(5_000) / rate).astype(np.float32)
+    draws = [varied_noise(np.random.default_rng(i), tone, 4_321, samples, rate) for i in range(40)]
+    assert {(draw.shape, draw.dtype.name) for draw in draws} == {((samples,), "float32")}
+    again = varied_noise(np.random.default_rng(7), tone, 4_321, samples, rate)
+    np.testing.assert_array_equal(draws[7], again)
+    heard = np.array([np.abs(np.fft.rfft(draw)).argmax() * rate / samples for draw in draws])
+    assert 600 < heard.min() < 700 and 1400 < heard.max() < 1650
+    assert len(set(heard.round(-1))) > 25
+    levels = np.array([np.sqrt(np.mean(np.square(draw))) for draw in draws])
+    assert levels.max() > 2 * levels.min()
+    for draw in draws:  # no silence behind the end of the recording
+        assert np.abs(draw[-800:]).max() > 0.5 * np.abs(draw[:800]).max()
+    assert not varied_noise(np.random.default_rng(0), 0 * tone, 0, samples, rate).any()
 
 
 def test_generated_noise_is_as_loud_as_any_other_and_each_draw_differs() -> None:

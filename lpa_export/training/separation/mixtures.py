@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lpa_export.formats.audio import Waveform
-from lpa_export.formats.generated_noise import generated_noise
+from lpa_export.formats.generated_noise import generated_noise, varied_noise
 from lpa_export.formats.mixing import Draw, cut_out, mixed, rms
 from lpa_export.formats.separation_recipe import MixingSettings
 from lpa_export.training.batches import Members
@@ -141,14 +141,18 @@ class MixtureBatches:
             rng = np.random.default_rng((self.seed, epoch, number, row))
             snr_db = float(rng.uniform(*self.mixing.snr_db))
             draw = self.sounds.draw(index, rng, self.mixing, snr_db)
-            made.append(self.sounds.mix(draw, self._generated(rng)))
+            made.append(self.sounds.mix(draw, self._noise(draw, rng)))
         return self.sounds.stacked(made)
 
-    def _generated(self, rng: np.random.Generator) -> Waveform | None:
-        """Noise for one clip, in the share of clips that the recipe states."""
-        if rng.random() >= self.mixing.generated_share:
-            return None
-        return generated_noise(rng, self.sounds.samples, self.sounds.rate)
+    def _noise(self, draw: Draw, rng: np.random.Generator) -> Waveform | None:
+        """Noise for one clip in the shares that the recipe states; None: as it was recorded."""
+        sounds = self.sounds
+        if rng.random() < self.mixing.generated_share:
+            return generated_noise(rng, sounds.samples, sounds.rate)
+        if rng.random() < self.mixing.varied_share:
+            noise = sounds.noise[draw.noise][0]
+            return varied_noise(rng, noise, draw.noise_start, sounds.samples, sounds.rate)
+        return None
 
     def names(self, members: Members) -> str:
         """See `Source`."""
