@@ -6,7 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["THREADS", "Array", "ArtifactError", "Bucketed", "Label", "Runner", "pad"]
+__all__ = ["THREADS", "Array", "ArtifactError", "Bucketed", "Exact", "Label", "Runner", "pad"]
 
 Array = npt.NDArray[np.float32]
 
@@ -67,6 +67,14 @@ class Bucketed(Protocol):
         What the caller pads is filled with ``garbage``.
         """
         ...
+
+
+@runtime_checkable
+class Exact(Protocol):
+    """A runner that says whether its artifact hears waveforms one by one, with nothing behind."""
+
+    @property
+    def exact(self) -> bool: ...
 
 
 def pad(waveforms: Sequence[Array], *, extra: int = 0) -> tuple[Array, list[int]]:

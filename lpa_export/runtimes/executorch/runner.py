@@ -46,6 +46,11 @@ class ExecutorchRunner(OpenProgram):
         """Frames of each bucket, ascending; none for a program that takes exact lengths."""
         return tuple(bucket.frames for bucket in self._buckets)
 
+    @property
+    def exact(self) -> bool:
+        """Whether the program takes exact lengths: rows of a batch never lie in one tensor."""
+        return not self._buckets
+
     @cached_property
     def values(self) -> frozenset[str]:
         """Names of the tap tensors that the program can put out."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lpa_export.runtimes import Array, Bucketed, pad
+from lpa_export.runtimes import Array, Bucketed, Exact, pad
 from lpa_validate.checks.buckets import check_buckets
 from lpa_validate.checks.clips import spread_clips, worst_agreement
 from lpa_validate.evaluation import Validation
@@ -66,7 +66,7 @@ def check_padding(validation: Validation) -> list[Check]:
     """Argmax and PSNR on valid frames, per way of padding, the worst over a few clips."""
     if isinstance(validation.artifact, Bucketed) and validation.artifact.buckets:
         return check_buckets(validation, validation.artifact)
-    exact = all(port.name != "lengths" for port in validation.bundle.manifest.inputs)
+    exact = isinstance(validation.artifact, Exact) and validation.artifact.exact
     ways, heard = (_BEFORE, _afterwards) if exact else (PADDINGS, _first)
     clips = spread_clips(validation)
     longer = clips[-1]
