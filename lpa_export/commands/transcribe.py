@@ -113,12 +113,15 @@ def transcribe(
     """
     from lpa_export.decoding.language_model import open_decoder
     from lpa_export.decoding.settings import Settings
+    from lpa_export.formats.audio import SAMPLE_RATE
 
     longest = _longest(cut)
     settings = Settings.of(lm, lm_weight=lm_weight, word_score=word_score, beam=beam)
     model = _open(target, bundle, checkpoint, language)
-    if cut != "auto" and longest is not None and longest > (model.max_samples or longest):
-        warnings.warn(_shorter(model.max_samples), LpaWarning, stacklevel=2)
+    if cut != "auto" and longest and model.max_samples and longest > model.max_samples:
+        most = model.max_samples / SAMPLE_RATE
+        said = f"pieces are of {most:.3g} s at most: this artifact takes no more"
+        warnings.warn(said, LpaWarning, stacklevel=2)
     decode = open_decoder(settings, model.vocabulary)
     paths = [Path(file) for file in files]
     if [str(path) for path in paths].count(STANDARD_INPUT) > 1:
@@ -216,15 +219,6 @@ def _longest(cut: str | float) -> int | None:
     if not (math.isfinite(seconds) and seconds > 0):
         raise LpaError(f"--cut must be auto, never or a number of seconds, found {cut!r}")
     return round(seconds * SAMPLE_RATE)
-
-
-def _shorter(samples: int | None) -> str:
-    """That pieces are of so many samples, the most that the artifact takes."""
-    from lpa_export.formats.audio import SAMPLE_RATE
-
-    return (
-        f"pieces are of {(samples or 0) / SAMPLE_RATE:.3g} s at most: this artifact takes no more"
-    )
 
 
 def _transcript(

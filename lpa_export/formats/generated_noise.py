@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from lpa_export.formats.audio import Waveform
+from lpa_export.formats.mixing import cut_out
 
 __all__ = ["generated_noise", "varied_noise"]
 
@@ -52,9 +53,9 @@ def varied_noise(
     import soxr
 
     speed = float(np.exp2(rng.uniform(*_SPEED_OCTAVES)))
-    heard = np.take(noise, np.arange(start, start + int(samples * speed) + 64), mode="wrap")
-    played = soxr.resample(heard, speed, 1.0, quality="LQ")[:samples]
-    played = np.take(played, np.arange(samples), mode="wrap")
+    # Some more than are played: a resampler rounds.
+    heard = cut_out(noise, start, int(samples * speed) + 64, wrapped=True)
+    played = cut_out(soxr.resample(heard, speed, 1.0, quality="LQ"), 0, samples, wrapped=True)
     return _filtered(rng, played, rate, tilt_db=(-3.0, 3.0)).astype(np.float32)
 
 

@@ -52,11 +52,11 @@ class Waveform(nn.Module):
         samples = waveform.double()
         if self.levelling != "none":
             mean = samples.mean(dim=1, keepdim=True)
-            power = (samples * samples).mean(dim=1, keepdim=True)
-            samples = samples - mean
+            centred = samples - mean
             if self.levelling == "mean and variance":
-                variance = (power - mean * mean).clamp_min(0.0)
-                samples = samples * torch.rsqrt(variance + NORMALISATION_EPSILON)
+                variance = (samples * samples).mean(dim=1, keepdim=True) - mean * mean
+                centred = centred * torch.rsqrt(variance.clamp_min(0.0) + NORMALISATION_EPSILON)
+            samples = centred
         groups = samples.unfold(1, self.group, self.group)[0, ..., None, None]
         return groups.permute(2, 1, 3, 0).float(), utterance
 

@@ -32,12 +32,42 @@ __all__ = ["SeparatorModel", "SourcesAlone", "TapsAndSources"]
 _SCALE = 256.0
 
 
+class WeighedNorm(nn.Module):
+    """A global norm whose statistics are means of means, over valid rows only.
+
+    So no sum runs over more than one axis: in float32 over a minute of audio, and in float16 over
+    a chunk, one over all would lose digits.
+    """
+
+    def __init__(self, norm: GlobalNorm) -> None:
+        super().__init__()
+        self.weight, self.bias = copy.deepcopy(norm.weight), copy.deepcopy(norm.bias)
+
+    def forward(self, hidden: Tensor, valid: Tensor) -> Tensor:
+        """hidden (B, T, ..., C), valid (B, T) bool -> the same shape."""
+        present = valid.to(hidden.dtype)
+        share = present / present.sum(1, keepdim=True).clamp_min(1.0)
+        centred = hidden - self.mean(hidden, share)
+        variance = self.mean(centred.square(), share)
+        # 1 / sqrt(variance + epsilon): runtimes take an addition of so little for none at all, and
+        # silence would be divided by zero. A factor that is a power of four costs no digit.
+        scaled = variance * _SCALE + GLOBAL_NORM_EPSILON * _SCALE
+        return centred * (torch.rsqrt(scaled) * _SCALE**0.5 * self.weight) + self.bias
+
+    def mean(self, values: Tensor, share: Tensor) -> Tensor:
+        """(B, T, ..., C), shares (B, T) of the rows -> (B, 1, ..., 1)."""
+        shape = (-1, *[1] * (values.dim() - 1))
+        while values.dim() > 2:
+            values = values.mean(-1)
+        return (values * share).sum(1).view(shape)
+
+
 class SeparatorModel(nn.Module):
     """waveform (B, samples) and lengths (B,) -> sources (B, sources, samples), then the taps.
 
     `samples`: the one length of the audio, None for any. `kit`: the parts of a layer, the LPA of
-    one length excepted. `norm`: what stands for a global norm, called as `WeighedNorm`, which is
-    the default. Weights are copied.
+    one length excepted. `norm`: what stands for a global norm, called as `WeighedNorm`. Weights
+    are copied.
     """
 
     def __init__(
@@ -46,10 +76,9 @@ class SeparatorModel(nn.Module):
         samples: int | None = None,
         *,
         kit: Kit = BATCHED,
-        norm: Callable[[GlobalNorm], nn.Module] | None = None,
+        norm: Callable[[GlobalNorm], nn.Module] = WeighedNorm,
     ) -> None:
         super().__init__()
-        norm = WeighedNorm if norm is None else norm
         config = self.config = parts.config
         chunks = None
         if samples is not None:
@@ -211,33 +240,3 @@ class Layers(nn.Module):
             hidden = layer(hidden, own)
         normed: Tensor = self.norm(hidden)
         return normed
-
-
-class WeighedNorm(nn.Module):
-    """A global norm whose statistics are means of means, over valid rows only.
-
-    So no sum runs over more than one axis: in float32 over a minute of audio, and in float16 over
-    a chunk, one over all would lose digits.
-    """
-
-    def __init__(self, norm: GlobalNorm) -> None:
-        super().__init__()
-        self.weight, self.bias = copy.deepcopy(norm.weight), copy.deepcopy(norm.bias)
-
-    def forward(self, hidden: Tensor, valid: Tensor) -> Tensor:
-        """hidden (B, T, ..., C), valid (B, T) bool -> the same shape."""
-        present = valid.to(hidden.dtype)
-        share = present / present.sum(1, keepdim=True).clamp_min(1.0)
-        centred = hidden - self.mean(hidden, share)
-        variance = self.mean(centred.square(), share)
-        # 1 / sqrt(variance + epsilon): runtimes take an addition of so little for none at all, and
-        # silence would be divided by zero. A factor that is a power of four costs no digit.
-        scaled = variance * _SCALE + GLOBAL_NORM_EPSILON * _SCALE
-        return centred * (torch.rsqrt(scaled) * _SCALE**0.5 * self.weight) + self.bias
-
-    def mean(self, values: Tensor, share: Tensor) -> Tensor:
-        """(B, T, ..., C), shares (B, T) of the rows -> (B, 1, ..., 1)."""
-        shape = (-1, *[1] * (values.dim() - 1))
-        while values.dim() > 2:
-            values = values.mean(-1)
-        return (values * share).sum(1).view(shape)
