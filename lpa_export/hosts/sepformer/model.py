@@ -117,6 +117,8 @@ class _Masker(nn.Module):
             count = chunk_count(frames, config.chunk)
             chunks = _first(count, chunk_count(lengths, config.chunk))
         hidden = _pointwise(self.conv1d, self.norm(encoded, valid))
+        # Under autocast too, what the layers add to and the norms sum up is float32.
+        hidden = hidden.to(self.norm.weight.dtype)
         if valid is not None:
             # The norm's bias has left something there: alone, a clip is followed by zeros.
             hidden = hidden.masked_fill(~valid[..., None], 0.0)
@@ -278,7 +280,7 @@ class _SelfAttention(nn.Module):
         projected = nn.functional.linear(hidden, self.in_proj_weight, self.in_proj_bias)
         query, key, value = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         mask = None if valid is None else valid[:, None, None]
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mixed = _attention(query, key, value, mask)
         output: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return output
 
@@ -306,6 +308,7 @@ class GlobalNorm(nn.Module):
 
     def forward(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
         """(B, ..., C) in and out, valid (B, ...) bool."""
+        hidden = hidden.to(self.weight.dtype)
         dims = tuple(range(1, hidden.dim()))
         if valid is None:
             mean = hidden.mean(dims, keepdim=True)
@@ -317,6 +320,18 @@ class GlobalNorm(nn.Module):
             variance = ((hidden - mean) * present).square().sum(dims, keepdim=True) / count
         normed = (hidden - mean) * torch.rsqrt(variance + GLOBAL_NORM_EPSILON)
         return normed * self.weight + self.bias
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, heads, T, d) each; the mask (B, 1, 1, T) is True for valid keys.
+
+    On a CPU in float32, under autocast too: torch's kernel goes back through bfloat16 at half the
+    speed.
+    """
+    if query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return _attention(query.float(), key.float(), value.float(), mask)
+    return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 def sinusoids(frames: int, width: int) -> Tensor:

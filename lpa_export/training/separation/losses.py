@@ -37,7 +37,9 @@ def separation_loss(model: Any, batch: Mixtures, level_weight: float) -> dict[st
     Permutation-invariant training (Yu et al. 2017). SI-SNR counts no level: `level_weight` is what
     a dB of difference costs.
     """
-    estimates, sources = model(batch.waveforms), batch.sources
+    sources = batch.sources
+    # Under autocast a model may answer in bfloat16, whose powers are a percent wrong.
+    estimates = model(batch.waveforms).to(sources.dtype)
     ratios = si_snr(estimates[:, :, None], sources[:, None])
     orders = list(permutations(range(sources.shape[1])))
     rows = torch.arange(sources.shape[1])
