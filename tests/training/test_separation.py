@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,11 +28,12 @@ from lpa_export.formats.separation_recipe import (
     load_separation_recipe,
 )
 from lpa_export.formats.separator import Separator, load_separator, save_separator
-from lpa_export.hosts import lpa_layers
+from lpa_export.hosts import encoder_layers, lpa_layers
 from lpa_export.hosts.sepformer import SepFormer
 from lpa_export.layers import LPAConfig
 from lpa_export.training.attention_profile import attention_of
 from lpa_export.training.clips import Clips
+from lpa_export.training.distributed import in_precision
 from lpa_export.training.initialise import initial_lpa
 from lpa_export.training.loop import Conduct, Progress
 from lpa_export.training.ranking import read_ranking
@@ -124,6 +126,41 @@ def test_the_loss_takes_the_best_order_of_the_sources_and_counts_their_level() -
     torch.testing.assert_close(found["loss"], expected)
     louder = separation_loss(lambda _: 10 * estimates, batch, 0.5)
     torch.testing.assert_close(louder["loss"], expected + 0.5 * 20.0, rtol=0, atol=0.05)
+
+
+def test_in_bfloat16_norms_sums_and_attention_stay_float32(
+    loaded: SeparationRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attention, seen = torch.nn.functional.scaled_dot_product_attention, {}
+
+    def kernel(query: torch.Tensor, *others: Any, **options: Any) -> torch.Tensor:
+        seen.setdefault("attention", set()).add(query.dtype)
+        return attention(query, *others, **options)
+
+    def kept(name: str) -> Callable[..., None]:
+        return lambda module, inputs, output: seen.setdefault(name, set()).add(output.dtype)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", kernel)
+    torch.manual_seed(0)
+    model = SepFormer(loaded.model)
+    for layer in encoder_layers(model):
+        layer.register_forward_hook(kept("sum"))
+        layer.pos_ffn.register_forward_hook(kept("product"))
+    model.masknet.norm.register_forward_hook(kept("norm"))
+    speech = torch.randn(2, 8000)
+    batch = Mixtures(speech + torch.randn(2, 8000), speech[:, None], loaded.model.sampling_rate)
+    gradients = []
+    for precision in ("fp32", "bf16"):
+        seen.clear()
+        with in_precision(precision, "cpu"):
+            terms = separation_loss(model, batch, 0.1)
+        terms["loss"].backward()
+        gradients.append(torch.cat([part.grad.flatten() for part in model.parameters()]))
+        model.zero_grad()
+    assert seen.pop("product") == {torch.bfloat16}
+    assert [*seen.values()] == [{torch.float32}] * 3
+    assert terms["loss"].dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.999
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 15.0])
