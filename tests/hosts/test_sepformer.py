@@ -241,6 +241,12 @@ def test_a_folder_that_speechbrain_publishes_is_converted(
     torch.testing.assert_close(found, model(mixture)[0].T, rtol=0, atol=CLOSE)
 
 
+def test_converted_weights_are_as_readable_as_any_other_file(tmp_path: Path) -> None:
+    theirs.converter().write(tmp_path / "out", {}, {"decoder.weight": torch.ones(1)})
+    config, weights = sorted((tmp_path / "out").iterdir())
+    assert weights.stat().st_mode == config.stat().st_mode
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -170,6 +170,9 @@ def _run(arguments: argparse.Namespace) -> int:
             print_error(PROG, f"target {target}: {error}")
             codes.append(COULD_NOT_RUN)
     _put_out(arguments.output, render_all(found, arguments.format))
+    if arguments.output is not None:
+        for report, _ in found:
+            print(f"{report.target}: {verdict_line(report)}; see {arguments.output}")
     for problem in absent_targets().values():
         print(f"{PROG}: not run: {problem}", file=sys.stderr)
     # A failed gate is news about the model; it outweighs a target that could not run.

@@ -90,7 +90,6 @@ def _require(holds: bool, module: Any, expected: str) -> None:
 def _convert(folder: Path, out: Path, sampling_rate: int | None) -> None:
     import torch
     from hyperpyyaml import load_hyperpyyaml
-    from safetensors.torch import save_file
 
     settings = load_hyperpyyaml((folder / "hyperparams.yaml").read_text("utf-8"))
     modules = {part: settings["modules"][part] for part in PARTS}
@@ -98,9 +97,17 @@ def _convert(folder: Path, out: Path, sampling_rate: int | None) -> None:
         state = torch.load(folder / f"{part}.ckpt", map_location="cpu", weights_only=True)
         module.load_state_dict(state)
     config = describe(**modules, sampling_rate=sampling_rate or settings["sample_rate"])
+    write(out, config, tensors(**modules))
+
+
+def write(out: Path, config: dict[str, Any], weights: dict[str, Any]) -> None:
+    """Both files in a new folder, the weights as readable as the other: safetensors says 0600."""
+    from safetensors.torch import save_file
+
     out.mkdir(parents=True)
-    save_file(tensors(**modules), out / "model.safetensors", metadata={"format": "pt"})
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    (out / "model.safetensors").chmod((out / "config.json").stat().st_mode)
 
 
 def _main() -> int:

@@ -63,6 +63,10 @@ def test_all_products_and_convolutions_are_delegated(exported: Make) -> None:
     assert not [node for node in nodes if node["macs"] and node["delegate"] is None]
 
 
+def test_what_is_not_quantised_counts_no_bytes(exported: Make) -> None:
+    assert exported().written.compression is None
+
+
 def test_each_lpa_layer_costs_one_cut_and_nothing_else_does(exported: Make) -> None:
     # One of two layers is LPA.
     assert exported().written.runtime.delegates == {"XnnpackBackend": 2}

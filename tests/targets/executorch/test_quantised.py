@@ -32,8 +32,8 @@ def test_large_weights_are_int8_and_delegated(exported: Make) -> None:
     quantised = [node for node in nodes if "dequantize_per_channel" in node["op"]]
     assert len(quantised) > 10
     assert not [node for node in quantised if "controls" in node["module"]]
-    floats = exported().folder / "model.pte"
-    assert (made.folder / "model.pte").stat().st_size < floats.stat().st_size
+    floats = sum(weights.nbytes for weights in made.checkpoint.model.state_dict().values())
+    assert (made.folder / "model.pte").stat().st_size < 0.6 * floats
 
 
 def test_the_manifest_offers_the_logits_alone(exported: Make) -> None:
@@ -49,4 +49,3 @@ def test_the_bytes_that_are_int8_are_counted(exported: Make) -> None:
     assert found.eligible == found.compressed > 0
     head = made.checkpoint.model.lm_head.weight.nbytes
     assert head <= found.total - found.eligible < 0.2 * found.total
-    assert exported().written.compression is None
