@@ -20,8 +20,8 @@ from lpa_export.layers import LPAConfig, Pulses
 
 FAMILIES = ("wav2vec2", "hubert", "data2vec-audio", "unispeech", "unispeech-sat", "wavlm")
 THROUGH_EXECUTORCH = "wavlm"
-"""Its lowering takes the longest: one family in every run, the others are slow. The shipped model, of
-wav2vec2's, goes down the same road in every run, and so does every part of every family
+"""Its lowering takes the longest: one family in every run, the others are slow. The shipped model,
+of wav2vec2's, goes down the same road in every run, and so does every part of every family
 (`test_all_targets.py`, `targets/test_skeleton.py`)."""
 
 CHECKS = "integrity,ops,parity,padding,determinism"
