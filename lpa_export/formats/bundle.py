@@ -131,6 +131,9 @@ def new_folder(final: Path | str, *, overwrite: bool, proof: str = MANIFEST) -> 
             # Someone else may have put a file there meanwhile.
             with suppress(OSError):
                 folder.rmdir()
+        if isinstance(error, OSError) and error.filename is None:
+            # As of a write beyond `ulimit -f`: the folder at least is known.
+            error.filename = str(final)
         if full:
             raise LpaError(
                 f"{final}: the disk is full; nothing was written, make room or give a folder on "

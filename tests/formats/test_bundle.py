@@ -92,6 +92,13 @@ def test_a_failed_rename_brings_the_older_bundle_back(
     assert everything(tmp_path) == before
 
 
+def test_what_fails_while_a_bundle_is_written_names_its_folder(tmp_path: Path) -> None:
+    folder = new_folder(tmp_path / "onnx", overwrite=False)
+    with pytest.raises(OSError, match="File too large") as caught, folder:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    assert caught.value.filename == str(tmp_path / "onnx")
+
+
 def test_overwrite_replaces_a_bundle_whole(tmp_path: Path) -> None:
     final = export(tmp_path / "onnx")
     (final / "report.json").write_text("{}")
