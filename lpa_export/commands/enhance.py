@@ -14,15 +14,11 @@ from lpa_export.commands.sound_files import Refuse, for_each, print_all, require
 from lpa_export.errors import LpaError
 
 if TYPE_CHECKING:
-    from lpa_export.formats.audio import Waveform
+    from lpa_export.formats.audio import Recording, Waveform
 
 __all__ = ["Enhanced", "enhance", "main"]
 
 PROG = "lpa-enhance"
-
-_FULL_SCALE = 0.999
-_CLIPPED_RUN = 3
-"""Samples in a row at full scale: a single one may be a peak."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,7 @@ class _Separator:
     """A model, ready to run: (samples,) -> (samples, sources). `max_samples` None: any length."""
 
     separate: Callable[[Waveform], Waveform]
+    sources: int
     sample_rate: int
     min_samples: int
     max_samples: int | None = None
@@ -67,13 +64,18 @@ def enhance(
     "never". `refused` is told of each file that cannot be cleaned, and the others are; without it
     the first such file ends the call.
 
-    Raises LpaError for a bundle, checkpoint or file that cannot be used.
+    Raises LpaError for a bundle, checkpoint or file that cannot be used, and for files that would
+    take each other's place.
     """
     seconds = _seconds(segment)
     model = _open(target, bundle, checkpoint)
+    paths, folder = [Path(file) for file in files], None if out is None else Path(out)
+    outputs = [_places(path, folder, model.sources) for path in paths]
+    _require_places_of_their_own(paths, outputs)
+    places = dict(zip(paths, outputs, strict=True))
     return for_each(
-        [Path(file) for file in files],
-        lambda path: _enhanced(path, model, out, seconds, overwrite),
+        paths,
+        lambda path: _enhanced(path, model, places[path], seconds, overwrite),
         refused,
         PROG,
     )
@@ -166,8 +168,10 @@ def _seconds(segment: str | float) -> float:
 
 
 def _enhanced(
-    path: Path, model: _Separator, out: str | Path | None, seconds: float, overwrite: bool
+    path: Path, model: _Separator, places: Sequence[Path], seconds: float, overwrite: bool
 ) -> Enhanced:
+    import numpy as np
+
     from lpa_export.formats.audio import read_audio
     from lpa_export.runtimes.separation.segments import (
         OVERLAP_SECONDS,
@@ -175,6 +179,7 @@ def _enhanced(
         joined_segments,
     )
 
+    _require_free(places, overwrite)
     rate = model.sample_rate
     recording = read_audio(path, sample_rate=rate, silence=True)
     waveform = recording.waveform
@@ -183,7 +188,6 @@ def _enhanced(
             f"{path}: {len(waveform)} samples at {rate} Hz, the model takes {model.min_samples} at "
             "least; give a longer recording"
         )
-    folder = path.parent if out is None else Path(out)
     most = model.max_samples or len(waveform)
     if math.isinf(seconds) and len(waveform) > most:
         raise LpaError(
@@ -200,59 +204,75 @@ def _enhanced(
             f"{path}: the model broke on {longest / rate:.1f} s of audio ({error}); give shorter "
             "segments (--segment SECONDS)"
         ) from error
-    written = _write(folder, path.stem, made, rate, overwrite)
+    if not np.isfinite(made).all():
+        raise LpaError(
+            f"{path}: the model makes NaN or infinite samples of it, whose peak is "
+            f"{np.abs(waveform).max():g}; full scale is 1, give it at that level"
+        )
+    _write(places, made, rate)
     return Enhanced(
         file=str(path),
-        written=written,
+        written=tuple(map(str, places)),
         seconds=len(waveform) / rate,
         sample_rate=rate,
         segments=len(segments),
-        remarks=_remarks(path, rate),
+        remarks=_remarks(recording, rate),
     )
 
 
-def _remarks(path: Path, rate: int) -> tuple[str, ...]:
+def _remarks(recording: Recording, rate: int) -> tuple[str, ...]:
     """What the model was not given as it is."""
-    import numpy as np
-    import soundfile
-
-    remarks = []
-    with soundfile.SoundFile(path) as file:
-        if file.samplerate != rate:
-            remarks.append(f"{file.samplerate} Hz brought to the model's {rate} Hz")
-        if file.channels > 1:
-            remarks.append(f"the mean of {file.channels} channels")
-        full = (np.abs(file.read(dtype="float32", always_2d=True)) >= _FULL_SCALE).any(axis=1)
-    runs = full[_CLIPPED_RUN - 1 :].copy()
-    for shift in range(1, _CLIPPED_RUN):
-        runs &= full[_CLIPPED_RUN - 1 - shift : len(full) - shift]
-    if runs.any():
-        remarks.append(f"clipped in {int(runs.sum())} places, which no model mends")
-    return tuple(remarks)
+    facts = {
+        f"{recording.sample_rate} Hz brought to the model's {rate} Hz": (
+            recording.sample_rate != rate
+        ),
+        f"the mean of {recording.channels} channels": recording.channels > 1,
+        f"clipped in {recording.clipped} places, which no model mends": recording.clipped,
+    }
+    return tuple(said for said, holds in facts.items() if holds)
 
 
-def _write(folder: Path, stem: str, made: Waveform, rate: int, overwrite: bool) -> tuple[str, ...]:
-    """(samples, sources) as files, whole or not at all. Raises LpaError where that cannot be."""
-    import soundfile
+def _places(path: Path, folder: Path | None, sources: int) -> list[Path]:
+    """Where what is made of a file goes."""
+    names = [f"source-{number}" for number in range(1, sources + 1)] if sources > 1 else ["clean"]
+    return [(folder or path.parent) / f"{path.stem}.{name}.wav" for name in names]
 
-    several = made.shape[1] > 1
-    names = [f"source-{number}" for number in range(1, made.shape[1] + 1)] if several else ["clean"]
-    places = [folder / f"{stem}.{name}.wav" for name in names]
+
+def _require_places_of_their_own(files: Sequence[Path], outputs: Sequence[list[Path]]) -> None:
+    """Raise LpaError where one file's output would take the place of another's."""
+    taken: dict[Path, Path] = {}
+    for file, places in zip(files, outputs, strict=True):
+        first = taken.setdefault(places[0], file)
+        if first != file or files.count(file) > 1:
+            raise LpaError(
+                f"{first} and {file} would both become {places[0]}; clean them by calls of their "
+                "own, with another --out"
+            )
+
+
+def _require_free(places: Sequence[Path], overwrite: bool) -> None:
     for place in places:
         if place.exists() and not overwrite:
             raise LpaError(f"{place}: already exists; pass --overwrite or give another --out")
+
+
+def _write(places: Sequence[Path], made: Waveform, rate: int) -> None:
+    """(samples, sources) as files, all of them or none. Raises LpaError where that cannot be."""
+    import soundfile
+
+    beside = [place.with_name(f".{place.name}.new") for place in places]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for place, source in zip(places, made.T, strict=True):
-            beside = place.with_name(f".{place.name}.new")
-            try:
-                soundfile.write(beside, source, rate, format="WAV", subtype="FLOAT")
-                beside.replace(place)
-            finally:
-                beside.unlink(missing_ok=True)
+        places[0].parent.mkdir(parents=True, exist_ok=True)
+        try:
+            for temporary, source in zip(beside, made.T, strict=True):
+                soundfile.write(temporary, source, rate, format="WAV", subtype="FLOAT")
+            for temporary, place in zip(beside, places, strict=True):
+                temporary.replace(place)
+        finally:
+            for temporary in beside:
+                temporary.unlink(missing_ok=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise LpaError(f"{folder}: cannot write audio there ({error})") from error
-    return tuple(map(str, places))
+        raise LpaError(f"{places[0].parent}: cannot write audio there ({error})") from error
 
 
 def _open(target: str, bundle: str | Path | None, checkpoint: str | Path | None) -> _Separator:
@@ -276,6 +296,7 @@ def _open_bundle(target: str, folder: Path) -> _Separator:
     runner = runner_of(bundle, target, separates=True)
     return _Separator(
         separate=lambda waveform: runner.run(*pad([waveform]))[0],
+        sources=bundle.manifest.sources,
         sample_rate=bundle.manifest.sample_rate,
         min_samples=runner.min_samples,
         max_samples=runner.max_samples,
@@ -289,6 +310,7 @@ def _open_torch(source: str | Path) -> _Separator:
     model = load_separator(source).model
     return _Separator(
         separate=SeparatorReference(model).sources,
+        sources=model.config.sources,
         sample_rate=model.config.sampling_rate,
         min_samples=model.config.kernel_size,
     )

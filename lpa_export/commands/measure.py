@@ -95,10 +95,13 @@ def measure(
                 f"{checkpoint}: {config.sources} sources at {config.sampling_rate} Hz, the recipe "
                 f"has {loaded.model.sources} at {loaded.model.sampling_rate} Hz"
             )
+    names = [separator.name for separator in separators]
+    if len({*names}) < len(names):  # of one recipe, as its variants are
+        names = list(checkpoints)
     sounds, draws = SeparationTrainer(loaded).test()
     found = [
-        measure_one(separator.name, separator.sha256, separator.model, sounds, draws)
-        for separator in separators
+        measure_one(name, separator.sha256, separator.model, sounds, draws)
+        for name, separator in zip(names, separators, strict=True)
     ]
     if out is not None:
         write_json(out, [model.to_json() for model in found])

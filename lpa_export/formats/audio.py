@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 SAMPLE_RATE = 16_000
-"""Samples per second that every model of this project takes."""
+"""Samples per second that every recogniser takes; a separator says its own."""
 
 Waveform = npt.NDArray[np.float32]
 """Mono audio, (samples,), full scale at -1 and 1."""
@@ -57,13 +57,26 @@ _UNKNOWN_BYTES = 2**31 - 2**16
 # Less than a frame of any codec: encoders round to their blocks.
 _MISSING_SECONDS = 0.1
 
+_FULL_SCALE = 0.999
+# Samples in a row at full scale: a single one may be a peak.
+_CLIPPED_RUN = 3
+_UNBOUNDED = ("FLOAT", "DOUBLE")
+
 
 @dataclass(frozen=True)
 class Recording:
-    """A waveform, and the seconds that the file's header promises but the file does not hold."""
+    """A waveform, and the file that it is of.
+
+    Its samples a second and channels, the seconds that its header promises but it does not hold,
+    and in how many places it is `clipped`: three samples in a row or more at full scale, which in
+    a file of floats is no end.
+    """
 
     waveform: Waveform
+    sample_rate: int = SAMPLE_RATE
+    channels: int = 1
     missing_seconds: float = 0.0
+    clipped: int = 0
 
 
 def load_audio(
@@ -96,7 +109,7 @@ def read_audio(
         source = Path(source)
         _require_file(source)
         name = name or str(source)
-    channels, source_rate, missing = _decode(source, name, ahead)
+    channels, source_rate, missing, bounded = _decode(source, name, ahead)
     mono = channels.mean(axis=1, dtype=np.float32)
     _require_sound(mono, name)
     _require_in_phase(channels, mono, name)
@@ -110,7 +123,13 @@ def read_audio(
             LpaWarning,
             stacklevel=2,
         )
-    return Recording(resample(mono, source_rate, sample_rate), missing)
+    return Recording(
+        waveform=resample(mono, source_rate, sample_rate),
+        sample_rate=source_rate,
+        channels=channels.shape[1],
+        missing_seconds=missing,
+        clipped=_clipped(channels) if bounded else 0,
+    )
 
 
 def stated_seconds(path: Path) -> float:
@@ -130,16 +149,18 @@ def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform
     return converted
 
 
-def require_frames(waveform: Waveform, shortest: int, name: str) -> None:
+def require_frames(
+    waveform: Waveform, shortest: int, name: str, *, sample_rate: int = SAMPLE_RATE
+) -> None:
     """Raise LpaError when ``waveform`` is shorter than a model takes.
 
-    ``shortest`` is in samples at 16 kHz: the receptive field, which gives a single frame, or what
-    an artifact needs beyond it. ``name`` tells the user which audio it is.
+    ``shortest`` is in samples: the receptive field, which gives a single frame, or what an
+    artifact needs beyond it. ``name`` tells the user which audio it is.
     """
     if waveform.shape[0] < shortest:
         raise LpaError(
-            f"{name}: {waveform.shape[0]} samples of 16 kHz audio, the model takes {shortest} "
-            f"({shortest / SAMPLE_RATE:.3f} s) at least; give a longer recording"
+            f"{name}: {waveform.shape[0]} samples of {sample_rate / 1000:g} kHz audio, the model "
+            f"takes {shortest} ({shortest / sample_rate:.3f} s) at least; give a longer recording"
         )
 
 
@@ -176,8 +197,10 @@ def _require_file(path: Path) -> None:
 
 def _decode(
     source: Path | bytes, name: str, ahead: Callable[[float], None]
-) -> tuple[npt.NDArray[np.float32], int, float]:
-    """(samples, channels), the sample rate in Hz, and the seconds that are promised and missing."""
+) -> tuple[npt.NDArray[np.float32], int, float, bool]:
+    """(samples, channels), the sample rate in Hz, the seconds that are promised and missing, and
+    whether full scale is the most that the file can hold.
+    """
     try:
         with _opened(source) as file:
             if file.frames > MAX_SECONDS * file.samplerate:
@@ -189,12 +212,21 @@ def _decode(
             channels = file.read(dtype="float32", always_2d=True)
             missing = (_promised(file) - len(channels)) / file.samplerate
             rate = int(file.samplerate)
-            return channels, rate, missing if missing > _MISSING_SECONDS else 0.0
+            missing = missing if missing > _MISSING_SECONDS else 0.0
+            return channels, rate, missing, file.subtype not in _UNBOUNDED
     except (soundfile.LibsndfileError, OSError, TypeError) as error:
         raise LpaError(
             f"{name}: expected an audio file (WAV, FLAC, Ogg, MP3), found something else or a "
             f"damaged one; convert it to WAV or FLAC ({error})"
         ) from error
+
+
+def _clipped(channels: npt.NDArray[np.float32]) -> int:
+    full = np.zeros(len(channels) + 2, np.int8)
+    full[1:-1] = (np.abs(channels) >= _FULL_SCALE).any(axis=1)
+    steps = np.diff(full)
+    runs = np.flatnonzero(steps < 0) - np.flatnonzero(steps > 0)
+    return int((runs >= _CLIPPED_RUN).sum())
 
 
 def _opened(source: Path | bytes) -> soundfile.SoundFile:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from lpa_export.errors import LpaError
@@ -60,13 +62,20 @@ def read_draws(path: Path, speech: Sequence[str], noise: Sequence[str], rate: in
         name: {identity: place for place, identity in enumerate(ids)}
         for name, ids in zip(DRAWN, (speech, noise), strict=True)
     }
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LpaError(f"{path}: expected a stored list of mixtures ({error})") from error
     draws = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
             if (drawn := row.pop(RATE)) != rate:
                 raise ValueError(f"cut at {drawn} Hz, the recipe has {rate} Hz")
-            draws.append(Draw(**row | {name: places[name][row[name]] for name in DRAWN}))
+            draw = Draw(**row | {name: places[name][row[name]] for name in DRAWN})
+            if not (math.isfinite(draw.snr_db) and math.isfinite(draw.level_dbfs)):
+                raise ValueError("levels are finite numbers")
+            draws.append(msgspec.convert(vars(draw), Draw))
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise LpaError(
                 f"{path}:{number}: no mixture of the recipe's test speech and noise "

@@ -7,6 +7,7 @@ speech that ships with the package and of noise that a seed makes: nothing needs
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -177,7 +178,8 @@ def _pair(line: str, place: str, folder: Path, sample_rate: int, sources: int) -
                 f"{place}: no audio file {audio}; relative paths start at the manifest's own folder"
             )
     snr = entry.get("snr_db")
-    if snr is not None and (not isinstance(snr, int | float) or isinstance(snr, bool)):
+    number = isinstance(snr, int | float) and not isinstance(snr, bool) and math.isfinite(snr)
+    if snr is not None and not number:
         raise LpaError(f"{place}: 'snr_db' must be a number, found {snr!r}")
     identity = entry.get("id", paths[0].stem)
     return MixturePlace(str(identity), partial(_decoded, paths, sample_rate, place), snr)

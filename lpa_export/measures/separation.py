@@ -10,7 +10,6 @@ torchmetrics, pystoi and pesq (`pip install -e '.[separation]'`).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +20,7 @@ from lpa_export.errors import LpaError
 
 __all__ = [
     "QUIET_DB",
-    "Agreement",
     "Quality",
-    "agreement",
     "is_silenced",
     "level_difference_db",
     "quality",
@@ -35,7 +32,7 @@ __all__ = [
 Audio = npt.NDArray[np.float32]
 
 QUIET_DB = 30.0
-"""An output so far below the level of its input has been silenced: SI-SNR calls silence 0 dB."""
+"""An output so far below the level of its input has been silenced."""
 
 # PESQ is defined at these rates, narrow band and wide band.
 _PESQ_MODES = {8000: "nb", 16000: "wb"}
@@ -58,21 +55,6 @@ class Quality:
     silenced: bool
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How an artifact's outputs compare with the reference's on the same mixtures.
-
-    `snr_db` of the worst clip, `level_difference_db` of the clip in which it is largest, without
-    sign; `si_snri_difference_db` of the means over the clips, without sign; how many of the
-    artifact's outputs are `silenced`. NaN where an output holds one.
-    """
-
-    snr_db: float
-    level_difference_db: float
-    si_snri_difference_db: float
-    silenced: int
-
-
 def quality(mixture: Audio, source: Audio, estimate: Audio, sampling_rate: int) -> Quality:
     """All figures of an estimate (samples,). LpaError where a package for them is missing."""
     si_snr, sdr = si_snr_db(source, estimate), sdr_db(source, estimate)
@@ -84,32 +66,6 @@ def quality(mixture: Audio, source: Audio, estimate: Audio, sampling_rate: int) 
         stoi=_stoi(source, estimate, sampling_rate),
         pesq=_pesq(source, estimate, sampling_rate),
         silenced=is_silenced(mixture, estimate),
-    )
-
-
-def agreement(
-    mixtures: Sequence[Audio],
-    sources: Sequence[Audio],
-    reference: Sequence[Audio],
-    outputs: Sequence[Audio],
-) -> Agreement:
-    """Compare `outputs` with `reference`, one waveform (samples,) of each for every source.
-
-    Raises ValueError without a clip, and where a clip's parts differ in length.
-    """
-    clips = list(zip(mixtures, sources, reference, outputs, strict=True))
-    if not clips or any(len({len(part) for part in clip}) != 1 for clip in clips):
-        raise ValueError("expected mixtures, sources and two outputs of the same lengths")
-    gains = np.array(
-        [[si_snr_db(source, part) for part in pair] for _, source, *pair in clips]
-    ).mean(axis=0)
-    levels = [abs(level_difference_db(one, other)) for *_, one, other in clips]
-    return Agreement(
-        # Unlike min and max of Python, these keep a NaN.
-        snr_db=float(np.min([snr_db(one, other) for *_, one, other in clips])),
-        level_difference_db=float(np.max(levels)),
-        si_snri_difference_db=float(abs(gains[1] - gains[0])),
-        silenced=sum(is_silenced(mixture, output) for mixture, *_, output in clips),
     )
 
 
@@ -128,10 +84,12 @@ def si_snr_db(source: npt.ArrayLike, estimate: npt.ArrayLike) -> float:
 
 
 def snr_db(reference: npt.ArrayLike, other: npt.ArrayLike) -> float:
-    """What one runtime gives over how far the other is from it; inf where both are equal."""
+    """What one runtime gives over how far the other is from it; inf where both are equal, silence
+    too.
+    """
     expected = np.asarray(reference, np.float64)
-    error = expected - np.asarray(other, np.float64)
-    return _ratio_db(np.square(expected).sum(), np.square(error).sum())
+    error = np.square(expected - np.asarray(other, np.float64)).sum()
+    return _ratio_db(np.square(expected).sum(), error) if error else np.inf
 
 
 def level_difference_db(reference: npt.ArrayLike, other: npt.ArrayLike) -> float:

@@ -44,10 +44,11 @@ _REPORT = "please report it with the checkpoint"
 
 @dataclass(frozen=True)
 class Levels:
-    """The lowest PSNR of each tap over all clips and buckets, in dB, and how it was run."""
+    """The lowest PSNR of each tap over so many clips and all buckets, in dB, and how it was run."""
 
     label: str
     taps: Mapping[str, float]
+    clips: int
 
 
 def self_check(folder: Path, runner: str, floor_db: float) -> SelfCheck:
@@ -57,6 +58,10 @@ def self_check(folder: Path, runner: str, floor_db: float) -> SelfCheck:
     `floor_db` or none at all where the manifest names one.
     """
     levels = _in_a_process(folder, runner)
+    if not levels.clips:
+        return SelfCheck(
+            status="not_run", reason="every golden clip is longer than the largest bucket"
+        )
     below = {tap: value for tap, value in levels.taps.items() if not value >= floor_db}
     if below:
         # In the order of the model: what lies behind the first one only inherits from it.
@@ -101,7 +106,8 @@ def _in_a_process(folder: Path, runner: str) -> Levels:
         raise LpaError(
             f"the exported artifact does not run: {answer['error']}; nothing was written, {_REPORT}"
         )
-    return Levels(answer["label"], {tap: float(value) for tap, value in answer["taps"].items()})
+    taps = {tap: float(value) for tap, value in answer["taps"].items()}
+    return Levels(answer["label"], taps, answer["clips"])
 
 
 def _ending(done: subprocess.CompletedProcess[str]) -> str:
@@ -130,16 +136,16 @@ def lowest_levels(clips: Iterable[Golden], taps: Sequence[str], runner: Runner) 
     from lpa_export.runtimes import Bucketed
 
     lowest, head = dict.fromkeys(taps, math.inf), taps[-1]
-    for clip in clips:
-        if runner.max_samples is not None and len(clip.waveform) > runner.max_samples:
-            continue
+    longest = math.inf if runner.max_samples is None else runner.max_samples
+    fitting = [clip for clip in clips if len(clip.waveform) <= longest]
+    for clip in fitting:
         found = dict(runner.taps(clip.waveform))
         for tap in lowest:
             lowest[tap] = _lower(lowest[tap], level(clip.taps[tap], found.get(tap)))
         if isinstance(runner, Bucketed):
             for found_in_bucket in _in_buckets(runner, clip):
                 lowest[head] = _lower(lowest[head], level(clip.taps[head], found_in_bucket))
-    return Levels(runner.label, lowest)
+    return Levels(runner.label, lowest, len(fitting))
 
 
 def _in_buckets(runner: Bucketed, clip: Golden) -> list[np.ndarray]:
@@ -202,7 +208,7 @@ def main(folder: str, runner: str) -> None:
     else:
         # JSON has no infinity, which two equal arrays have for a PSNR; as text it passes.
         found = {tap: repr(value) for tap, value in levels.taps.items()}
-        answer = {"label": levels.label, "taps": found}
+        answer = {"label": levels.label, "taps": found, "clips": levels.clips}
     print(json.dumps(answer))
 
 

@@ -98,6 +98,52 @@ def test_other_rates_channels_and_clipped_samples_are_taken_and_said(
     assert len(_clean(path)) == RATE and np.isfinite(_clean(path)).all()
 
 
+def test_floats_beyond_full_scale_are_not_clipped_and_a_plateau_is_one_place(
+    checkpoint: Path, tmp_path: Path, noisy: Noisy
+) -> None:
+    loud, flat = tmp_path / "loud.wav", tmp_path / "flat.wav"
+    soundfile.write(loud, 8 * noisy(), RATE, subtype="FLOAT")
+    plateau = noisy()
+    plateau[1000:1100] = 1.0
+    soundfile.write(flat, plateau, RATE)
+    done = enhance([loud, flat], target="torch", checkpoint=checkpoint)
+    assert [item.remarks for item in done] == [
+        (),
+        ("clipped in 1 places, which no model mends",),
+    ]
+
+
+def test_what_the_model_makes_nothing_finite_of_is_refused(
+    checkpoint: Path, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = np.full((RATE, 1), np.inf, np.float32)
+    monkeypatch.setattr(SeparatorReference, "sources", lambda self, waveform: broken)
+    with pytest.raises(LpaError, match="NaN or infinite samples of it, whose peak is"):
+        enhance([recording], target="torch", checkpoint=checkpoint)
+    assert [item.name for item in recording.parent.iterdir()] == [recording.name]
+
+
+def test_files_that_would_take_each_others_place_are_refused_before_the_work(
+    checkpoint: Path, recording: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "noisy.flac"
+    soundfile.write(other, *soundfile.read(recording))
+    for files in ([recording, other], [recording, recording]):
+        with pytest.raises(LpaError, match=r"would both become .*noisy\.clean\.wav"):
+            enhance(files, target="torch", checkpoint=checkpoint, overwrite=True)
+    assert not recording.with_name("noisy.clean.wav").exists()
+
+
+def test_an_output_that_is_there_is_refused_before_the_work(
+    checkpoint: Path, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording.with_name("noisy.clean.wav").write_bytes(b"older")
+    monkeypatch.setattr(SeparatorReference, "sources", None)
+    with pytest.raises(LpaError, match="already exists; pass --overwrite"):
+        enhance([recording], target="torch", checkpoint=checkpoint)
+    assert recording.with_name("noisy.clean.wav").read_bytes() == b"older"
+
+
 def test_silence_stays_finite(bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "silent.wav"
     soundfile.write(path, np.zeros(RATE), RATE)

@@ -21,9 +21,11 @@ from lpa_export.formats.separation_bundle import (
     read_golden_mixtures,
     task_of_bundle,
 )
+from lpa_export.formats.separator import load_separator
 from lpa_export.hosts.sepformer import SepFormer, SepFormerConfig, separator_parts
 from lpa_export.targets.onnx.optimise import optimise
 from lpa_export.targets.onnx.separator import lower_separator
+from lpa_export.targets.separation.golden import golden_mixtures
 from lpa_export.targets.separation.model import SeparatorModel
 
 from .conftest import CONFIG, Build
@@ -170,11 +172,19 @@ def test_the_bundle_says_its_task_and_holds_audio_out(bundle: Path) -> None:
     ]
     for clip in read_golden_mixtures(opened):
         assert clip.taps["sources"].shape == (len(clip.waveform), 1)
-        assert np.abs(clip.waveform - clip.clean[0]).max() > 0.01
+        assert np.abs(clip.waveform - clip.clean[0]).max() > 0.001
+    quiet, *loud = sorted(float(clip.waveform.std()) for clip in read_golden_mixtures(opened))
+    assert quiet < 0.2 * loud[0]
     card = (bundle / "README.md").read_text("utf-8")
     assert "takes noise out of speech" in card and "Tokens" not in card
     with pytest.raises(LpaError, match="lpa-enhance and lpa-validate take it"):
         open_bundle(bundle)
+
+
+def test_golden_clips_are_no_longer_than_the_artifact_takes(checkpoint: Path) -> None:
+    separator = load_separator(checkpoint)
+    lengths = {len(clip.waveform) for clip in golden_mixtures(separator, 3000)}
+    assert lengths == {3000}
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_a_recogniser_and_a_folder_that_is_not_there_are_refused_in_a_line(
     (recogniser / "manifest.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION}))
     for folder, page, said in (
         (recogniser, tmp_path / "page.html", "it transcribes"),
-        (bundle, tmp_path / "nowhere" / "page.html", "no such folder for the page"),
+        (bundle, tmp_path / "nowhere" / "page.html", "name a file in a folder that is there"),
     ):
         flags = ["--target", "onnx", "--bundle", str(folder), "--listen", str(page)]
         assert main(flags) == 2

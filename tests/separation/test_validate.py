@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -14,6 +15,7 @@ from lpa_validate import validate
 from lpa_validate.checks import checks_of
 from lpa_validate.command import main
 from lpa_validate.separation.evaluation import SeparationValidation
+from lpa_validate.separation.padding import check_padding
 from lpa_validate.separation.parity import check_parity
 from lpa_validate.separation.quality import check_separation
 from lpa_validate.separation.run import open_separation
@@ -21,8 +23,9 @@ from lpa_validate.separation.silence import check_silence
 
 from lpa_export.commands.export import export
 from lpa_export.errors import LpaError
-from lpa_export.formats.mixtures import load_mixtures
+from lpa_export.formats.mixtures import Mixture, MixturePlace, load_mixtures
 from lpa_export.formats.separation_bundle import open_separator_bundle
+from lpa_export.formats.separation_gates import SEPARATION_GATES
 from lpa_export.formats.separator import load_separator
 from lpa_export.runtimes.separation.torch import OriginalSeparator, SeparatorReference
 
@@ -80,8 +83,14 @@ FAULTS: Mapping[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[..., Any
 }
 
 
+@pytest.mark.parametrize("scheme", SEPARATION_GATES)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_fails(opened: SeparationValidation, fault: str) -> None:
+def test_a_planted_fault_fails(opened: SeparationValidation, fault: str, scheme: str) -> None:
+    if (fault, scheme) == ("one chunk missing", "int8"):
+        pytest.skip("a chunk of one clip is worth some decibels, which eight bits are allowed")
+    gates = SEPARATION_GATES[scheme]
+    manifest = msgspec.structs.replace(opened.bundle.manifest, gates=gates)
+    opened = replace(opened, bundle=replace(opened.bundle, manifest=manifest))
     change, check, figure = FAULTS[fault]
     (sound,) = check(opened)
     assert sound.status == "pass" and sound.figure(figure).ok
@@ -99,6 +108,57 @@ def test_a_planted_fault_fails_against_golden_clips(
     change, *_ = FAULTS[fault]
     (found,) = check_parity(replace(alone, runner=Faulty(opened.runner, change)))
     assert found.status == "fail" and found.details["reference"] == "golden"
+
+
+@dataclass(frozen=True)
+class Leaking(Faulty):
+    """Each mixture hears what its neighbour has behind its own end."""
+
+    def run(self, padded: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
+        found = [item.copy() for item in self.sound.run(padded, lengths)]
+        if len(padded) > 1:
+            found[0] += 0.1 * np.abs(padded[1, lengths[0] + 1 :]).sum()
+        return found
+
+
+def test_a_neighbours_tail_shows_where_all_mixtures_are_longer_than_what_is_compared(
+    opened: SeparationValidation, noisy: Callable[..., np.ndarray]
+) -> None:
+    mixture = Mixture(noisy(2.0), (noisy(2.0),))
+    opened = replace(
+        opened, places=[MixturePlace(name, lambda: mixture) for name in ("one", "two")]
+    )
+    assert check_padding(opened)[0].status == "pass"
+    (found,) = check_padding(replace(opened, runner=Leaking(opened.runner, lambda found: found)))
+    assert [figure.name for figure in found.figures if figure.failed] == [
+        "SNR, beside a longer clip"
+    ]
+
+
+class Buckets:
+    """A runner of two buckets that gives a mixture back, and garbage as it is."""
+
+    label, min_samples, max_samples, buckets = "measured", 16, 12_000, (9_000, 12_000)
+
+    def run(self, padded: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
+        return [row[:length, None] for row, length in zip(padded, lengths, strict=True)]
+
+    def run_in(self, waveform: np.ndarray, bucket: int, *, garbage: float = 0.0) -> np.ndarray:
+        return np.asarray(waveform[:, None])
+
+
+def test_a_bucket_is_not_compared_with_itself(
+    opened: SeparationValidation, noisy: Callable[..., np.ndarray]
+) -> None:
+    mixture = Mixture(noisy(1.0), (noisy(1.0),))
+    runner: Any = Buckets()
+    places = [MixturePlace("one", lambda: mixture)]
+    (found,) = check_padding(replace(opened, runner=runner, reference=None, places=places))
+    assert [figure.name for figure in found.figures] == [
+        "SNR, bucket of 9000 samples, garbage",
+        "SNR, bucket of 12000 samples, zeros",
+        "SNR, bucket of 12000 samples, garbage",
+    ]
 
 
 def test_a_sound_bundle_passes_every_check_and_its_report_is_left_in_it(
@@ -183,6 +243,69 @@ def test_pairs_are_read_at_the_rate_of_the_model(
     assert report.verdict == "pass"
     assert report.data is not None and (report.data.utterances, report.data.seconds) == (2, 1.0)
     assert report.check("separation").figure("SI-SNRi, mixtures at 5 dB").value is not None
+
+
+def _add(pairs: Path, name: str, mixture: np.ndarray, clean: np.ndarray) -> None:
+    soundfile.write(pairs.parent / f"{name}.wav", clean, RATE)
+    soundfile.write(pairs.parent / f"{name}-noisy.wav", mixture, RATE)
+    entry = {"mixture_filepath": f"{name}-noisy.wav", "source_filepath": f"{name}.wav"}
+    with pairs.open("a") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def test_silence_noise_alone_and_clean_speech_are_no_fault_of_a_sound_bundle(
+    bundle: Path, checkpoint: Path, pairs: Path, noisy: Callable[..., np.ndarray]
+) -> None:
+    silence = np.zeros(RATE)
+    _add(pairs, "silence", silence, silence)
+    _add(pairs, "noise", noisy(), silence)
+    _add(pairs, "clean", noisy(), noisy())
+    late = np.concatenate([np.zeros(2 * RATE), noisy()])
+    _add(pairs, "late", late + 0.01 * (late != 0), late)
+    report = validate(
+        target="onnx",
+        bundle=bundle,
+        checkpoint=checkpoint,
+        data=pairs,
+        checks=["parity", "separation", "padding"],
+    )
+    assert {check.name: check.status for check in report.checks} == dict.fromkeys(
+        ("parity", "separation", "padding"), "pass"
+    )
+    left_out = "mixtures of a silent source, or of nothing beside it"
+    assert report.check("separation").figure(left_out).value == 3
+
+
+def test_mixtures_without_anything_to_gain_are_no_measure(
+    bundle: Path, checkpoint: Path, pairs: Path, noisy: Callable[..., np.ndarray]
+) -> None:
+    pairs.write_text("")
+    _add(pairs, "clean", noisy(), noisy())
+    report = validate(
+        target="onnx", bundle=bundle, checkpoint=checkpoint, data=pairs, checks=["separation"]
+    )
+    assert report.check("separation").status == "not_run"
+
+
+def test_a_mixture_shorter_than_the_model_takes_is_named(
+    bundle: Path, checkpoint: Path, pairs: Path
+) -> None:
+    _add(pairs, "short", np.ones(10) * 0.1, np.ones(10) * 0.1)
+    with pytest.raises(LpaError, match=r"short-noisy: 10 samples of 8 kHz audio, .* takes 16"):
+        validate(target="onnx", bundle=bundle, checkpoint=checkpoint, data=pairs, checks=["parity"])
+
+
+def test_a_report_names_its_data_and_what_it_compared_with(bundle: Path, pairs: Path) -> None:
+    found = {
+        check: validate(target="onnx", bundle=bundle, data=pairs, checks=[check])
+        for check in ("determinism", "separation", "parity")
+    }
+    assert len({report.data.sha256 for report in found.values() if report.data}) == 1
+    assert [report.reference is None for report in found.values()] == [True, True, False]
+    _add(pairs, "more", np.ones(100) * 0.1, np.ones(100) * 0.1)
+    more = validate(target="onnx", bundle=bundle, data=pairs, checks=["determinism"])
+    assert more.data and found["determinism"].data
+    assert more.data.sha256 != found["determinism"].data.sha256
 
 
 @pytest.mark.parametrize(

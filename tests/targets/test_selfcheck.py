@@ -23,7 +23,7 @@ from lpa_export.formats.golden import GoldenClip
 from lpa_export.formats.schemes import SCHEMES
 from lpa_export.targets import Job, Target, TargetSpec, Written, target_named
 from lpa_export.targets.assemble import BundleRequest, write_bundle
-from lpa_export.targets.selfcheck import level, lowest_levels
+from lpa_export.targets.selfcheck import level, lowest_levels, self_check
 
 Make = Callable[..., Any]
 Damage = Callable[[Path, Any, Written], Written]
@@ -85,6 +85,22 @@ def test_a_tap_is_as_good_as_its_worst_clip() -> None:
     levels = lowest_levels(clips, tuple(taps), Drifting())  # type: ignore[arg-type]
     assert levels.taps["features"] == level(_values(), _values() + np.float32(1e-2))
     assert math.isnan(levels.taps["logits"])
+    assert levels.clips == 3
+
+
+def test_what_is_too_short_for_every_golden_clip_was_not_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taps = {"logits": _values()}
+    clips = [GoldenClip("one", "", np.zeros(2, np.float32), taps, "")]
+    levels = lowest_levels(clips, tuple(taps), Drifting(max_samples=1))  # type: ignore[arg-type]
+    assert levels.clips == 0
+    monkeypatch.setattr("lpa_export.targets.selfcheck._in_a_process", lambda *given: levels)
+    found = self_check(tmp_path, "module:Runner", 60.0)
+    assert (found.status, found.reason) == (
+        "not_run",
+        "every golden clip is longer than the largest bucket",
+    )
 
 
 def _weight(checkpoint: Any) -> np.ndarray:

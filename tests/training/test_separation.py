@@ -131,7 +131,8 @@ def test_the_loss_takes_the_best_order_of_the_sources_and_counts_their_level() -
 def test_in_bfloat16_norms_sums_and_attention_stay_float32(
     loaded: SeparationRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attention, seen = torch.nn.functional.scaled_dot_product_attention, {}
+    attention = torch.nn.functional.scaled_dot_product_attention
+    seen: dict[str, set[torch.dtype]] = {}
 
     def kernel(query: torch.Tensor, *others: Any, **options: Any) -> torch.Tensor:
         seen.setdefault("attention", set()).add(query.dtype)
@@ -143,7 +144,8 @@ def test_in_bfloat16_norms_sums_and_attention_stay_float32(
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", kernel)
     torch.manual_seed(0)
     model = SepFormer(loaded.model)
-    for layer in encoder_layers(model):
+    layers: Any = encoder_layers(model)
+    for layer in layers:
         layer.register_forward_hook(kept("sum"))
         layer.pos_ffn.register_forward_hook(kept("product"))
     model.masknet.norm.register_forward_hook(kept("norm"))
@@ -155,12 +157,14 @@ def test_in_bfloat16_norms_sums_and_attention_stay_float32(
         with in_precision(precision, "cpu"):
             terms = separation_loss(model, batch, 0.1)
         terms["loss"].backward()
-        gradients.append(torch.cat([part.grad.flatten() for part in model.parameters()]))
+        grads = [part.grad for part in model.parameters() if part.grad is not None]
+        gradients.append(torch.cat([grad.flatten() for grad in grads]))
         model.zero_grad()
     assert seen.pop("product") == {torch.bfloat16}
     assert [*seen.values()] == [{torch.float32}] * 3
     assert terms["loss"].dtype == torch.float32
-    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.999
+    exact, rounded = gradients
+    assert torch.nn.functional.cosine_similarity(exact, rounded, dim=0) > 0.999
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 15.0])
@@ -369,6 +373,29 @@ def test_test_mixtures_are_drawn_once_and_read_again(loaded: SeparationRecipe) -
     assert (read, sounds.samples, path.read_text()) == (drawn, 3200, text)
     path.write_text(text.replace("hiss-2", "hiss-3"))
     with pytest.raises(LpaError, match=r"test.jsonl:1: no mixture of the recipe's .*'hiss-3'"):
+        SeparationTrainer(loaded).test()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"speech_start": None}, {"noise_start": 1.5}, {"snr_db": "5"}, {"level_dbfs": math.nan}],
+)
+def test_a_stored_list_of_other_values_is_one_line(
+    loaded: SeparationRecipe, change: dict[str, Any]
+) -> None:
+    path = loaded.data.test_list
+    assert path is not None
+    SeparationTrainer(loaded).test()
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps(json.loads(first) | change), *rest]))
+    with pytest.raises(LpaError, match=r"test.jsonl:1: no mixture of the recipe's"):
+        SeparationTrainer(loaded).test()
+
+
+def test_a_stored_list_of_other_bytes_is_one_line(loaded: SeparationRecipe) -> None:
+    assert loaded.data.test_list is not None
+    loaded.data.test_list.write_bytes(b"\xff\xfe")
+    with pytest.raises(LpaError, match=r"test.jsonl: expected a stored list of mixtures"):
         SeparationTrainer(loaded).test()
 
 

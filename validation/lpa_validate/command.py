@@ -155,7 +155,7 @@ def _run(arguments: argparse.Namespace) -> int:
         _put_out(arguments.output, render(report, arguments.format, beside))
         if arguments.output is not None:
             print(f"{verdict_line(report)}; see {arguments.output}")
-        return report.exit_code
+        return report.exit_code if arguments.listen is None else _listen(arguments, report)
     if arguments.merge is not None:
         raise LpaError("--merge goes with the one target that ran on the device; name it")
     if arguments.listen is not None:
@@ -229,9 +229,19 @@ def _report(
     )
     unwritten = _write(bundle / REPORT, render(report, "json"))
     note = f"report.json not written: {unwritten}" if unwritten else ""
-    if arguments.listen is not None:
-        _write_listening(bundle, arguments)
     return report, look_beside(bundle, note)
+
+
+def _listen(arguments: argparse.Namespace, report: "Report") -> int:
+    """Write the page to listen to; the command's exit code. The report is said by then."""
+    from lpa_export.formats.bundle import default_bundle
+
+    try:
+        _write_listening(arguments.bundle or default_bundle(arguments.target), arguments)
+    except LpaError as error:
+        print_error(PROG, str(error))
+        return report.exit_code or COULD_NOT_RUN
+    return report.exit_code
 
 
 def _require_listening(bundle: Path, page: Path) -> None:
@@ -243,8 +253,8 @@ def _require_listening(bundle: Path, page: Path) -> None:
     if task_of_bundle(bundle) != SEPARATION:
         raise LpaError(f"{bundle}: it transcribes; --listen goes with bundles that give sound")
     require_matplotlib()
-    if not page.parent.is_dir():
-        raise LpaError(f"{page.parent}: no such folder for the page; make it first")
+    if page.is_dir() or not page.parent.is_dir():
+        raise LpaError(f"{page}: no place for a page; name a file in a folder that is there")
 
 
 def _write_listening(bundle: Path, arguments: argparse.Namespace) -> None:
@@ -261,10 +271,19 @@ def _write_listening(bundle: Path, arguments: argparse.Namespace) -> None:
 
 
 def _put_out(output: Path | None, text: str) -> None:
+    """Print it, or put it in its file, whole or not at all."""
     if output is None:
         print(text, end="")
-    else:
+    elif output.exists() and not output.is_file():  # a pipe, or /dev/stdout
         output.write_text(text, "utf-8", errors="backslashreplace")
+    else:
+        output = output.resolve()
+        beside = output.with_name(f".{output.name}.new")
+        try:
+            beside.write_text(text, "utf-8", errors="backslashreplace")
+            beside.replace(output)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> str:

@@ -153,7 +153,7 @@ def _validate_separator(
         validation.bundle,
         done,
         data=data_of(validation, _data_name(data)) if validation.places else None,
-        reference=identity_of(validation.bundle, validation.reference),
+        reference=identity_of(validation, names),
         asked=() if checks is None else names,
     )
 

@@ -86,7 +86,7 @@ class BucketedSeparatorRunner(ABC):
 
     def _fitting(self, waveform: Array) -> Bucket:
         rate = self.manifest.sample_rate
-        require_frames(waveform, self.min_samples, "this waveform")
+        require_frames(waveform, self.min_samples, "this waveform", sample_rate=rate)
         require_within(waveform, self.max_samples, "this waveform", sample_rate=rate)
         return next(item for item in self._buckets if len(waveform) <= item.samples)
 

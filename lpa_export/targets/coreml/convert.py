@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from lpa_export.targets.coreml.normalisation import ComputesInFloat32
+from lpa_export.targets.coreml.normalisation import ComputesInFloat32, InFloat32
 from lpa_export.targets.coreml.operators import teach_operators
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel
 
-__all__ = ["Input", "Program", "convert"]
+__all__ = ["Input", "Program", "convert", "with_constant_shapes"]
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ def convert(
     teach_operators()
     with torch.no_grad():
         examples = tuple(given.example for given in inputs)
-        # One that torch.export made is in no mode, and can be put in none.
-        module = module if isinstance(module, fx.GraphModule) else module.eval()
-        traced = torch.jit.trace(module, examples, check_trace=False)
+        traced = torch.jit.trace(module.eval(), examples, check_trace=False)
     precision = coremltools.precision.FLOAT32
     if half:
         precision = coremltools.transform.FP16ComputePrecision(op_selector=_may_be_half(module))
@@ -83,6 +81,21 @@ def convert(
         skip_model_load=True,
     )
     return Program(model, _scopes(model, module))
+
+
+def with_constant_shapes(module: nn.Module, examples: tuple[Tensor, ...]) -> nn.Module:
+    """`module` for inputs of the examples' shapes alone; its parts keep their paths.
+
+    A trace of the module itself keeps shapes as values to be computed, which coremltools cannot
+    read where they make others. `ComputesInFloat32` stay that.
+    """
+    with torch.no_grad():
+        exported = torch.export.export(module, examples).run_decompositions({})
+    constant = torch.export.unflatten(exported)
+    for path, part in module.named_modules():
+        if isinstance(part, ComputesInFloat32):
+            constant.set_submodule(path, InFloat32(constant.get_submodule(path)))
+    return constant
 
 
 def _scopes(model: Any, module: nn.Module) -> dict[str, str]:

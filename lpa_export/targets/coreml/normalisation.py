@@ -1,4 +1,4 @@
-"""Statistics over time: of the waveform, and of the channels of a front end that norms them so.
+"""Statistics over time: of the waveform, and of a front end that norms its channels, or all, so.
 
 They are taken in float32 in every artifact: squares of quiet samples fall below float16, sums of
 many leave it, and float16 counts samples to 2,048 only. Whatever must is a `ComputesInFloat32`.
@@ -17,6 +17,7 @@ from lpa_export.hosts.frames import FrameArithmetic
 __all__ = [
     "Centring",
     "ComputesInFloat32",
+    "InFloat32",
     "Level",
     "MaskedCentring",
     "MaskedNormalisation",
@@ -32,6 +33,19 @@ Level = tuple[Tensor, Tensor]
 
 class ComputesInFloat32(nn.Module):
     """Modules whose operations stay in float32 whatever the artifact computes in."""
+
+
+class InFloat32(ComputesInFloat32):
+    """Any module, in float32."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """As the module."""
+        output: Tensor = self.module(*inputs)
+        return output
 
 
 class Centring(ComputesInFloat32):

@@ -16,7 +16,13 @@ from lpa_export.formats.manifest import Bucket, Port
 from lpa_export.hosts.sepformer.chunks import chunk_count
 from lpa_export.runtimes.separation.coreml import CoremlSeparatorRuntime
 from lpa_export.targets import SeparatorJob, Written
-from lpa_export.targets.coreml.convert import Input, Program, convert
+from lpa_export.targets.coreml.convert import (
+    Input,
+    Program,
+    convert,
+    with_constant_shapes,
+)
+from lpa_export.targets.coreml.normalisation import InFloat32
 from lpa_export.targets.coreml.packing import Packing
 from lpa_export.targets.describe import normalisation, require_exportable, taps, tools
 from lpa_export.targets.separation.describe import lowering, metadata, separator_buckets
@@ -83,6 +89,9 @@ class _Program(nn.Module):
     def __init__(self, parts: SeparatorParts, samples: int) -> None:
         super().__init__()
         self.model = SeparatorModel(parts, samples)
+        # Of the audio as loud as it is, over all of its frames. What the norms behind it are given
+        # has the level of a layer norm, and few rows: they may be half.
+        self.model.norm = InFloat32(self.model.norm)
 
     def forward(
         self, waveform: Tensor, heard: Tensor, frames: Tensor, chunks: Tensor
@@ -108,10 +117,7 @@ def _program(
     inputs = [Input(name, torch.ones(1, size), float32=True) for name, size in sizes.items()]
     outputs = [tap.replace(".", "_") for tap in parts.taps]
     examples = tuple(given.example for given in inputs)
-    # Exported first: a trace keeps shapes as values to be computed, which coremltools cannot read.
-    with torch.no_grad():
-        exported = torch.export.export(_Program(parts, bucket.samples), examples)
-        module = exported.run_decompositions({}).module()
+    module = with_constant_shapes(_Program(parts, bucket.samples), examples)
     return convert(module, inputs, outputs, deployment_target=deployment_target, half=half)
 
 

@@ -53,7 +53,8 @@ def write_separator_bundle(
         job = SeparatorJob(separator, parts, request.scheme, request.settings, announce)
         written = request.target.load_separator().write(job, new)
         announce("running the reference on the golden clips")
-        clips = golden_mixtures(separator)
+        buckets = [bucket.samples for bucket in written.buckets or ()]
+        clips = golden_mixtures(separator, max(buckets, default=None))
         announce("writing the bundle")
         write_golden_mixtures(new, clips, sample_rate=parts.config.sampling_rate)
         manifest = _manifest(request, written)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -57,12 +58,12 @@ class Measured:
             "sha256": self.sha256,
             "mixtures": len(self.draws),
             "silenced": self.silenced,
-            "mean": {figure: self.mean(figure) for figure in FIGURES},
+            "mean": _plain({figure: self.mean(figure) for figure in FIGURES}),
             "by_snr_db": {
-                f"{ratio:g}": {figure: self.mean(figure, ratio) for figure in FIGURES}
+                f"{ratio:g}": _plain({figure: self.mean(figure, ratio) for figure in FIGURES})
                 for ratio in ratios
             },
-            "clips": [asdict(found) for found in self.qualities],
+            "clips": [_plain(asdict(found)) for found in self.qualities],
         }
 
 
@@ -99,6 +100,14 @@ def table(models: Sequence[Measured]) -> list[str]:
             f"{interval.low:+.2f} to {interval.high:+.2f}"
         )
     return lines
+
+
+def _plain(figures: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity, which an output of silence has for a ratio: as text it passes."""
+    return {
+        name: repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in figures.items()
+    }
 
 
 _TITLES = {

@@ -1,6 +1,5 @@
 """Artifact and reference over the mixtures, once, for every check that needs their audio."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 
-from lpa_export.formats.audio import require_within
+from lpa_export.formats.audio import require_frames, require_within
 from lpa_export.formats.manifest import Source
 from lpa_export.formats.mixtures import Mixture, MixturePlace
 from lpa_export.formats.separation_bundle import SeparatorBundle, read_golden_mixtures
@@ -45,17 +44,16 @@ class Compared:
 class Separated:
     """One mixture through the artifact and, where there is one, the reference.
 
-    SI-SNR over that of the mixture, in dB, the mean over the sources; `silenced`: outputs of the
-    artifact far below their mixture. `digest`: SHA-256 of what was heard.
+    SI-SNR over that of the mixture, in dB, the mean over the sources; None for a mixture that has
+    none of its own to be over, as of a silent source or of nothing but the source. `silenced`:
+    outputs of the artifact far below their mixture, where the reference's are not.
     """
 
     place: MixturePlace
-    samples: int
-    si_snri_db: float
+    si_snri_db: float | None
     silenced: int
     reference_si_snri_db: float | None
     against: Compared | None
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -123,29 +121,25 @@ class SeparationValidation:
     def _separated(self, place: MixturePlace) -> Separated:
         mixture = self._read(place)
         found = self.separate(mixture.waveform)
-        expected = None if self.reference is None else self.reference.sources(mixture.waveform)
-        digest = hashlib.sha256(place.id.encode())
-        for part in (mixture.waveform, *mixture.clean):
-            digest.update(np.ascontiguousarray(part, np.float32).tobytes())
+        if self.reference is None:
+            gained, silenced = _improvement(mixture, found), _silenced(mixture, found)
+            return Separated(place, gained, len(silenced), None, None)
+        expected = self.reference.sources(mixture.waveform)
         return Separated(
             place=place,
-            samples=len(mixture.waveform),
             si_snri_db=_improvement(mixture, found),
-            silenced=sum(is_silenced(mixture.waveform, output) for output in found.T),
-            reference_si_snri_db=None if expected is None else _improvement(mixture, expected),
-            against=None if expected is None else compared(place.id, expected, found),
-            digest=digest.hexdigest(),
+            silenced=len(_silenced(mixture, found) - _silenced(mixture, expected)),
+            reference_si_snri_db=_improvement(mixture, expected),
+            against=compared(place.id, expected, found),
         )
 
     def _read(self, place: MixturePlace) -> Mixture:
-        mixture = place.read()
-        if self.runner is not None and self.runner.max_samples is not None:
-            require_within(
-                mixture.waveform,
-                self.runner.max_samples,
-                place.id,
-                sample_rate=self.bundle.manifest.sample_rate,
-            )
+        mixture, rate = place.read(), self.bundle.manifest.sample_rate
+        if self.runner is not None:
+            shortest, longest = self.runner.min_samples, self.runner.max_samples
+            require_frames(mixture.waveform, shortest, place.id, sample_rate=rate)
+            if longest is not None:
+                require_within(mixture.waveform, longest, place.id, sample_rate=rate)
         return mixture
 
 
@@ -160,17 +154,24 @@ def compared(identity: str, expected: Array, found: Array) -> Compared:
     return Compared(identity, snr, level, bad, found.shape, expected.shape)
 
 
-def _improvement(mixture: Mixture, outputs: Array) -> float:
+def _silenced(mixture: Mixture, outputs: Array) -> set[int]:
+    """Which of (samples, sources) are."""
+    pairs = enumerate(outputs.T)
+    return {source for source, output in pairs if is_silenced(mixture.waveform, output)}
+
+
+def _improvement(mixture: Mixture, outputs: Array) -> float | None:
     """SI-SNRi of (samples, sources), in the order of sources that is best for them."""
+    before = [si_snr_db(source, mixture.waveform) for source in mixture.clean]
+    if not np.isfinite(before).all():
+        return None
     if not np.isfinite(outputs).all():
         return float("nan")
     gained = [
-        np.mean(
-            [
-                si_snr_db(source, outputs[:, column]) - si_snr_db(source, mixture.waveform)
-                for source, column in zip(mixture.clean, order, strict=True)
-            ]
+        np.mean([si_snr_db(source, outputs[:, column]) for source, column in pairs])
+        for pairs in (
+            list(zip(mixture.clean, order, strict=True))
+            for order in permutations(range(outputs.shape[1]))
         )
-        for order in permutations(range(outputs.shape[1]))
     ]
-    return float(max(gained))
+    return float(max(gained) - np.mean(before))

@@ -39,11 +39,12 @@ def check_padding(validation: SeparationValidation) -> list[Check]:
     """SNR of valid samples, per way of padding, the worst over a few clips; lengths of one."""
     manifest = validation.bundle.manifest
     longest = round(_SECONDS * manifest.sample_rate)
-    clips = [clip[:longest] for clip in spread_clips(validation)]
+    spread = spread_clips(validation)
+    clips = [clip[:longest] for clip in spread]
     gate = validation.gates.snr_db
     figures = []
     alone = [validation.separate(clip) for clip in clips]
-    for name, way in _ways(validation, clips[-1]):
+    for name, way in _ways(validation, spread[-1][: 2 * longest]):
         fitting = [pair for pair in zip(clips, alone, strict=True) if way.holds(pair[0])]
         if not fitting:
             continue
@@ -74,11 +75,14 @@ def _ways(validation: SeparationValidation, longer: Array) -> Iterator[tuple[str
     """What surrounds a clip: buckets where there are some, else a batch."""
     runner, rate = validation.artifact, validation.bundle.manifest.sample_rate
     if isinstance(runner, Bucketed):
+        # Alone a clip is heard in the smallest bucket that holds it, behind it zeros.
+        smaller = 0
         for bucket in runner.buckets:
-            for filling, garbage in (("zeros", 0.0), ("garbage", _GARBAGE)):
+            for filling, garbage, most in (("zeros", 0.0, smaller), ("garbage", _GARBAGE, bucket)):
                 name = f"bucket of {bucket} samples, {filling}"
                 sounds = partial(runner.run_in, bucket=bucket, garbage=garbage)
-                yield name, _Way(sounds, bucket)
+                yield name, _Way(sounds, most)
+            smaller = bucket
         return
     for name, padded in PADDINGS.items():
         yield name, _Way(partial(_in_batch, runner, padded, longer, rate))

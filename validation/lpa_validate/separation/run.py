@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from lpa_export.errors import LpaError
 from lpa_export.formats.mixtures import load_mixtures
-from lpa_export.formats.separation_bundle import SeparatorBundle, open_separator_bundle
+from lpa_export.formats.separation_bundle import open_separator_bundle
 from lpa_export.formats.task import SEPARATION
 from lpa_export.runtimes import ArtifactError, Runner
 from lpa_export.targets import target_named
@@ -62,16 +64,23 @@ def open_separation(
 
 
 def data_of(validation: SeparationValidation, name: str) -> Data:
-    """What was heard, by its samples where it was."""
-    heard = validation.separated if "separated" in vars(validation) else []
-    digest = hashlib.sha256("".join(item.digest for item in heard).encode()).hexdigest()
-    seconds = sum(item.samples for item in heard) / validation.bundle.manifest.sample_rate
-    return Data(name, digest, len(validation.places), None, seconds if heard else None)
+    """The mixtures, by their samples and those of their sources."""
+    digest, samples = hashlib.sha256(), 0
+    for place in validation.places:
+        mixture = place.read()
+        samples += len(mixture.waveform)
+        digest.update(place.id.encode())
+        for part in (mixture.waveform, *mixture.clean):
+            digest.update(np.ascontiguousarray(part, np.float32).tobytes())
+    seconds = samples / validation.bundle.manifest.sample_rate
+    return Data(name, digest.hexdigest(), len(validation.places), None, seconds)
 
 
-def identity_of(bundle: SeparatorBundle, reference: SeparatorModel | None) -> Reference:
-    """What parity compares with: the model, or its golden clips."""
-    if reference is not None:
-        return reference.identity
-    made_from = bundle.manifest.checkpoint
+def identity_of(validation: SeparationValidation, names: Sequence[str]) -> Reference | None:
+    """What the checks of these names compare with: the model, its golden clips, or nothing."""
+    if validation.reference is not None:
+        return validation.reference.identity
+    if "parity" not in names:
+        return None
+    made_from = validation.bundle.manifest.checkpoint
     return Reference("golden", made_from.name, made_from.sha256)
