@@ -8,6 +8,7 @@ Weights are random: time and memory do not depend on them. Run it from the repos
     python tests/targets/measure_base_models.py --export --target coreml    # beside coremltools
     python tests/targets/measure_base_models.py --target mlx    # 8 of 12, a bucket for each length
     python tests/targets/measure_base_models.py --large     # 569 M parameters, nothing replaced
+    python tests/targets/measure_base_models.py --save DIR --replaced 8     # keeps the checkpoint
 
 Each figure comes from a process of its own, whose peak memory is the system's own count.
 """
@@ -300,6 +301,8 @@ def main() -> None:
     parser.add_argument("--export", action="store_true")
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--target", help="one with buckets; CPU seconds, memory and parity of it")
+    parser.add_argument("--save", metavar="DIR", help="write the checkpoint alone")
+    parser.add_argument("--replaced", type=int, default=8, help="with --save: the first so many")
     parser.add_argument("--step", choices=_STEPS, help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -307,6 +310,9 @@ def main() -> None:
         figures = _STEPS[options.step](*options.arguments)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(json.dumps({"peak_mb": peak / 1024} | figures))
+        return
+    if options.save:
+        save_base_model(Path(options.save), range(options.replaced), options.family)
         return
     if options.family == "all":
         _every_family()
