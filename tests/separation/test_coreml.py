@@ -56,6 +56,17 @@ def test_every_bucket_gives_what_the_module_gives_whatever_lies_behind(
             # 60 dB below full scale: squares of that fall below float16.
             found = runner.run_in(quiet, bucket, garbage=9.0)
             assert snr_db(reference.sources(quiet), found) >= least_db
+    (ops,) = validate(target="coreml", bundle=made.bundle, checks=["ops"]).checks
+    assert ops.status == "pass"
+    stay = ops.figure("programs: MACs free of fatal")
+    assert stay.label == "predicted" and isinstance(stay.value, float) and stay.value > 90
+    found = {
+        finding["rule"]
+        for item in ops.details["neural_engine"]
+        for finding in item["findings"]
+        if finding["severity"] == "fatal"
+    }
+    assert "dtype.fp32" in found  # the norm of the audio
     if len(buckets) == 1:
         return
     report = validate(

@@ -59,7 +59,8 @@ def configure_parser(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="MANIFEST|DIR",
-        help="speech: a JSONL manifest or a LibriSpeech folder (default: the demo speech)",
+        help="speech: a JSONL manifest or a LibriSpeech folder; for a separator a JSONL manifest "
+        "of mixtures and their sources, or its recipe (default: the demo speech)",
     )
     parser.add_argument(
         "--checkpoint",

@@ -79,6 +79,7 @@ _CHECKS = [
         for spec in (
             CheckSpec("integrity", f"{_APART}.integrity:check_integrity", opens_itself=True),
             CheckSpec("ops", f"{_HERE}.onnx_ops:check_ops", _ONNX, opens_itself=True),
+            CheckSpec("ops", f"{_APART}.coreml_ops:check_ops", _COREML, opens_itself=True),
             CheckSpec("ops", f"{_HERE}.executorch_ops:check_ops", _EXECUTORCH, opens_itself=True),
             CheckSpec("ops", f"{_HERE}.mlx_ops:check_ops", _MLX, opens_itself=True),
             CheckSpec("parity", f"{_APART}.parity:check_parity", needs_speech=True),

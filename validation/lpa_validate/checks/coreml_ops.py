@@ -32,7 +32,17 @@ from lpa_validate.rules.neural_engine.graph import Flexibility
 if TYPE_CHECKING:
     from lpa_export.runtimes.coreml.features import Feature
 
-__all__ = ["SCOPES", "Examined", "check_ops", "examined_steps", "opened_packages", "scopes_of"]
+__all__ = [
+    "SCOPES",
+    "Examined",
+    "check_ops",
+    "examined_step",
+    "examined_steps",
+    "opened_packages",
+    "placement_figures",
+    "scopes_of",
+    "without_handler",
+]
 
 SCOPES = "scopes.json"
 """In a bundle: {"package/function": {output name: module of the model}}."""
@@ -63,12 +73,12 @@ def check_ops(validation: Validation) -> list[Check]:
     examined = examined_steps(validation, packages)
     frontend = [item for item in examined if item.step.frames is None]
     encoders = [item for item in examined if item.step.frames is not None]
-    missing = _without_handler(packages, examined)
+    missing = without_handler(packages, examined)
     gated = _is_gated(validation, frontend)
     figures = [
         Figure("ops the evaluator lacks", len(missing), gate=0, comparison="=="),
-        *_figures("front end", frontend),
-        *_figures("encoders", encoders, gated=gated),
+        *placement_figures("front end", frontend),
+        *placement_figures("encoders", encoders, gated=gated),
     ]
     details: dict[str, Any] = {
         "neural_engine": [item.to_json() for item in examined],
@@ -92,10 +102,10 @@ def examined_steps(validation: Validation, packages: Mapping[str, Package]) -> l
     frontend, encoders = coreml_steps(validation.bundle)
     scopes = scopes_of(validation)
     steps = [*([frontend] if frontend else []), *encoders]
-    return [_examined(packages[step.package], step, scopes) for step in steps]
+    return [examined_step(packages[step.package], step, scopes) for step in steps]
 
 
-def _examined(package: Package, step: Step, scopes: Scopes) -> Examined:
+def examined_step(package: Package, step: Step, scopes: Scopes) -> Examined:
     """A flexible function is counted at its largest shapes, and stays flexible to the rules."""
     function = package.function(step.function)
     features = package.features(step.function)
@@ -127,7 +137,9 @@ def _is_gated(validation: Validation, frontend: Sequence[Examined]) -> bool:
     return bool(frontend) and validation.bundle.manifest.scheme.compute != "fp32"
 
 
-def _figures(what: str, examined: Sequence[Examined], *, gated: bool = False) -> list[Figure]:
+def placement_figures(
+    what: str, examined: Sequence[Examined], *, gated: bool = False
+) -> list[Figure]:
     """The worst over the functions; the counts are those of the largest."""
     if not examined:
         return []
@@ -162,7 +174,7 @@ def _fatal(examined: Sequence[Examined]) -> list[str]:
     ]
 
 
-def _without_handler(packages: Mapping[str, Package], examined: Sequence[Examined]) -> list[str]:
+def without_handler(packages: Mapping[str, Package], examined: Sequence[Examined]) -> list[str]:
     """Kinds of operations that the evaluator cannot compute, one line each."""
     counts: Counter[str] = Counter()
     for item in examined:
