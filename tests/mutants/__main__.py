@@ -21,11 +21,12 @@ from py_compile import PycInvalidationMode
 
 from tests.mutants.lowering import LOWERING
 from tests.mutants.mutant import Mutant
+from tests.mutants.separation import SEPARATION
 from tests.mutants.trust import TRUST
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COPIED = ("lpa_export", "validation", "tests", "pyproject.toml", "recipes")
-MUTANTS = (*LOWERING, *TRUST)
+MUTANTS = (*LOWERING, *SEPARATION, *TRUST)
 
 # Imported once, before the forks; not onnxruntime, which looks how the package has set it up.
 _SHARED = ("hypothesis", "jiwer", "msgspec", "numpy", "onnx", "pytest", "safetensors.torch",

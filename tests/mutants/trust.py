@@ -2,7 +2,7 @@
 that did not say why.
 
 The letters are kinds: A is wrong without a word, B success that was none, C a refusal of what is
-valid or one that does not say why, D what is looked for at random.
+valid or one that does not say why, D what pages, drawn checkpoints and damaged files get wrong.
 """
 
 from tests.mutants.mutant import Mutant

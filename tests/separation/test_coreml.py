@@ -60,13 +60,13 @@ def test_every_bucket_gives_what_the_module_gives_whatever_lies_behind(
     assert ops.status == "pass"
     stay = ops.figure("programs: MACs free of fatal")
     assert stay.label == "predicted" and isinstance(stay.value, float) and stay.value > 90
-    found = {
+    fatal = {
         finding["rule"]
         for item in ops.details["neural_engine"]
         for finding in item["findings"]
         if finding["severity"] == "fatal"
     }
-    assert "dtype.fp32" in found  # the norm of the audio
+    assert "dtype.fp32" in fatal  # the norm of the audio
     if len(buckets) == 1:
         return
     report = validate(

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -97,6 +98,15 @@ def test_a_planted_fault_fails(opened: SeparationValidation, fault: str, scheme:
     (found,) = check(replace(opened, runner=Faulty(opened.runner, change)))
     assert found.status == "fail" and found.figure(figure).failed
     assert figure in found.reason
+
+
+def test_what_the_original_silences_too_is_no_fault(opened: SeparationValidation) -> None:
+    silent = Faulty(opened.runner, np.zeros_like)
+    reference: Any = SimpleNamespace(
+        sources=lambda waveform: np.zeros((len(waveform), 1), np.float32)
+    )
+    (found,) = check_separation(replace(opened, runner=silent, reference=reference))
+    assert found.figure("outputs 30 dB below their input").value == 0
 
 
 @pytest.mark.parametrize("fault", ["sign flipped", "gain of two", "one chunk missing", "silence"])
