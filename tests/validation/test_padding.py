@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,3 +44,34 @@ def test_what_exact_lengths_heard_before_must_leave_nothing(
     (found,) = check_padding(replace(opened, runner=OneByOne(opened.runner, 1e-3)))
     assert found.status == "fail"
     assert all(found.figure(name).failed for name in names)
+
+
+class InBuckets:
+    """A runner of two buckets; what lies behind a clip in the larger one is heard."""
+
+    label, exact, min_samples, max_samples, buckets = "measured", False, 1, 200, (10, 20)
+
+    def run(self, padded: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
+        return [self.run_in(row[:length], 10) for row, length in zip(padded, lengths, strict=True)]
+
+    def run_in(self, waveform: np.ndarray, bucket: int, *, garbage: float = 0.0) -> np.ndarray:
+        logits = np.zeros((len(waveform) // 10, 2), np.float32)
+        logits[:, 0] = waveform[: 10 * len(logits) : 10]
+        return logits + np.float32((bucket - 10) * (garbage + 1.0))
+
+
+def test_a_bucket_is_not_compared_with_itself() -> None:
+    validation: Any = SimpleNamespace(
+        artifact=InBuckets(),
+        label="measured",
+        gates=SimpleNamespace(padding_psnr_db=60.0),
+        first_waveforms=lambda count: [np.linspace(-1, 1, 100, dtype=np.float32)],
+    )
+    (found,) = check_padding(validation)
+    assert [figure.name for figure in found.figures if figure.name.startswith("PSNR")] == [
+        "PSNR, 10 frames, garbage",
+        "PSNR, 20 frames, zeros",
+        "PSNR, 20 frames, garbage",
+    ]
+    failed = [figure.name for figure in found.figures if figure.failed]
+    assert failed == ["PSNR, 20 frames, zeros", "PSNR, 20 frames, garbage"]

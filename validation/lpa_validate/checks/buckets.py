@@ -23,9 +23,11 @@ def check_buckets(validation: Validation, runner: Bucketed) -> list[Check]:
     alone = [validation.artifact.run(*pad([clip]))[0] for clip in clips]
     gate = validation.gates.padding_psnr_db
     figures, tables = [], []
+    smaller = 0
     for bucket in runner.buckets:
-        fitting = [index for index, logits in enumerate(alone) if len(logits) <= bucket]
-        for filling, garbage in (("zeros", 0.0), ("garbage", _GARBAGE)):
+        # With zeros in the smallest that holds it a clip would be compared with itself.
+        for filling, garbage, most in (("zeros", 0.0, smaller), ("garbage", _GARBAGE, bucket)):
+            fitting = [index for index, logits in enumerate(alone) if len(logits) <= most]
             if not fitting:
                 continue
             name = f"{bucket} frames, {filling}"
@@ -37,6 +39,7 @@ def check_buckets(validation: Validation, runner: Bucketed) -> list[Check]:
             ]
             row = {"padding": name, "clips": len(fitting), "argmax": agreement, "psnr_db": psnr}
             tables.append({**row, "problem": problem})
+        smaller = bucket
     problems = "; ".join(f"{row['padding']}: {row['problem']}" for row in tables if row["problem"])
     details = {"clips": len(clips), "paddings": tables}
     figures = labelled(validation.label, figures)
