@@ -182,8 +182,6 @@ def train(
     Raises LpaError for a recipe, data, layers or a run folder that cannot be used.
     """
     if task_of(recipe) == SEPARATION:
-        if stage == "teacher" and (teacher or cycles):
-            raise LpaError(f"{recipe}: a separator's teacher is trained in one cycle, from scratch")
         return _train_separation(
             stage,
             recipe=recipe,
@@ -192,6 +190,7 @@ def train(
             layers=layers,
             sweep=sweep,
             control=control,
+            cycles=cycles,
             threads=threads,
             workers=workers,
         )
@@ -234,6 +233,7 @@ def _train_separation(
     layers: LayerChoice | None,
     sweep: Path | None,
     control: bool,
+    cycles: Sequence[int] | None,
     threads: int | None,
     workers: int | None,
 ) -> Path:
@@ -255,7 +255,8 @@ def _train_separation(
     folder = out or runs / ("control" if control else stage)
     trainer = SeparationTrainer(loaded, conduct)
     if stage == "teacher":
-        return trainer.teacher(folder)
+        start = load_separator(teacher) if teacher else None
+        return trainer.teacher(folder, start=start, cycles=cycles)
     source = load_separator(_teacher(runs, teacher))
     if stage == "sweep":
         trainer.sweep(source, folder, layers)

@@ -1,8 +1,9 @@
 """Noise that no recording holds, so that a separator does not learn a few recordings by heart.
 
 Coloured noise whose loudness wanders, as of wind, water and crowds; in half of the draws with the
-harmonics of something that turns or hums, as engines, saws and fans have. Or a recording at another
-speed and in another colour: another engine, another rain.
+harmonics of something that turns or hums, as engines, saws and fans have, and half of these let the
+noise itself come in bursts, one a turn. Or a recording at another speed and in another colour:
+another engine, another rain.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ _TILT_DB = (-9.0, 3.0)
 """Of the spectrum, an octave."""
 _ROUGHNESS_DB = 6.0
 """Deviation of the spectrum from its tilt, at each of the knots."""
-_SWELL_DB = (0.0, 8.0)
+_SWELL_DB = (0.0, 12.0)
 _SWELL_HZ = (0.1, 8.0)
 """How far, and how often a second, the loudness wanders."""
 _TONAL_SHARE = 0.5
+_BURST_SHARE = 0.5
+_BURST_POWER = (0.5, 8.0)
+"""Of a raised cosine: how short the bursts are."""
 _PITCH_HZ = (30.0, 800.0)
 _HARMONICS = 40
 _HARMONIC_TILT_DB = (-12.0, 0.0)
@@ -37,8 +41,11 @@ def generated_noise(rng: np.random.Generator, samples: int, rate: int) -> Wavefo
     """A draw of `samples` at `rate` Hz, float32 of root mean square 1."""
     noise = _unit(_coloured(rng, samples, rate))
     if rng.random() < _TONAL_SHARE:
+        phase = _turning(rng, samples, rate)
+        if rng.random() < _BURST_SHARE:
+            noise = _unit(noise * (0.5 + 0.5 * np.cos(phase)) ** rng.uniform(*_BURST_POWER))
         gain = 10 ** (rng.uniform(*_TONE_TO_NOISE_DB) / 20)
-        noise = noise + gain * _unit(_harmonics(rng, samples, rate))
+        noise = noise + gain * _unit(_harmonics(rng, phase, rate))
     loudness = rng.uniform(*_SWELL_DB) * _wandering(rng, samples, rate)
     return _unit(noise * 10 ** (loudness / 20)).astype(np.float32)
 
@@ -76,14 +83,20 @@ def _filtered(
     return np.fft.irfft(np.fft.rfft(noise) * gain, len(noise))
 
 
-def _harmonics(rng: np.random.Generator, samples: int, rate: int) -> np.ndarray:
+def _turning(rng: np.random.Generator, samples: int, rate: int) -> np.ndarray:
+    """(samples,): the phase, in radians, of something whose pitch wanders."""
     lowest, highest = np.log2(_PITCH_HZ)
     octave = rng.uniform(lowest, highest) + _WAVER * _wandering(rng, samples, rate)
-    pitch = np.exp2(octave)
-    phase = 2 * np.pi * np.cumsum(pitch) / rate
-    tilt, total = rng.uniform(*_HARMONIC_TILT_DB), np.zeros(samples)
+    phase: np.ndarray = 2 * np.pi * np.cumsum(np.exp2(octave)) / rate
+    return phase
+
+
+def _harmonics(rng: np.random.Generator, phase: np.ndarray, rate: int) -> np.ndarray:
+    """(samples,): tones at its multiples."""
+    tilt, total = rng.uniform(*_HARMONIC_TILT_DB), np.zeros(len(phase))
+    highest = np.diff(phase).max(initial=0.0) / (2 * np.pi) * rate
     # No harmonic comes near half the rate, where it would be heard as another tone.
-    for number in range(1, min(_HARMONICS, int(0.45 * rate / pitch.max())) + 1):
+    for number in range(1, min(_HARMONICS, int(0.45 * rate / max(highest, 1.0))) + 1):
         level = tilt * np.log2(number) + 3.0 * rng.standard_normal()
         total += 10 ** (level / 20) * np.cos(number * phase + rng.uniform(0, 2 * np.pi))
     return total

@@ -92,7 +92,7 @@ class MixingSettings:
 
 @dataclass(frozen=True)
 class SeparationTeacher:
-    """Training of the attention teacher from scratch.
+    """A cycle of training of the attention teacher: a rise and fall of the learning rate.
 
     An epoch is ``clips_per_epoch`` utterances, ``batch_clips`` an update. ``level_weight``: what a
     dB of wrong level costs beside a dB of SI-SNR, which does not count it. ``average_epochs``: the
@@ -153,7 +153,10 @@ class SeparationSweep(SweepFit):
 
 @dataclass(frozen=True)
 class SeparationRecipe:
-    """A whole recipe: the model, the speech and noise, and how it is trained and replaced."""
+    """A whole recipe: the model, the speech and noise, and how it is trained and replaced.
+
+    ``refine``: further cycles of the teacher, from what came of those before.
+    """
 
     task: Literal["separation"]
     name: str = field(metadata={"pattern": "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"})
@@ -161,6 +164,7 @@ class SeparationRecipe:
     data: SeparationData
     mixing: MixingSettings = MixingSettings()
     teacher: SeparationTeacher = SeparationTeacher()
+    refine: tuple[SeparationTeacher, ...] = ()
     lpa: SeparationLPA = SeparationLPA()
     sweep: SeparationSweep = SeparationSweep()
     replace: SeparationReplace = SeparationReplace()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,16 @@ from lpa_export.training.state import (
 )
 from lpa_export.training.step import Group, Loss, gradients, groups
 
-__all__ = ["BEST", "STATE", "Conduct", "Loss", "Progress", "Settings", "optimise"]
+__all__ = [
+    "BEST",
+    "STATE",
+    "Conduct",
+    "Loss",
+    "Progress",
+    "Settings",
+    "optimise",
+    "require_cycles",
+]
 
 DRAW_EVERY_SECONDS = 60.0
 BEST = "best.safetensors"
@@ -122,6 +131,27 @@ def optimise(
         return run.train()
     finally:
         model.to(home)
+
+
+def require_cycles(name: str, chosen: Sequence[int], count: int, *, started: bool) -> None:
+    """Raise LpaError for cycles that a recipe does not have, or that begin with another model.
+
+    Its `count` cycles are `teacher`, from scratch, and those of `refine`. `started`: there is a
+    model to train on.
+    """
+    following = list(chosen) == list(range(chosen[0], chosen[-1] + 1))
+    if not following or chosen[0] < 0 or chosen[-1] >= count:
+        raise LpaError(
+            f"{name}: has cycles 0 to {count - 1} (0 is 'teacher'), found "
+            f"{', '.join(map(str, chosen))}; name those that follow each other, as 1,2"
+        )
+    if not started and chosen[0] > 0:
+        raise LpaError(
+            f"cycle {chosen[0]} trains a teacher on: give that with --checkpoint, or begin with "
+            "cycle 0"
+        )
+    if started and chosen[0] == 0:
+        raise LpaError("cycle 0 trains from scratch, so it takes no --checkpoint")
 
 
 def learning_rate_share(share: float, settings: Settings) -> float:

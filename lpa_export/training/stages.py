@@ -30,7 +30,7 @@ from lpa_export.training.files import RunFolder, load_weights, round_to_half
 from lpa_export.training.frontend import fit_log_mel
 from lpa_export.training.hardening import Hardening, measure_hardening
 from lpa_export.training.heard import HeardSpeech
-from lpa_export.training.loop import BEST, STATE, Conduct, Settings
+from lpa_export.training.loop import BEST, STATE, Conduct, Settings, require_cycles
 from lpa_export.training.objective import Recognition
 from lpa_export.training.ranking import (
     AutoLayers,
@@ -89,8 +89,13 @@ class Trainer:
             raise LpaError(
                 f"{recipe.name}: 'model' names a checkpoint, so there is no teacher to train"
             )
-        chosen = range(1 + len(recipe.refine)) if cycles is None else cycles
-        self._require_cycles(chosen, start)
+        count = 1 + len(recipe.refine)
+        chosen = range(count) if cycles is None else cycles
+        require_cycles(recipe.name, chosen, count, started=start is not None)
+        if start is not None:
+            require_shape(recipe, start)
+            if start.vocabulary.tokens != CHARACTERS.tokens:
+                raise LpaError(f"{start.name}: has other tokens than a teacher of {recipe.name}")
         sections = _sections(recipe, _TEACHER)
         if cycles is not None:
             sections["cycles"] = list(cycles)
@@ -113,28 +118,6 @@ class Trainer:
                 self._refine(model, dev, field_, run, cycle - 1)
         round_to_half(model)
         return _save(run, model, CHARACTERS, None)
-
-    def _require_cycles(self, chosen: Sequence[int], start: Checkpoint | None) -> None:
-        count = 1 + len(self.recipe.refine)
-        following = list(chosen) == list(range(chosen[0], chosen[-1] + 1))
-        if not following or chosen[0] < 0 or chosen[-1] >= count:
-            raise LpaError(
-                f"{self.recipe.name}: has cycles 0 to {count - 1} (0 is 'teacher'), found "
-                f"{', '.join(map(str, chosen))}; name those that follow each other, as 1,2"
-            )
-        if start is None and chosen[0] > 0:
-            raise LpaError(
-                f"cycle {chosen[0]} trains a teacher on: give that with --checkpoint, or begin "
-                "with cycle 0"
-            )
-        if start is not None:
-            if chosen[0] == 0:
-                raise LpaError("cycle 0 trains from scratch, so it takes no --checkpoint")
-            require_shape(self.recipe, start)
-            if start.vocabulary.tokens != CHARACTERS.tokens:
-                raise LpaError(
-                    f"{start.name}: has other tokens than a teacher of {self.recipe.name}"
-                )
 
     def _from_scratch(self, model: Any, dev: SpeechSet, field_: int, run: RunFolder) -> None:
         settings, folder = self.recipe.teacher, run.folder

@@ -293,6 +293,28 @@ def test_generated_noise_is_as_loud_as_any_other_and_each_draw_differs() -> None
     assert 15 < sum(share > 0.5 for share in few) < 45
 
 
+@pytest.mark.parametrize("bursts", [False, True])
+def test_noise_of_something_that_turns_comes_in_bursts(
+    monkeypatch: pytest.MonkeyPatch, bursts: bool
+) -> None:
+    rate, pitch = 8000, 100.0
+    for name, value in {
+        "_TONAL_SHARE": 1.0,
+        "_BURST_SHARE": float(bursts),
+        "_BURST_POWER": (4.0, 4.0),
+        "_TONE_TO_NOISE_DB": (-80.0, -80.0),
+        "_SWELL_DB": (0.0, 0.0),
+        "_PITCH_HZ": (pitch, pitch),
+        "_WAVER": 0.0,
+    }.items():
+        monkeypatch.setattr(f"lpa_export.formats.generated_noise.{name}", value)
+    noise = generated_noise(np.random.default_rng(0), 2 * rate, rate).astype(np.float64)
+    loudness = np.abs(np.fft.rfft(noise**2 - np.mean(noise**2)))
+    turn = loudness[round(2 * pitch)]  # two seconds: half a hertz a place
+    around = np.median(loudness[round(1.5 * pitch) : round(2.5 * pitch)])
+    assert (turn > 8 * around) == bursts
+
+
 def test_noise_that_is_held_out_is_not_trained_on(loaded: SeparationRecipe) -> None:
     trainer = SeparationTrainer(loaded)
     paths = [[path.stem for path in sounds.noise._paths] for sounds in (trainer.train, trainer.dev)]
@@ -353,6 +375,54 @@ def test_the_command_trains_what_the_recipe_says(
     said = capsys.readouterr().out
     assert f"checkpoint: {out}/checkpoint" in said
     assert "held-out si_snri_db at -5 dB: " in said
+
+
+REFINE = "refine: [{epochs: 1, clips_per_epoch: 4, learning_rate: 0.002, seed: 1}]\n"
+
+
+def test_a_teacher_is_trained_on_in_a_further_cycle(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(RECIPE + REFINE)
+    loaded = load_separation_recipe(recipe)
+    trainer = SeparationTrainer(loaded)
+    first = load_separator(trainer.teacher(tmp_path / "first", cycles=[0]))
+    again = load_separator(tmp_path / "first" / "checkpoint")
+    more = trainer.teacher(tmp_path / "more", start=again, cycles=[1])
+    assert [row["epoch"] for row in read_log(tmp_path / "more" / "refine0")] == [1]
+    changed = load_separator(more).model.state_dict()
+    before = first.model.state_dict()
+    assert all(not torch.equal(changed[name], before[name]) for name in before)
+    both = trainer.teacher(tmp_path / "both")
+    assert len([row for row in read_log(tmp_path / "both") if "epoch" in row]) == 2
+    found = load_separator(both).model.state_dict()
+    # From weights that were not rounded in between.
+    assert all(torch.allclose(found[name], changed[name], atol=2e-2) for name in found)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--cycles", "1"], "cycle 1 trains a teacher on: give that with --checkpoint"),
+        (["--cycles", "2"], "has cycles 0 to 1 (0 is 'teacher'), found 2"),
+        (["--checkpoint", "{checkpoint}"], "cycle 0 trains from scratch, so it takes no"),
+        (["--cycles", "1", "--checkpoint", "{other}"], "not the model that small describes"),
+    ],
+)
+def test_cycles_that_cannot_be_run_are_one_line(
+    recipe: Path,
+    loaded: SeparationRecipe,
+    separator: Callable[[int], str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    said: str,
+) -> None:
+    recipe.write_text(RECIPE + REFINE)
+    wide = SepFormer(dataclasses.replace(loaded.model, intermediate_size=24))
+    places = {"checkpoint": separator(0), "other": str(save_separator(tmp_path / "w", wide, None))}
+    given = [flag.format(**places) for flag in flags]
+    assert main(["teacher", "--recipe", str(recipe), "--out", str(tmp_path / "o"), *given]) == 2
+    captured = capsys.readouterr().err
+    assert captured.count("\n") == 1 and said in captured
 
 
 @pytest.fixture

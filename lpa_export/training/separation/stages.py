@@ -14,7 +14,7 @@ import torch
 from lpa_export.errors import LpaError
 from lpa_export.formats.lpa_section import LPASection
 from lpa_export.formats.mixing import Draw, read_draws
-from lpa_export.formats.separation_recipe import SeparationRecipe, is_named
+from lpa_export.formats.separation_recipe import SeparationRecipe, SeparationTeacher, is_named
 from lpa_export.formats.separator import Separator, save_separator
 from lpa_export.formats.speech import Utterance, data_hash, load_utterances
 from lpa_export.hosts import lpa_layers
@@ -25,7 +25,7 @@ from lpa_export.training.clips import Clips, Recordings
 from lpa_export.training.distributed import accelerator, is_main_process
 from lpa_export.training.files import RunFolder, load_weights, round_to_half, write_json
 from lpa_export.training.hardening import captured_inputs
-from lpa_export.training.loop import BEST, Conduct, Settings, optimise
+from lpa_export.training.loop import BEST, Conduct, Settings, optimise, require_cycles
 from lpa_export.training.ranking import (
     AutoLayers,
     KindOfLayers,
@@ -57,22 +57,54 @@ class SeparationTrainer:
     conduct: Conduct = field(default_factory=Conduct)
     recordings: Recordings = field(default_factory=Recordings)
 
-    def teacher(self, folder: Path) -> Path:
+    def teacher(
+        self,
+        folder: Path,
+        *,
+        start: Separator | None = None,
+        cycles: Sequence[int] | None = None,
+    ) -> Path:
         """Train the attention teacher; returns its checkpoint, `folder`/checkpoint, in float16.
 
+        `cycles`: which of the recipe's cycles of training, all by default; 0 is `teacher`, from
+        scratch, those behind it are `refine`'s. Without 0, `start` is what came of those before.
         Figures of the stored weights on the held-out mixtures lie beside it.
         """
-        recipe, settings = self.recipe, self.recipe.teacher
-        run = RunFolder.of(folder, _sections(recipe), "teacher")
+        recipe = self.recipe
+        every = (recipe.teacher, *recipe.refine)
+        chosen = range(len(every)) if cycles is None else cycles
+        require_cycles(recipe.name, chosen, len(every), started=start is not None)
+        sections = _sections(recipe)
+        if cycles is not None:
+            sections["cycles"] = list(cycles)
+        if start is not None:
+            self._require_teacher(start)
+        run = RunFolder.of(folder, sections, "teacher", teacher=start.sha256 if start else "")
         if run.checkpoint.is_dir():
             return run.checkpoint
-        torch.manual_seed(settings.seed)
-        model = SepFormer(recipe.model)
-        dev, draws, mixing = self.dev, self._draws, recipe.mixing
-        batches = MixtureBatches(
-            self.train, mixing, settings.clips_per_epoch, settings.batch_clips, settings.seed
-        )
+        torch.manual_seed(recipe.teacher.seed)
+        model = start.model if start else SepFormer(recipe.model)
+        dev, draws = self.dev, self._draws
         run.begin()
+        for cycle in chosen:
+            self._teach(model, every[cycle], folder / f"refine{cycle - 1}" if cycle else folder)
+        round_to_half(model)
+        if is_main_process():
+            write_json(folder / FIGURES, summary(improvements(model, dev, draws), draws))
+            save_separator(run.checkpoint, model.eval(), None, half=True)
+        accelerator().wait_for_everyone()
+        return run.checkpoint
+
+    def _teach(self, model: SepFormer, settings: SeparationTeacher, folder: Path) -> None:
+        """One cycle; `model` ends with the best weights of it."""
+        dev, draws = self.dev, self._draws
+        batches = MixtureBatches(
+            self.train,
+            self.recipe.mixing,
+            settings.clips_per_epoch,
+            settings.batch_clips,
+            settings.seed,
+        )
 
         def loss(batch: Mixtures, share: float) -> dict[str, torch.Tensor]:
             return separation_loss(model, batch, settings.level_weight)
@@ -81,19 +113,13 @@ class SeparationTrainer:
             model,
             loss,
             batches,
-            self._loop,
+            self._loop(settings),
             folder,
             evaluate=lambda: summary(improvements(model, dev, draws), draws),
             figure=IMPROVEMENT,
-            conduct=replace(self.conduct, tensorboard=recipe.training.tensorboard),
+            conduct=replace(self.conduct, tensorboard=self.recipe.training.tensorboard),
         )
         load_weights(folder / BEST, model)
-        round_to_half(model)
-        if is_main_process():
-            write_json(folder / FIGURES, summary(improvements(model, dev, draws), draws))
-            save_separator(run.checkpoint, model.eval(), None, half=True)
-        accelerator().wait_for_everyone()
-        return run.checkpoint
 
     def sweep(self, source: Separator, folder: Path, layers: LayerChoice | None = None) -> Ranking:
         """Fit an LPA to `layers` of the teacher; writes sweep.json and sweep.png.
@@ -215,7 +241,7 @@ class SeparationTrainer:
         objective = Separation(self.train, self.dev, self._draws, recipe.mixing, settings, weight)
         run.begin()
         layer_loop = replace(
-            self._loop,
+            self._loop(recipe.teacher),
             epochs=settings.epochs_per_layer,
             learning_rate=settings.learning_rate,
             seed=settings.seed,
@@ -350,10 +376,8 @@ class SeparationTrainer:
         model = self.recipe.model
         return LPAConfig(model.hidden_size, model.num_attention_heads, **self.recipe.lpa.shape)
 
-    @property
-    def _loop(self) -> Settings:
-        recipe, settings = self.recipe, self.recipe.teacher
-        how = asdict(recipe.training)
+    def _loop(self, settings: SeparationTeacher) -> Settings:
+        how = asdict(self.recipe.training)
         del how["tensorboard"]
         return Settings(
             epochs=settings.epochs,
@@ -375,6 +399,8 @@ def _sections(recipe: SeparationRecipe, **replaced: Any) -> dict[str, Any]:
     """What the teacher depends on, or with `replaced` (`lpa`, `sweep`) a later stage."""
     content = asdict(recipe)
     del content["sweep"]
+    if not recipe.refine:  # as before there was any
+        del content["refine"]
     content |= replaced
     if not replaced:
         del content["lpa"], content["replace"]
