@@ -84,10 +84,11 @@ class SeparationTrainer:
             return run.checkpoint
         torch.manual_seed(recipe.teacher.seed)
         model = start.model if start else SepFormer(recipe.model)
-        dev, draws = self.dev, self._draws
+        train, dev, draws = self.train, self.dev, self._draws
         run.begin()
         for cycle in chosen:
-            self._teach(model, every[cycle], folder / f"refine{cycle - 1}" if cycle else folder)
+            place = folder / f"refine{cycle - 1}" if cycle else folder
+            self._teach(model, train, every[cycle], place)
         round_to_half(model)
         if is_main_process():
             write_json(folder / FIGURES, summary(improvements(model, dev, draws), draws))
@@ -95,11 +96,13 @@ class SeparationTrainer:
         accelerator().wait_for_everyone()
         return run.checkpoint
 
-    def _teach(self, model: SepFormer, settings: SeparationTeacher, folder: Path) -> None:
+    def _teach(
+        self, model: SepFormer, train: Sounds, settings: SeparationTeacher, folder: Path
+    ) -> None:
         """One cycle; `model` ends with the best weights of it."""
         dev, draws = self.dev, self._draws
         batches = MixtureBatches(
-            self.train,
+            train,
             self.recipe.mixing,
             settings.clips_per_epoch,
             settings.batch_clips,
