@@ -242,12 +242,12 @@ def _require_places_of_their_own(files: Sequence[Path], outputs: Sequence[list[P
     """Raise LpaError where one file's output would take the place of another's."""
     taken: dict[Path, Path] = {}
     for file, places in zip(files, outputs, strict=True):
-        first = taken.setdefault(places[0], file)
-        if first != file or files.count(file) > 1:
+        if places[0] in taken:
             raise LpaError(
-                f"{first} and {file} would both become {places[0]}; clean them by calls of their "
-                "own, with another --out"
+                f"{taken[places[0]]} and {file} would both become {places[0]}; clean them by calls "
+                "of their own, with another --out"
             )
+        taken[places[0]] = file
 
 
 def _require_free(places: Sequence[Path], overwrite: bool) -> None:

@@ -47,8 +47,8 @@ __all__ = [
     "Loss",
     "Progress",
     "Settings",
+    "cycles_of",
     "optimise",
-    "require_cycles",
 ]
 
 DRAW_EVERY_SECONDS = 60.0
@@ -133,12 +133,15 @@ def optimise(
         model.to(home)
 
 
-def require_cycles(name: str, chosen: Sequence[int], count: int, *, started: bool) -> None:
-    """Raise LpaError for cycles that a recipe does not have, or that begin with another model.
+def cycles_of(
+    name: str, cycles: Sequence[int] | None, count: int, *, started: bool
+) -> Sequence[int]:
+    """The `cycles` of a teacher's training, all `count` of its recipe for None.
 
-    Its `count` cycles are `teacher`, from scratch, and those of `refine`. `started`: there is a
-    model to train on.
+    They are `teacher`, from scratch, and those of `refine`. `started`: there is a model to train
+    on. Raises LpaError for cycles that the recipe does not have, or that begin with another model.
     """
+    chosen = range(count) if cycles is None else cycles
     following = list(chosen) == list(range(chosen[0], chosen[-1] + 1))
     if not following or chosen[0] < 0 or chosen[-1] >= count:
         raise LpaError(
@@ -152,6 +155,7 @@ def require_cycles(name: str, chosen: Sequence[int], count: int, *, started: boo
         )
     if started and chosen[0] == 0:
         raise LpaError("cycle 0 trains from scratch, so it takes no --checkpoint")
+    return chosen
 
 
 def learning_rate_share(share: float, settings: Settings) -> float:

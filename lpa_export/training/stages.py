@@ -30,7 +30,7 @@ from lpa_export.training.files import RunFolder, load_weights, round_to_half
 from lpa_export.training.frontend import fit_log_mel
 from lpa_export.training.hardening import Hardening, measure_hardening
 from lpa_export.training.heard import HeardSpeech
-from lpa_export.training.loop import BEST, STATE, Conduct, Settings, require_cycles
+from lpa_export.training.loop import BEST, STATE, Conduct, Settings, cycles_of
 from lpa_export.training.objective import Recognition
 from lpa_export.training.ranking import (
     AutoLayers,
@@ -89,9 +89,8 @@ class Trainer:
             raise LpaError(
                 f"{recipe.name}: 'model' names a checkpoint, so there is no teacher to train"
             )
-        count = 1 + len(recipe.refine)
-        chosen = range(count) if cycles is None else cycles
-        require_cycles(recipe.name, chosen, count, started=start is not None)
+        count, started = 1 + len(recipe.refine), start is not None
+        chosen = cycles_of(recipe.name, cycles, count, started=started)
         if start is not None:
             require_shape(recipe, start)
             if start.vocabulary.tokens != CHARACTERS.tokens:

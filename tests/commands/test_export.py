@@ -175,6 +175,8 @@ def test_weights_too_large_for_one_file_lie_beside_the_graph(
         for folder in (out, exported.bundle)
     ]
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+    export(target="onnx", checkpoint=exported.checkpoint, recipe=recipe, out=out, overwrite=True)
+    assert open_bundle(out).manifest.files == bundle.manifest.files
     checks = ["integrity", "ops", "parity"]
     report = validate(
         target="onnx", bundle=out, checks=checks, checkpoint=exported.checkpoint, limit=2

@@ -45,9 +45,9 @@ SEPARATION = (
     ),
     Mutant(
         "separation: a bucket is compared with itself",
-        f"{CHECKS}/padding.py",
-        '("zeros", 0.0, smaller)',
-        '("zeros", 0.0, bucket)',
+        "validation/lpa_validate/checks/buckets.py",
+        '"zeros", bucket, 0.0, smaller',
+        '"zeros", bucket, 0.0, bucket',
         f"{IN_VALIDATE}::test_a_bucket_is_not_compared_with_itself",
     ),
     Mutant(
@@ -82,7 +82,7 @@ SEPARATION = (
     Mutant(
         "separation: one file's output takes another's place",
         ENHANCE,
-        "if first != file or files.count(file) > 1:",
+        "if places[0] in taken:",
         "if False:",
         f"{IN_ENHANCE}::test_files_that_would_take_each_others_place_are_refused_before_the_work",
     ),

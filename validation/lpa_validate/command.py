@@ -278,28 +278,27 @@ def _put_out(output: Path | None, text: str) -> None:
     elif output.exists() and not output.is_file():  # a pipe, or /dev/stdout
         output.write_text(text, "utf-8", errors="backslashreplace")
     else:
-        output = output.resolve()
-        beside = output.with_name(f".{output.name}.new")
-        try:
-            beside.write_text(text, "utf-8", errors="backslashreplace")
-            beside.replace(output)
-        finally:
-            beside.unlink(missing_ok=True)
+        _put_in_place(output.resolve(), text)
 
 
 def _write(path: Path, text: str) -> str:
     """Write ``text`` whole or not at all; the reason when it cannot be written."""
-    from lpa_export.formats.bundle import UNFINISHED_REPORT
-
-    temporary = path.with_name(UNFINISHED_REPORT)
     try:
-        # Half of a surrogate pair, which a token may be, becomes the escape that JSON has for it.
-        temporary.write_text(text, "utf-8", errors="backslashreplace", newline="\n")
-        temporary.replace(path)
+        _put_in_place(path, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         return error.strerror or str(error)
     return ""
+
+
+def _put_in_place(path: Path, text: str) -> None:
+    # Of a report it is `lpa_export.formats.bundle.UNFINISHED_REPORT`, which is no damage.
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        # Half of a surrogate pair, which a token may be, becomes the escape that JSON has for it.
+        beside.write_text(text, "utf-8", errors="backslashreplace", newline="\n")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

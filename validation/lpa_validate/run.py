@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from platform import machine, python_version, system
+from typing import TYPE_CHECKING
 
 from lpa_export.decoding.language_model import LanguageModel
 from lpa_export.decoding.settings import Settings
@@ -33,6 +34,9 @@ from lpa_validate.evaluation import Evaluated, Opened, Placement, Validation
 from lpa_validate.jobs import Jobs, Work, evaluate_over
 from lpa_validate.reference import ReferenceModel, open_reference
 from lpa_validate.report import Check, Data, Reference, Report, not_run
+
+if TYPE_CHECKING:
+    from lpa_validate.separation.reference import SeparatorModel
 
 __all__ = ["parse_checks", "run_checks", "validate"]
 
@@ -137,7 +141,7 @@ def _validate_separator(
     checks: Sequence[str] | None,
     limit: int | None,
 ) -> Report:
-    from lpa_validate.separation.run import data_of, identity_of, open_separation
+    from lpa_validate.separation.run import data_of, open_separation
 
     _require_target(open_separator_bundle(folder), target)
     names = _names(target, checks, SEPARATION)
@@ -153,7 +157,7 @@ def _validate_separator(
         validation.bundle,
         done,
         data=data_of(validation, _data_name(data)) if validation.places else None,
-        reference=identity_of(validation, names),
+        reference=_identity(validation.bundle, validation.reference, names),
         asked=() if checks is None else names,
     )
 
@@ -262,7 +266,7 @@ def run_checks(
         validation.bundle,
         done,
         data=None if data is None else _data(data, validation),
-        reference=_identity(validation, names),
+        reference=_identity(validation.bundle, validation.reference, names),
         normaliser=validation.bundle.manifest.normaliser,
         asked=asked,
     )
@@ -301,13 +305,15 @@ def _report(
     )
 
 
-def _identity(validation: Validation, names: Sequence[str]) -> Reference | None:
-    """What parity and WER compare with: the model, its golden tensors, or nothing."""
-    if validation.reference is not None:
-        return validation.reference.identity
+def _identity(
+    bundle: AnyBundle, model: "ReferenceModel | SeparatorModel | None", names: Sequence[str]
+) -> Reference | None:
+    """What the checks of these names compare with: the model, its golden clips, or nothing."""
+    if model is not None:
+        return model.identity
     if "parity" not in names:
         return None
-    made_from = validation.bundle.manifest.checkpoint
+    made_from = bundle.manifest.checkpoint
     return Reference("golden", made_from.name, made_from.sha256)
 
 

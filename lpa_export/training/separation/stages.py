@@ -25,7 +25,7 @@ from lpa_export.training.clips import Clips, Recordings
 from lpa_export.training.distributed import accelerator, is_main_process
 from lpa_export.training.files import RunFolder, load_weights, round_to_half, write_json
 from lpa_export.training.hardening import captured_inputs
-from lpa_export.training.loop import BEST, Conduct, Settings, optimise, require_cycles
+from lpa_export.training.loop import BEST, Conduct, Settings, cycles_of, optimise
 from lpa_export.training.ranking import (
     AutoLayers,
     KindOfLayers,
@@ -72,8 +72,7 @@ class SeparationTrainer:
         """
         recipe = self.recipe
         every = (recipe.teacher, *recipe.refine)
-        chosen = range(len(every)) if cycles is None else cycles
-        require_cycles(recipe.name, chosen, len(every), started=start is not None)
+        chosen = cycles_of(recipe.name, cycles, len(every), started=start is not None)
         sections = _sections(recipe)
         if cycles is not None:
             sections["cycles"] = list(cycles)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from lpa_export.runtimes import Array, Bucketed, Runner
+from lpa_validate.checks.buckets import fillings
 from lpa_validate.checks.clips import spread_clips
 from lpa_validate.checks.padding import PADDINGS, Padded
 from lpa_validate.report import Check, Figure, judged, labelled
@@ -20,8 +21,6 @@ __all__ = ["check_padding"]
 
 _LENGTHS = 8
 _SECONDS = 1.5
-# Far beyond what a sample is: what leaks in must show.
-_GARBAGE = 37.0
 
 
 @dataclass(frozen=True)
@@ -75,14 +74,9 @@ def _ways(validation: SeparationValidation, longer: Array) -> Iterator[tuple[str
     """What surrounds a clip: buckets where there are some, else a batch."""
     runner, rate = validation.artifact, validation.bundle.manifest.sample_rate
     if isinstance(runner, Bucketed):
-        # Alone a clip is heard in the smallest bucket that holds it, behind it zeros.
-        smaller = 0
-        for bucket in runner.buckets:
-            for filling, garbage, most in (("zeros", 0.0, smaller), ("garbage", _GARBAGE, bucket)):
-                name = f"bucket of {bucket} samples, {filling}"
-                sounds = partial(runner.run_in, bucket=bucket, garbage=garbage)
-                yield name, _Way(sounds, most)
-            smaller = bucket
+        for filling, bucket, garbage, most in fillings(runner.buckets):
+            sounds = partial(runner.run_in, bucket=bucket, garbage=garbage)
+            yield f"bucket of {bucket} samples, {filling}", _Way(sounds, most)
         return
     for name, padded in PADDINGS.items():
         yield name, _Way(partial(_in_batch, runner, padded, longer, rate))

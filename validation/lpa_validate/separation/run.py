@@ -14,11 +14,11 @@ from lpa_export.runtimes import ArtifactError, Runner
 from lpa_export.targets import target_named
 from lpa_validate.checks import checks_of
 from lpa_validate.reference import open_model
-from lpa_validate.report import Data, Reference
+from lpa_validate.report import Data
 from lpa_validate.separation.evaluation import SeparationValidation
 from lpa_validate.separation.reference import SeparatorModel, TorchSeparator
 
-__all__ = ["data_of", "identity_of", "open_separation"]
+__all__ = ["data_of", "open_separation"]
 
 
 def open_separation(
@@ -74,13 +74,3 @@ def data_of(validation: SeparationValidation, name: str) -> Data:
             digest.update(np.ascontiguousarray(part, np.float32).tobytes())
     seconds = samples / validation.bundle.manifest.sample_rate
     return Data(name, digest.hexdigest(), len(validation.places), None, seconds)
-
-
-def identity_of(validation: SeparationValidation, names: Sequence[str]) -> Reference | None:
-    """What the checks of these names compare with: the model, its golden clips, or nothing."""
-    if validation.reference is not None:
-        return validation.reference.identity
-    if "parity" not in names:
-        return None
-    made_from = validation.bundle.manifest.checkpoint
-    return Reference("golden", made_from.name, made_from.sha256)
