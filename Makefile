@@ -12,13 +12,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# What is imported is compiled then: compiling all of it takes a third of an installation.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile
 
 SOURCES := lpa_export validation tests
 FAST := $(addprefix tests/,formats hosts layers measures test_pages.py test_rooms.py targets/test_skeleton.py \
 	targets/test_batched.py validation/test_report.py)
 
-.PHONY: demo check test ios slow fuzz lint data swift
+.PHONY: demo check test suite ios slow fuzz lint data swift
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo-installed
@@ -28,9 +29,13 @@ demo: $(VENV)/.demo-installed
 check: lint
 	$(BIN)/python -m pytest -q -n auto $(FAST)
 
-test: lint
-	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --durations=20
+# Linter and type checker keep one core busy; the tests need not wait for them.
+test: $(VENV)/.test-installed
+	@$(MAKE) --no-print-directory -j2 lint suite
 	@ios_demo/scripts/swift.sh available || test -z "$$CI"
+
+suite: $(VENV)/.test-installed
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --durations=20
 
 ios: $(VENV)/.test-installed
 	$(BIN)/lpa-export --target onnx --overwrite
@@ -69,16 +74,16 @@ $(BIN)/python:
 
 # The stamps are newer than pyproject.toml, so a second run installs nothing.
 $(VENV)/.demo-installed: pyproject.toml | $(BIN)/python
-	$(PIP) install -e .
+	$(INSTALL) -e .
 	touch $@
 
 # Few systems have wheels of the OPTIONAL extras; elsewhere their tests are skipped, but for MLX's in
 # CI, which must run. What flashlight-text is without a wheel takes a compiler and KenLM.
 OPTIONAL := mlx coreai lm
 $(VENV)/.test-installed: pyproject.toml | $(BIN)/python
-	$(PIP) install -e '.[test]'
+	$(INSTALL) -e '.[test]'
 	@for extra in $(OPTIONAL); do \
-		$(PIP) install --only-binary flashlight-text -e ".[$$extra]" && continue; \
+		$(INSTALL) --only-binary flashlight-text -e ".[$$extra]" && continue; \
 		echo "extra $$extra cannot be installed here: its tests will be skipped" >&2; \
 		test -z "$$CI" || test $$extra != mlx || exit 1; \
 	done
