@@ -16,22 +16,11 @@ from lpa_export.runtimes.separation.torch import SeparatorReference
 from .conftest import RATE
 
 
-@pytest.mark.parametrize(
-    ("precision", "least_db", "buckets", "lengths"),
-    [
-        ("fp16", 35.0, (1.1,), (403,)),
-        pytest.param("fp32", 90.0, (1.1, 1.4), (400, 403, RATE, 8800), marks=pytest.mark.slow),
-    ],
-)
-def test_every_bucket_gives_what_the_module_gives_whatever_lies_behind(
-    checkpoint: Path,
-    tmp_path: Path,
-    noisy: Callable[..., np.ndarray],
-    precision: str,
-    least_db: float,
-    buckets: tuple[float, ...],
-    lengths: tuple[int, ...],
+@pytest.mark.slow
+def test_every_bucket_in_fp32_gives_what_the_module_gives_whatever_lies_behind(
+    checkpoint: Path, tmp_path: Path, noisy: Callable[..., np.ndarray]
 ) -> None:
+    """In fp16: `test_shipped.py`."""
     from lpa_export.formats.separation_bundle import open_separator_bundle
     from lpa_export.runtimes.separation.coreml import CoremlSeparatorRunner
 
@@ -39,36 +28,19 @@ def test_every_bucket_gives_what_the_module_gives_whatever_lies_behind(
         target="coreml",
         checkpoint=checkpoint,
         out=tmp_path / "coreml",
-        precision=precision,
-        buckets=buckets,
+        precision="fp32",
+        buckets=(1.1, 1.4),
     )
     bundle = open_separator_bundle(made.bundle)
     assert bundle.manifest.selfcheck.label == "emulated"
     runner = CoremlSeparatorRunner(bundle)
     reference = SeparatorReference(load_separator(checkpoint).model)
-    for samples in lengths:
+    for samples in (400, 403, RATE, 8800):
         mixture = noisy(1.4)[:samples]
         expected = reference.sources(mixture)
-        quiet = np.float32(0.01) * mixture
         for bucket in runner.buckets:
             found = runner.run_in(mixture, bucket, garbage=9.0)
-            assert found.shape == expected.shape and snr_db(expected, found) >= least_db
-            # 60 dB below full scale: squares of that fall below float16.
-            found = runner.run_in(quiet, bucket, garbage=9.0)
-            assert snr_db(reference.sources(quiet), found) >= least_db
-    (ops,) = validate(target="coreml", bundle=made.bundle, checks=["ops"]).checks
-    assert ops.status == "pass"
-    stay = ops.figure("programs: MACs free of fatal")
-    assert stay.label == "predicted" and isinstance(stay.value, float) and stay.value > 90
-    fatal = {
-        finding["rule"]
-        for item in ops.details["neural_engine"]
-        for finding in item["findings"]
-        if finding["severity"] == "fatal"
-    }
-    assert "dtype.fp32" in fatal  # the norm of the audio
-    if len(buckets) == 1:
-        return
+            assert found.shape == expected.shape and snr_db(expected, found) >= 90.0
     report = validate(
         target="coreml",
         bundle=made.bundle,
