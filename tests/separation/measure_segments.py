@@ -1,10 +1,12 @@
-"""What hearing a recording in segments costs beside one pass: half a minute of each test speaker.
+"""What hearing a recording in segments costs beside one pass: half a minute of each test
+speaker, at every ratio.
 
 python tests/separation/measure_segments.py --checkpoint TEACHER --recipe RECIPE
 """
 
 import argparse
 from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +42,9 @@ def main() -> None:
     assert data.test is not None
     spoken: dict[str, list[np.ndarray]] = {}
     for item in load_utterances(data.test):
-        spoken.setdefault(item.speaker or item.id, []).append(load_audio(item.audio))
+        spoken.setdefault(item.speaker or item.id, []).append(
+            load_audio(item.audio, sample_rate=rate)
+        )
     noise = [
         item.audio
         for item in load_utterances(data.noise.manifest, transcribed=False)
@@ -49,10 +53,12 @@ def main() -> None:
     samples, overlap = SECONDS * rate, round(OVERLAP_SECONDS * rate)
     segments = cut_segments(samples, round(SEGMENT_SECONDS * rate), overlap)
     found = []
-    for number, (speaker, clips) in enumerate(sorted(spoken.items())):
-        path = noise[number * len(noise) // len(spoken)]
-        draw = Draw(0, 0, 0, 0, RATIOS[number % len(RATIOS)], -25.0)
-        mixture, speech = mixed(np.concatenate(clips), load_audio(path), draw, samples)
+    drawn = list(product(sorted(spoken.items()), RATIOS))
+    for number, ((speaker, clips), ratio) in enumerate(drawn):
+        path = noise[number * len(noise) // len(drawn)]
+        draw = Draw(0, 0, 0, 0, ratio, -25.0)
+        heard = load_audio(path, sample_rate=rate)
+        mixture, speech = mixed(np.concatenate(clips), heard, draw, samples)
         whole = separate(mixture)[:, 0]
         cut = joined_segments(mixture, segments, overlap, separate)[:, 0]
         before = si_snr_db(speech, mixture)
