@@ -198,7 +198,8 @@ def test_metadata_is_what_an_app_needs_and_says_nothing_of_the_machine(exported:
         assert not any("apple" in key for key in metadata)
 
 
-@pytest.mark.parametrize("buckets", ["1.2", pytest.param("1.2,2.4", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("buckets", ["1.2", "1.2,2.4"])
 def test_two_exports_give_the_same_bytes_and_say_nothing(
     tiny_checkpoint: Make, tmp_path: Path, buckets: str
 ) -> None:

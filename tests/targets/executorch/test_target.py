@@ -77,6 +77,7 @@ def test_a_precision_that_a_backend_lacks_is_refused(make_checkpoint: Make) -> N
         ExecutorchTarget().check(make_checkpoint(), settings, scheme_named("int8"))
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes(exported: Make, job: Make, tmp_path: Path) -> None:
     first = exported("portable")
     request = job(first.checkpoint, backend="portable", buckets=(12.0,))
