@@ -1,6 +1,7 @@
 """A small separator with LPA within chunks, and its bundle: an export takes seconds."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -84,20 +85,29 @@ def noisy() -> Callable[..., np.ndarray]:
 
 
 @pytest.fixture
-def require_the_module(
-    checkpoint: Path, noisy: Callable[..., np.ndarray]
-) -> Callable[[Path, Sequence[int], float], None]:
+def require_the_module(checkpoint: Path, noisy: Callable[..., np.ndarray]) -> Callable[..., None]:
     """`require_the_module(bundle, lengths, least)`: it gives what the module gives, to `least` dB:
     sources in every bucket that holds so many samples, loud garbage behind them, and taps.
+
+    `of`: another checkpoint than the small one. `gains`: of mixtures that are tried.
     """
 
-    def require(bundle: Path, lengths: Sequence[int], least: float) -> None:
+    def require(
+        bundle: Path,
+        lengths: Sequence[int],
+        least: float,
+        *,
+        of: Path = checkpoint,
+        gains: Sequence[float] = (1.0,),
+    ) -> None:
         opened = open_separator_bundle(bundle)
-        assert opened.manifest.selfcheck.label == "measured"
-        runner = target_named(opened.manifest.target).runner_class(separates=True)(opened)
-        reference = SeparatorReference(load_separator(checkpoint).model)
-        for samples in lengths:
-            mixture = noisy(1.4)[:samples]
+        target = opened.manifest.target
+        label = "emulated" if target == "coreml" else "measured"
+        assert opened.manifest.selfcheck.label == label
+        runner = target_named(target).runner_class(separates=True)(opened)
+        reference = SeparatorReference(load_separator(of).model)
+        for samples, gain in product(lengths, gains):
+            mixture = np.float32(gain) * noisy(1.4)[:samples]
             expected = reference.taps(mixture)
             for bucket in runner.buckets:
                 if samples <= bucket:
