@@ -65,7 +65,9 @@ def measure(
     out: Path | None = None,
     threads: int | None = None,
 ) -> list[Measured]:
-    """Figures of every checkpoint on the recipe's test mixtures; `out` gets them as JSON.
+    """Figures of the recipe's test mixtures themselves, and of what every checkpoint makes of them.
+
+    `out` gets them as JSON.
 
     Raises LpaError for a recipe without test speech, and for checkpoints that do not fit it.
     """
@@ -78,6 +80,7 @@ def measure(
     from lpa_export.formats.separation_recipe import load_separation_recipe
     from lpa_export.formats.separator import load_separator
     from lpa_export.training.files import write_json
+    from lpa_export.training.separation.measure import MIXTURE
     from lpa_export.training.separation.measure import measure as measure_one
     from lpa_export.training.separation.stages import SeparationTrainer
 
@@ -99,7 +102,8 @@ def measure(
     if len({*names}) < len(names):  # of one recipe, as its variants are
         names = list(checkpoints)
     sounds, draws = SeparationTrainer(loaded).test()
-    found = [
+    found = [measure_one(MIXTURE, None, lambda mixture: mixture[:, None], sounds, draws)]
+    found += [
         measure_one(name, separator.sha256, separator.model, sounds, draws)
         for name, separator in zip(names, separators, strict=True)
     ]

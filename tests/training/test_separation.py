@@ -489,7 +489,7 @@ def test_separators_are_measured_side_by_side(
     said = capsys.readouterr().out
     assert "| model-1 | -5 | " in said
     assert "model-1 against model-0: " in said
-    first, second = json.loads((tmp_path / "out.json").read_text())
+    mixture, first, second = json.loads((tmp_path / "out.json").read_text())
     sounds, draws = SeparationTrainer(load_separation_recipe(recipe)).test()
     expected = improvements(load_separator(tmp_path / first["name"]).model, sounds, draws)
     found = [clip["si_snri_db"] for clip in first["clips"]]
@@ -498,6 +498,12 @@ def test_separators_are_measured_side_by_side(
     loudest = [draw.snr_db for draw in draws].index(15.0)
     assert first["by_snr_db"]["15"]["si_snri_db"] == found[loudest]
     assert first["mean"]["si_snri_db"] == pytest.approx(np.mean(found))
+    # Nothing is gained by leaving a mixture alone.
+    assert (mixture["name"], mixture["sha256"]) == ("the mixture itself", None)
+    assert {clip["si_snri_db"] for clip in mixture["clips"]} == {0.0}
+    for alone, made in zip(mixture["clips"], first["clips"], strict=True):
+        assert alone["si_snr_db"] == pytest.approx(made["si_snr_db"] - made["si_snri_db"])
+        assert alone["sdr_db"] == pytest.approx(made["sdr_db"] - made["sdri_db"])
     assert f"{second['mean']['si_snri_db'] - first['mean']['si_snri_db']:+.2f} dB of" in said
 
 

@@ -16,17 +16,20 @@ from lpa_export.measures.bootstrap import Interval, mean_difference
 from lpa_export.measures.separation import Quality, quality
 from lpa_export.training.separation.mixtures import Sounds
 
-__all__ = ["Measured", "measure", "table"]
+__all__ = ["MIXTURE", "Measured", "measure", "table"]
+
+MIXTURE = "the mixture itself"
+"""Instead of a model's name: what all of them are above, or not."""
 
 FIGURES = tuple(part.name for part in fields(Quality) if part.name != "silenced")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One model on all mixtures: `qualities` in the order of the list."""
+    """One model on all mixtures, or `MIXTURE`: `qualities` in the order of the list."""
 
     name: str
-    sha256: str
+    sha256: str | None
     draws: tuple[Draw, ...]
     qualities: tuple[Quality, ...]
 
@@ -69,7 +72,11 @@ class Measured:
 
 @torch.inference_mode()
 def measure(
-    name: str, sha256: str, separate: Callable[..., Any], sounds: Sounds, draws: Sequence[Draw]
+    name: str,
+    sha256: str | None,
+    separate: Callable[..., Any],
+    sounds: Sounds,
+    draws: Sequence[Draw],
 ) -> Measured:
     """What `separate` (1, samples) -> (1, 1, samples) makes of every mixture."""
     found = []
@@ -80,16 +87,20 @@ def measure(
     return Measured(name, sha256, tuple(draws), tuple(found))
 
 
-def table(models: Sequence[Measured]) -> list[str]:
-    """Lines of Markdown: a row per model and ratio, then differences to the first model."""
+def table(found: Sequence[Measured]) -> list[str]:
+    """Lines of Markdown: a row per model and ratio, then differences to the first model.
+
+    found: the mixtures themselves, then the models.
+    """
     head = ["model", "SNR, dB", *(_TITLES[figure] for figure in FIGURES)]
     lines = [_row(head), _row(["---"] * 2 + ["---:"] * len(FIGURES))]
-    for model in models:
+    for model in found:
         ratios = sorted({draw.snr_db for draw in model.draws})
         for ratio in (*ratios, None):
             values = (model.mean(figure, ratio) for figure in FIGURES)
             cells = ("-" if value is None else f"{value:.2f}" for value in values)
             lines.append(_row([model.name, "all" if ratio is None else f"{ratio:g}", *cells]))
+    models = found[1:]
     lines += [
         f"{model.name}: {model.silenced} of {len(model.draws)} outputs silenced" for model in models
     ]
