@@ -17,7 +17,7 @@ from lpa_export.hosts import parts_of
 from lpa_export.hosts.frames import FrameArithmetic, check_frame_arithmetic, frames_after
 from lpa_export.runtimes.onnx import open_session
 from lpa_export.targets.batched import BatchedModel
-from lpa_export.targets.onnx.lower import OPSET
+from lpa_export.targets.onnx.pieces import OPSET
 
 BASE = FrameArithmetic.of(Wav2Vec2Config())
 BASE_FIRST = FrameArithmetic((10,), (5,))

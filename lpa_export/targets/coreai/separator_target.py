@@ -52,7 +52,7 @@ class CoreaiSeparatorTarget:
         write_program(folder, buckets, functions, ("sources", every), about, job.announce)
         return Written(
             artifacts=(PROGRAM,),
-            lowering=lowering(parts, across="local_dense_mask"),
+            lowering=lowering(parts, "local_dense_mask"),
             normalisation=normalisation(False),
             inputs=BUCKET_INPUTS,
             outputs=bucket_outputs(config),

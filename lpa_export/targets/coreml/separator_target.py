@@ -67,7 +67,7 @@ class CoremlSeparatorTarget:
         every = taps(parts, lambda tap: tap.replace(".", "_"))
         return Written(
             artifacts=tuple(packages.values()),
-            lowering=lowering(parts, across="local_dense_mask"),
+            lowering=lowering(parts, "local_dense_mask"),
             normalisation=normalisation(False),
             inputs=tuple(
                 Port(name=name, dtype="float32", shape=(1, name))

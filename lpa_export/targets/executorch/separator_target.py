@@ -76,7 +76,7 @@ class ExecutorchSeparatorTarget:
         (folder / PROGRAM).write_bytes(lowered.program.buffer)
         return Written(
             artifacts=(PROGRAM,),
-            lowering=lowering(parts, across=_FORM),
+            lowering=lowering(parts, _FORM),
             normalisation=normalisation(False),
             inputs=BUCKET_INPUTS,
             outputs=bucket_outputs(config),

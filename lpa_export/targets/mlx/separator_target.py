@@ -64,7 +64,7 @@ class MlxSeparatorTarget:
         form = LOWERINGS[settings.sums]
         return Written(
             artifacts=(PROGRAM, WEIGHTS, CONFIG),
-            lowering=lowering(parts, within=form, across=form),
+            lowering=lowering(parts, form),
             normalisation=normalisation(False),
             inputs=BUCKET_INPUTS,
             outputs=bucket_outputs(config),

@@ -52,7 +52,7 @@ class OnnxSeparatorTarget:
         add_metadata(graph, metadata(job.separator, job.scheme.name))
         return Written(
             artifacts=save(graph, folder / ARTIFACT, external=False),
-            lowering=lowering(parts, across="prefix_sum_gather"),
+            lowering=lowering(parts, "prefix_sum_gather"),
             normalisation=normalisation(False),
             inputs=(
                 Port(name="waveform", dtype="float32", shape=("batch", "samples")),

@@ -28,14 +28,11 @@ def bucket_outputs(config: SepFormerConfig) -> tuple[Port, ...]:
     return (Port(name="sources", dtype="float32", shape=(1, config.sources, "samples")),)
 
 
-def lowering(
-    parts: SeparatorParts, *, across: str, within: str = "local_dense_mask"
-) -> dict[str, str]:
+def lowering(parts: SeparatorParts, form: str) -> dict[str, str]:
     """How windows are written, within chunks and across them, where attention is replaced."""
-    forms = {"intra": within, "inter": across}
     return {
         name: form
-        for name, form in forms.items()
+        for name in ("intra", "inter")
         if any(layer.lpa for block in parts.blocks for layer in getattr(block, name).layers)
     }
 

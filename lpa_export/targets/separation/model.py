@@ -1,8 +1,9 @@
 """A SepFormer as targets trace it: its layers from the kit of padded batches, the rest here.
 
-Chunks have one length, so that layers within them always take the static form of an LPA: stored
-masks and matrix products, no gather. Layers across chunks are those of any length, or static too
-where the audio has one length. An utterance in a padded batch gives the numbers it gives alone:
+Where the audio has one length, an LPA takes its static form: stored masks and matrix products, no
+gather. Elsewhere it is that of any length, within chunks too, whose length is always the same: a
+chunk's masks are as large as the scores of attention, and sums and look-ups take less time on a
+CPU. An utterance in a padded batch gives the numbers it gives alone:
 norms over time are weighed by which frames and chunks are its own, and no chunk of another is
 attended to.
 """
@@ -27,7 +28,7 @@ from lpa_export.targets.batched import BATCHED, Context, Preparation, valid_posi
 from lpa_export.targets.bucketed import DenseLPA
 from lpa_export.targets.skeleton import EncoderLayer, Kit
 
-__all__ = ["SeparatorModel", "SourcesAlone", "TapsAndSources"]
+__all__ = ["DualPath", "Layers", "SeparatorModel", "SourcesAlone", "TapsAndSources"]
 
 _SCALE = 256.0
 
@@ -193,9 +194,10 @@ class DualPath(nn.Module):
         norm: Callable[[GlobalNorm], nn.Module],
     ) -> None:
         super().__init__()
-        self.intra = Layers(block.intra, chunk, kit)
+        static = chunks is not None
+        self.intra = Layers(block.intra, chunk, kit, static=static)
         self.intra_norm = norm(block.intra_norm)
-        self.inter = Layers(block.inter, chunks, kit)
+        self.inter = Layers(block.inter, chunks, kit, static=static)
         self.inter_norm = norm(block.inter_norm)
 
     def forward(self, hidden: Tensor, chunks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -211,18 +213,22 @@ class DualPath(nn.Module):
 
 
 class Layers(nn.Module):
-    """Sinusoids, layers of the kit, a norm. `length`: of the sequences, None for any."""
+    """Sinusoids, layers of the kit, a norm.
+
+    `length`: of the sequences, None for any. `static`: whether LPA is made for that length.
+    """
 
     positions: Tensor | None
 
-    def __init__(self, stack: Stack, length: int | None, kit: Kit) -> None:
+    def __init__(self, stack: Stack, length: int | None, kit: Kit, *, static: bool) -> None:
         super().__init__()
-        if length is not None:
+        if static:
+            assert length is not None
             kit = replace(kit, lpa=partial(DenseLPA, frames=length))
         width = stack.norm.normalized_shape[0]
         stored = None if length is None else sinusoids(length, width)
         self.register_buffer("positions", stored)
-        self.prepare = Preparation(stack, any_length=length is None)
+        self.prepare = Preparation(stack, any_length=not static)
         self.layers = nn.ModuleList(
             EncoderLayer(layer, kit, norm_first=True) for layer in stack.layers
         )
@@ -236,7 +242,10 @@ class Layers(nn.Module):
         hidden = hidden + positions
         context: Context = self.prepare(hidden, valid)
         for index, layer in enumerate(self.layers):
-            own = context._replace(shared=context.shared[index : index + 1])
-            hidden = layer(hidden, own)
+            hidden = layer(hidden, self.own(context, index))
         normed: Tensor = self.norm(hidden)
         return normed
+
+    def own(self, context: Context, index: int) -> Context:
+        """The context with what layer `index` shares with others, in place of what each does."""
+        return context._replace(shared=context.shared[index : index + 1])
