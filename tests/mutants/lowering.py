@@ -78,9 +78,16 @@ LOWERING = (
     Mutant(
         "weights of the first layer of a kind for all of them",
         "lpa_export/targets/onnx/lower.py",
-        "_call(whole, layers[alike], layer,",
-        "_call(whole, layers[alike], model.layers[0],",
+        "_call(whole, piece, layer,",
+        "_call(whole, piece, model.layers[0],",
         "tests/targets/test_onnx_graph.py",
+    ),
+    Mutant(
+        "weights of a separator's first block for all",
+        "lpa_export/targets/onnx/separator.py",
+        "pieces[path], model.get_submodule(path),",
+        'pieces[path], model.get_submodule(path.replace("blocks.1", "blocks.0")),',
+        "tests/separation/test_shipped.py::test_it_passes_the_gates_of_every_target[onnx]",
     ),
     Mutant(
         "language adapter without its residual",

@@ -37,7 +37,6 @@ _ROWS = (2, 3)
 _LENGTHS = (4096, 5096)
 """Of the sequences of a stack, twice: several blocks of every sum and loop."""
 
-
 _EACH, _LENGTH = Dim("rows", min=2), Dim("length", min=2)
 
 
