@@ -25,6 +25,22 @@ def _one_torchlib() -> None:
     one_torchlib()
 
 
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The lengths that each of torch's traces is free in, noted as they are made."""
+    import torch
+
+    noted: list[Any] = []
+    export = torch.export.export
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        noted.append(options["dynamic_shapes"])
+        return export(*arguments, **options)
+
+    monkeypatch.setattr(torch.export, "export", counting)
+    return noted
+
+
 class _AbsentTarget(pytest.Module):
     """Tests of a target that is not installed: skipped by name, never imported."""
 

@@ -70,6 +70,10 @@ class Context(NamedTuple):
     shared: tuple[Shared | None, ...] = ()
     pieces: Pieces | None = None
 
+    def own(self, index: int) -> Context:
+        """The context with what one layer shares with others, in place of what each does."""
+        return self._replace(shared=self.shared[index : index + 1])
+
 
 class BatchedModel(Skeleton):
     """waveform (B, samples) and lengths (B,) -> logits, frame lengths, taps."""
@@ -79,8 +83,8 @@ class BatchedModel(Skeleton):
         self.width = parts.projection.out_features
 
     def own(self, context: Context, index: int) -> Context:
-        """The context with what one layer shares with others, in place of what each does."""
-        return context._replace(shared=context.shared[index : index + 1])
+        """See `Context`."""
+        return context.own(index)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """waveform (B, samples) float32; lengths (B,) int64, valid samples.

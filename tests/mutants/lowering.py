@@ -71,8 +71,8 @@ LOWERING = (
     Mutant(
         "another layer's share of the context",
         BATCHED,
-        "shared=context.shared[index : index + 1]",
-        "shared=context.shared[:1]",
+        "shared=self.shared[index : index + 1]",
+        "shared=self.shared[:1]",
         IN_SKELETON,
     ),
     Mutant(

@@ -215,20 +215,12 @@ def test_with_every_layer_replaced_nothing_grows_with_the_square_of_the_frames(
 
 
 def test_layers_that_are_alike_are_traced_once_and_for_every_length(
-    make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+    make_checkpoint: Make, traced: list[Any]
 ) -> None:
     """A length that the trace excludes makes torch's exporter trace again, in silence."""
     checkpoint = make_checkpoint("pre", (0, 2))
     parts = parts_of(checkpoint)
     model = BatchedModel(parts, BATCHED)
-    traced = []
-    export = torch.export.export
-
-    def counting(*arguments: Any, **options: Any) -> Any:
-        traced.append(options["dynamic_shapes"])
-        return export(*arguments, **options)
-
-    monkeypatch.setattr(torch.export, "export", counting)
     lower(model, tuple(parts.taps), checkpoint.receptive_field)
     # The front end, what is in front of the layers, LPA, attention, the head.
     assert len(traced) == 5

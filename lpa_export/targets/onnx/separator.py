@@ -133,8 +133,8 @@ def _pieces(model: SeparatorModel) -> dict[str, Piece]:
         kinds = kinds_of(examples, {_ROWS: _EACH, _LENGTHS: _LENGTH})
         like, context = examples[0]
         for index, layer in enumerate(stack.layers):
-            own = stack.own(context, index)
-            found[f"{path}.layers.{index}"] = pieces.piece(layer, like, own, kinds)
+            piece = pieces.piece(layer, like, context.own(index), kinds)
+            found[f"{path}.layers.{index}"] = piece
     return found
 
 

@@ -242,10 +242,6 @@ class Layers(nn.Module):
         hidden = hidden + positions
         context: Context = self.prepare(hidden, valid)
         for index, layer in enumerate(self.layers):
-            hidden = layer(hidden, self.own(context, index))
+            hidden = layer(hidden, context.own(index))
         normed: Tensor = self.norm(hidden)
         return normed
-
-    def own(self, context: Context, index: int) -> Context:
-        """The context with what layer `index` shares with others, in place of what each does."""
-        return context._replace(shared=context.shared[index : index + 1])
