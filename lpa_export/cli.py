@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from lpa_export import __version__
-from lpa_export.environment import quiet_libraries
+from lpa_export.environment import collect_rarely, quiet_libraries
 from lpa_export.errors import LpaError, LpaWarning
 
 __all__ = [
@@ -82,6 +82,7 @@ def run_command(
         quiet_libraries()
         warnings.simplefilter("once", LpaWarning)
         warnings.showwarning = _shown_by(prog, warnings.showwarning)
+    collect_rarely()
     _print_anything()
     # As an exception, so that temporary folders are cleaned up as after Ctrl-C. Only a program's
     # main thread may say so.

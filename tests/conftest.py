@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from lpa_export.environment import collect_rarely
 from tests.torchlib import one_torchlib
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -18,6 +19,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Before anything that reads it is imported: tiny models run slower on many threads, results must
 # not depend on the core count, and tests run beside each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+collect_rarely()  # as every command does
 
 
 @pytest.fixture(scope="session", autouse=True)

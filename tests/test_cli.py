@@ -241,6 +241,15 @@ def test_library_warnings_and_log_lines_are_silenced() -> None:
     assert b"noise" not in done.stderr and b"kept" in done.stderr
 
 
+def test_a_command_looks_for_garbage_rarely() -> None:
+    script = (
+        "import gc; from lpa_export.cli import run_command;"
+        "run_command('lpa-x', lambda p: None, lambda a: print(gc.get_threshold()) or 0, [])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True)
+    assert done.stdout == b"(50000, 10, 10)\n"
+
+
 def test_a_users_own_verbosity_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "debug")
     quiet_libraries()

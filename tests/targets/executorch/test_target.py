@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lpa_export.environment import quiet
 from lpa_export.errors import LpaError
 from lpa_export.formats.schemes import scheme_named
 from lpa_export.targets import target_named
 from lpa_export.targets.executorch.backends import known_backends, load_backend
+from lpa_export.targets.executorch.lower import lower, trace
 from lpa_export.targets.executorch.settings import ExecutorchSettings
 from lpa_export.targets.executorch.target import ExecutorchTarget
 
@@ -93,3 +95,21 @@ def test_silence_leaves_logging_as_it_was() -> None:
         logging.basicConfig(force=False)
         root.addHandler(logging.NullHandler())
     assert (list(root.handlers), logging.root.manager.disable) == before
+
+
+def test_the_code_of_a_graph_is_written_when_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Any] = []
+    modules: Any = torch.fx.GraphModule
+    write = modules.recompile
+
+    def counting(module: Any) -> Any:
+        written.append(module)
+        return write(module)
+
+    monkeypatch.setattr(modules, "recompile", counting)
+    traced = trace(torch.nn.Linear(4, 4), (torch.ones(1, 4),), None)
+    written.clear()
+    lowered = lower({"forward": traced}, load_backend("xnnpack"), {})
+    assert lowered.subgraphs == {"XnnpackBackend": 1}
+    assert len(written) <= 30  # of some 500 changes
+    assert modules.recompile is counting
