@@ -99,32 +99,33 @@ class _Call(nn.Module):
         )
 
 
-def _stacks(model: SeparatorModel) -> Iterator[tuple[str, Layers]]:
-    """Path and module of each stack."""
+def _stacks(model: SeparatorModel) -> Iterator[tuple[list[str], Layers]]:
+    """Each stack, behind the paths of its layers."""
     for number, block in enumerate(model.blocks):
         assert isinstance(block, DualPath)
-        yield f"blocks.{number}.intra", block.intra
-        yield f"blocks.{number}.inter", block.inter
+        for name, stack in (("intra", block.intra), ("inter", block.inter)):
+            path = f"blocks.{number}.{name}.layers"
+            yield [f"{path}.{index}" for index in range(len(stack.layers))], stack
 
 
 @contextmanager
 def _called(model: SeparatorModel) -> Iterator[None]:
     """Layers are calls meanwhile."""
-    layers = {path: stack.layers for path, stack in _stacks(model)}
+    stacks = list(_stacks(model))
+    layers = [stack.layers for _, stack in stacks]
     try:
-        for path, stack in _stacks(model):
-            calls = (_Call(f"{path}.layers.{index}") for index in range(len(stack.layers)))
-            stack.layers = nn.ModuleList(calls)
+        for paths, stack in stacks:
+            stack.layers = nn.ModuleList(map(_Call, paths))
         yield
     finally:
-        for path, stack in _stacks(model):
-            stack.layers = layers[path]
+        for (_, stack), own in zip(stacks, layers, strict=True):
+            stack.layers = own
 
 
 def _pieces(model: SeparatorModel) -> dict[str, Piece]:
     """The piece of each layer, by its path. Any length: it serves within chunks and across them."""
     pieces, found = LayerPieces(), {}
-    for path, stack in _stacks(model):
+    for paths, stack in _stacks(model):
         examples = []
         for size in zip(_ROWS, _LENGTHS, strict=True):
             like, valid = torch.zeros(*size, model.config.hidden_size), torch.ones(size).bool()
@@ -132,9 +133,8 @@ def _pieces(model: SeparatorModel) -> dict[str, Piece]:
         # Anew for each stack, whose teeth are its own number for a length.
         kinds = kinds_of(examples, {_ROWS: _EACH, _LENGTHS: _LENGTH})
         like, context = examples[0]
-        for index, layer in enumerate(stack.layers):
-            piece = pieces.piece(layer, like, context.own(index), kinds)
-            found[f"{path}.layers.{index}"] = piece
+        for index, (path, layer) in enumerate(zip(paths, stack.layers, strict=True)):
+            found[path] = pieces.piece(layer, like, context.own(index), kinds)
     return found
 
 
