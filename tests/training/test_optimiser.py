@@ -46,6 +46,41 @@ def test_muon_moves_a_matrix_more_evenly_than_its_gradient_says() -> None:
     assert evenness(moved) > 3 * evenness(torch.linalg.svdvals(weight.grad))
 
 
+def test_muon_is_torchs_but_for_the_rounding_of_bfloat16() -> None:
+    """Wide, tall and square, with momentum and weight decay, over several steps."""
+    for shape in ((64, 96), (96, 64), (80, 80)):
+        generator = torch.Generator().manual_seed(0)
+        ours, theirs = (
+            nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
+            for _ in range(2)
+        )
+        before = ours.detach().clone()
+        mine = Optimiser({"w": ours}, "muon", learning_rate=RATE, weight_decay=0.1)
+        torchs = torch.optim.Muon(
+            [theirs], lr=RATE, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+        )
+        for _ in range(4):
+            ours.grad = torch.randn(shape, generator=generator)
+            theirs.grad = ours.grad.clone()
+            mine.step(RATE)
+            torchs.step()
+        moved = theirs.detach() - before
+        assert (ours.detach() - theirs.detach()).norm() < 0.02 * moved.norm()
+
+
+def test_on_a_cpu_muon_is_exact_to_float32() -> None:
+    """Newton-Schulz acts on singular values alone: here it does so in float64."""
+    weight = nn.Parameter(torch.zeros(64, 96))
+    weight.grad = torch.randn(64, 96, generator=torch.Generator().manual_seed(2))
+    Optimiser({"w": weight}, "muon", learning_rate=RATE, weight_decay=0.0).step(RATE)
+    left, scales, right = torch.linalg.svd(weight.grad.double(), full_matrices=False)
+    scales = scales / scales.norm()
+    for _ in range(5):
+        scales = 3.4445 * scales - 4.7750 * scales**3 + 2.0315 * scales**5
+    expected = -RATE * 0.2 * math.sqrt(96) * (left * scales) @ right
+    assert (weight.detach() - expected).norm() < 1e-5 * expected.norm()
+
+
 def evenness(scales: torch.Tensor) -> torch.Tensor:
     return scales.median() / scales.max()
 
