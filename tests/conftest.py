@@ -4,6 +4,7 @@ Real speech lies outside the repository: ``LPA_SHARED`` names its folder, ``../s
 checkout is the default. Tests that need it skip by name where it is absent.
 """
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,21 @@ def samples(shared_data: Path) -> Path:
 def librispeech_sample(shared_data: Path) -> Path:
     """A LibriSpeech folder with a few utterances."""
     return _present(shared_data / "librispeech_sample", "LibriSpeech sample")
+
+
+@pytest.fixture(scope="session")
+def shipped_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ONNX bundle of the shipped model, made once for all processes of a run: to be copied."""
+    from lpa_export.commands.export import main
+
+    base = tmp_path_factory.getbasetemp()
+    common = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = common / "shipped-onnx"
+    with (common / "shipped-onnx.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            assert main(["--target", "onnx", "--out", str(folder)]) == 0
+    return folder
 
 
 def _present(path: Path, name: str) -> Path:

@@ -13,7 +13,6 @@ from lpa_validate.command import main as validate_main
 from msgspec.structs import replace
 from onnx import GraphProto, ModelProto, helper, numpy_helper
 
-from lpa_export.commands.export import main as export_main
 from lpa_export.formats.bundle import open_bundle, write_manifest
 from lpa_export.formats.checkpoint import SHIPPED, load_checkpoint
 from lpa_export.formats.manifest import Manifest
@@ -23,10 +22,8 @@ Damage = Callable[[Path], None]
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shipped") / "onnx"
-    assert export_main(["--target", "onnx", "--out", str(folder)]) == 0
-    return folder
+def bundle(shipped_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(shipped_onnx, tmp_path_factory.mktemp("shipped") / "onnx"))
 
 
 def _validate(bundle: Path, *flags: str) -> tuple[int, dict[str, Any]]:
