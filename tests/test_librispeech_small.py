@@ -26,7 +26,7 @@ def _verdicts(checkpoint: Path, target: str, data: Path, out: Path, *flags: str)
     """The report of a bundle made of `checkpoint` on `data`."""
     made = [*BUCKETED.get(target, ()), "--checkpoint", str(checkpoint), "--out", str(out)]
     assert export_main(["--target", target, *made]) == 0
-    given = ["--bundle", str(out), "--data", str(data), *flags]
+    given = ["--bundle", str(out), "--checkpoint", str(checkpoint), "--data", str(data), *flags]
     assert validate_main(["--target", target, *given]) == 1
     report: dict[str, Any] = json.loads((out / "report.json").read_text())
     return report

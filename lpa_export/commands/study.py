@@ -141,14 +141,13 @@ def report(*, recipe: Path, study: Path, out: Path, report: Path) -> list[str]:
         raise LpaError(f"{out}: no such folder; a study writes it, name the same --out")
     tables, speech = tabulate(loaded, out)
     curves, chart = depths(tables), report.with_suffix(".png")
-    drawn = any(row.layers for rows in curves.values() for row in rows)
-    if drawn:
+    if curves:
         draw_depths(chart, loaded.base.name, curves, controls(tables))
-    text = as_markdown(loaded.base.name, tables, speech, chart.name if drawn else None)
+    text = as_markdown(loaded.base.name, tables, speech, chart.name if curves else None)
     replace_file(report, lambda beside: beside.write_text(text, encoding="utf-8"))
     ran = {row.variant.name for table in tables for row in table.rows}
     missing = len(loaded.variants) - len(ran)
     return [
         f"{len(ran)} of {len(loaded.variants)} variants have run, {missing} have not",
-        f"wrote {report}" + (f" and {chart.name}" if drawn else ""),
+        f"wrote {report}" + (f" and {chart.name}" if curves else ""),
     ]

@@ -214,6 +214,15 @@ def test_the_chart_has_plain_variants_of_each_order_from_the_teacher_on(
     assert names == {"sweep": ["teacher", "one"], "reverse": ["teacher", "last"]}
 
 
+def test_an_order_of_which_only_the_teacher_has_run_is_no_curve(
+    study: Study, put: Callable[..., VariantResult], tmp_path: Path
+) -> None:
+    put("teacher", ERRORS["teacher"])
+    assert depths(tabulate(study, tmp_path / "out")[0]) == {}
+    put("one", ERRORS["one"])
+    assert list(depths(tabulate(study, tmp_path / "out")[0])) == ["sweep"]
+
+
 def test_results_of_other_speech_or_damaged_ones_are_refused(
     study: Study, put: Callable[..., VariantResult], tmp_path: Path
 ) -> None:

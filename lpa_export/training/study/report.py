@@ -132,16 +132,18 @@ def _joint(joint: Mapping[str, Any]) -> str:
 def depths(tables: Sequence[Table]) -> dict[Order, list[Row]]:
     """Order -> its rows by depth; only variants of which depth and order alone differ.
 
-    Depth 0 is the teacher, where every order starts.
+    Depth 0 is the teacher, where every order starts; an order of which no more has run is left out.
     """
     rows = {row.variant.name: row for table in tables for row in table.rows}
     plain = [row for row in rows.values() if row.variant.plain and row.variant.order]
-    return {
-        order: sorted(
-            (row for row in plain if row.variant.order == order or not row.layers),
-            key=lambda row: row.layers,
-        )
+    found = {
+        order: [row for row in plain if row.variant.order == order or not row.layers]
         for order in LABELS
+    }
+    return {
+        order: sorted(rows, key=lambda row: row.layers)
+        for order, rows in found.items()
+        if any(row.layers for row in rows)
     }
 
 
@@ -156,6 +158,8 @@ def draw_depths(
 ) -> None:
     """A PNG with a curve per order, with hard gates, and the 95 % interval of each point.
 
+    WER begins at zero, unless no point comes near it.
+
     `kept`: controls, each a line with its interval across.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -164,9 +168,7 @@ def draw_depths(
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for shift, (order, rows) in zip((-0.04, 0.04), curves.items(), strict=True):
-        if not rows:
-            continue
+    for shift, (order, rows) in zip((-0.04, 0.04), curves.items(), strict=False):
         below = [row.hard - row.interval.low for row in rows]
         above = [row.interval.high - row.hard for row in rows]
         axes.errorbar(
@@ -184,7 +186,8 @@ def draw_depths(
         axes.axhspan(row.interval.low, row.interval.high, alpha=0.12, color=colour)
     deepest = max(row.layers for rows in curves.values() for row in rows)
     axes.set_xticks(range(deepest + 1))
-    axes.set_ylim(bottom=0)
+    if axes.get_ylim()[0] < axes.get_ylim()[1] / 2:
+        axes.set_ylim(bottom=0)
     axes.set_xlabel("layers replaced (0: the teacher)")
     axes.set_ylabel("WER on dev, hard gates, %")
     axes.set_title(f"{name}: attention layers replaced by LPA, 95 % intervals", fontsize=10)
