@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs Swift 6 (Debian trixie's swiftlang) and ONNX Runtime's C header into a folder beside the
 # system: install-swift.sh [FOLDER]. The system's own packages stay as they are. A second run finds
-# the folder complete and does nothing; a broken one is made anew.
+# the folder complete and does nothing; a broken one is made anew. While it works it holds the lock
+# FOLDER.lock, for which `swift.sh available` waits, and a second installation too.
 set -euo pipefail
 
 root=${1:-$(dirname "$0")/../../build/swift}
@@ -20,6 +21,11 @@ fail() { echo "make swift: error: $*" >&2; exit 2; }
 [ "$(id -u)" = 0 ] || fail "needs root, to fill a folder with debootstrap; run it with sudo"
 command -v debootstrap >/dev/null \
     || fail "needs debootstrap; install it (apt-get install debootstrap debian-archive-keyring)"
+
+mkdir -p "$(dirname "$root")"
+exec 9>"$root.lock"
+flock 9
+[ -e "$root/.ready" ] && { echo "$root: Swift is installed"; exit 0; }
 
 # A Debian machine knows a mirror that it can reach; elsewhere Debian's own is asked.
 mirror=

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the package's Swift: the one of `make swift` in its folder on Linux, Xcode's on macOS.
 #
-#   swift.sh available         exit code 0, or 1 and one line that says why not
+#   swift.sh available         exit code 0, or 1 and one line that says why not; waits for an
+#                              installation that is under way, a quarter of an hour at most
 #   swift.sh build             everything that this system can build, tests included
 #   swift.sh test ARG...       the tests; ARG as for `swift test`
 #   swift.sh typecheck FILE... files of a module against what `swift.sh build` left
@@ -36,6 +37,8 @@ available() {
     if $on_macos; then
         command -v swift >/dev/null || { explain "there is no Swift; install Xcode"; return 1; }
     else
+        # An installation under way holds it.
+        [ -e "$root/.ready" ] || [ ! -e "$root.lock" ] || flock --shared --timeout 900 "$root.lock" true || true
         [ -e "$root/.ready" ] || { explain "there is no Swift in $root; 'make swift' puts it there"; return 1; }
         command -v unshare >/dev/null || { explain "unshare (package util-linux) is missing"; return 1; }
         "${namespace[@]}" true 2>/dev/null \

@@ -4,6 +4,7 @@ Without a Swift toolchain these tests are skipped by name, and with CI=1 they fa
 `ios_demo/scripts/swift.sh`.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -527,6 +528,24 @@ def test_the_runner_for_mlx_on_the_page_agrees_with_its_stub(built: None, tmp_pa
 
 
 # Without a toolchain.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Swift is the system's")
+def test_what_needs_swift_waits_while_it_is_being_installed(tmp_path: Path) -> None:
+    root = tmp_path / "swift"
+    with (tmp_path / "swift.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = subprocess.Popen(
+            [SCRIPT, "available"],
+            env={**os.environ, "SWIFT_ROOT": str(root)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(1)
+    said, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 1
+    assert said.startswith(f"ios_demo: not run, because there is no Swift in {root}")
 
 
 def test_a_missing_toolchain_is_said_and_never_passed(tmp_path: Path) -> None:
