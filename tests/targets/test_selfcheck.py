@@ -221,6 +221,11 @@ BROKEN: dict[str, tuple[str, dict[str, Any], Damage]] = {
 }
 
 
+def _slow_if_whole(kind: str) -> Any:
+    """One file of Core ML names its taps as two do, and to run it takes as long again."""
+    return pytest.param(kind, marks=pytest.mark.slow) if kind.startswith("coreml whole") else kind
+
+
 @pytest.fixture(scope="module")
 def write(make_checkpoint: Make) -> Callable[[TargetSpec, dict[str, Any], Path], None]:
     """`write(target, settings, folder)`: the bundle of a model of two layers, in fp32."""
@@ -247,7 +252,7 @@ def _written(
     write_bundle(request, folder, overwrite=False, announce=lambda step: None)
 
 
-@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("kind", [_slow_if_whole(kind) for kind in BROKEN])
 def test_a_conversion_that_went_wrong_leaves_no_bundle(
     write: Make, target: Make, tmp_path: Path, kind: str
 ) -> None:
@@ -303,7 +308,11 @@ class Crashing:
         os.abort()
 
 
-@pytest.mark.parametrize("settings", [{"buckets": (4.0,)}, WHOLE], ids=["split", "whole"])
+@pytest.mark.parametrize(
+    "settings",
+    [{"buckets": (4.0,)}, pytest.param(WHOLE, marks=pytest.mark.slow)],
+    ids=["split", "whole"],
+)
 def test_behind_a_length_adapter_there_are_fewer_frames_than_in_a_bucket(
     make_checkpoint: Make, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
