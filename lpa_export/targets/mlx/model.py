@@ -25,7 +25,7 @@ from lpa_export.formats.manifest import NORMALISATION_EPSILON
 from lpa_export.targets.mlx.kernel import TOLERANCE, Compared, gpu_kernel
 from lpa_export.targets.mlx.layers import TYPES, EncoderLayers, weights_of
 from lpa_export.targets.mlx.lpa import Frames, Means, framed, gathered
-from lpa_export.targets.mlx.operators import ACTIVATIONS, silenced
+from lpa_export.targets.mlx.operators import ACTIVATIONS, silenced, total
 
 __all__ = ["CONFIG", "KERNEL", "WEIGHTS", "Model", "load"]
 
@@ -253,6 +253,5 @@ def _centred(waveform: mx.array, samples: Frames) -> mx.array:
 def _mean(values: mx.array, samples: Frames) -> mx.array:
     """(B, 1) of (B, N), zero behind each utterance."""
     if samples.lengths is None:
-        return values.mean(axis=1, keepdims=True)
-    count = mx.maximum(samples.lengths, 1).astype(mx.float32)[:, None]
-    return values.sum(axis=1, keepdims=True) / count
+        return total(values) / values.shape[1]
+    return total(values) / mx.maximum(samples.lengths, 1).astype(mx.float32)[:, None]

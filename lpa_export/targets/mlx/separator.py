@@ -23,7 +23,7 @@ import numpy as np
 from lpa_export.targets.mlx.layers import TYPES, EncoderLayers, weights_of
 from lpa_export.targets.mlx.lpa import Frames, framed
 from lpa_export.targets.mlx.model import CONFIG, WEIGHTS
-from lpa_export.targets.mlx.operators import silenced
+from lpa_export.targets.mlx.operators import silenced, total
 
 __all__ = ["SeparatorInMlx", "load"]
 
@@ -169,7 +169,7 @@ def _mean(values: mx.array, share: mx.array) -> mx.array:
     shape = (-1, *[1] * (values.ndim - 1))
     while values.ndim > 2:
         values = values.mean(axis=-1)
-    return (values * share).sum(axis=1).reshape(shape)
+    return total(values * share).reshape(shape)
 
 
 def _chunk_count(frames: Any, chunk: int) -> Any:

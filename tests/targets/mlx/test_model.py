@@ -20,7 +20,7 @@ from lpa_export.layers.windows import positional_windows as torch_positional
 from lpa_export.measures.arrays import psnr
 from lpa_export.targets.mlx.lpa import Frames, mix
 from lpa_export.targets.mlx.model import Model, load
-from lpa_export.targets.mlx.operators import Weights
+from lpa_export.targets.mlx.operators import Weights, total
 from lpa_export.targets.mlx.weights import kept
 from lpa_export.targets.mlx.windows import periodic_windows, positional_windows
 from lpa_export.targets.plain import plain_model
@@ -87,6 +87,16 @@ def test_attention_in_two_products_is_fused_attention(
     given = tuple(map(mx.array, speech))
     fused, plain = (np.array(in_mlx(model, fused=fused)(*given)) for fused in (True, False))
     assert psnr(fused, plain) > 100
+
+
+@pytest.mark.parametrize("shape", [(2, 480_000), (1, 480_123), (1, 30_000, 3), (1, 100)])
+def test_sums_over_half_a_minute_keep_float32(shape: tuple[int, ...]) -> None:
+    """The energy of speech, by which a model levels it: what it loses moves edges of windows."""
+    values = np.square(np.random.default_rng(0).normal(0.001, 0.05, shape).astype(np.float32))
+    expected = values.astype(np.float64).sum(axis=1, keepdims=True)
+    with mx.stream(mx.cpu):
+        found = np.array(total(mx.array(values)))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("sums", "level"), [("blocks", 120.0), ("cumsum", 105.0)])
