@@ -46,6 +46,8 @@ __all__ = [
 # Not -inf: a row of nothing but -inf is NaN after the softmax, and fp16 delegates saturate it.
 MASKED_SCORE = -1e4
 
+_BLOCK = 512  # samples
+
 
 class Pieces(NamedTuple):
     """Pieces of n frames that cover all: the first frame of each, (pieces,), 0 to n - 1, and where
@@ -126,11 +128,23 @@ def levelled(waveform: Tensor, lengths: Tensor, levelling: Levelling) -> Tensor:
     if levelling == "none":
         return speech
     count = lengths.clamp_min(1).to(waveform.dtype)[:, None]
-    centred = (speech - speech.sum(1, keepdim=True) / count).masked_fill(~valid, 0.0)
+    centred = (speech - _total(speech) / count).masked_fill(~valid, 0.0)
     if levelling == "mean":
         return centred
-    variance = centred.square().sum(1, keepdim=True) / count
+    variance = _total(centred.square()) / count
     return centred / (variance + NORMALISATION_EPSILON).sqrt()
+
+
+def _total(values: Tensor) -> Tensor:
+    """(B, N) -> (B, 1), in blocks where N is fixed.
+
+    A runtime may add one number after another: of half a minute of samples that loses 2e-4.
+    """
+    count = values.shape[1]
+    if isinstance(count, int):
+        padded = functional.pad(values, (0, -count % _BLOCK))
+        values = padded.unflatten(1, (-1, _BLOCK)).sum(2)
+    return values.sum(1, keepdim=True)
 
 
 class Normalisation(nn.Module):

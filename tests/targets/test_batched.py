@@ -126,3 +126,23 @@ def test_pulses_anchored_to_the_utterance_are_refused(make_checkpoint: Make) -> 
     lpa.config = type(lpa.config)(**vars(lpa.config) | {"anchor": "utterance"})
     with pytest.raises(LpaError, match="layer 2 are anchored to the utterance"):
         require_exportable(checkpoint)
+
+
+class _Levelled(nn.Module):
+    def forward(self, waveform: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return levelled(waveform, lengths, "mean and variance")
+
+
+def test_of_a_fixed_length_no_sum_takes_in_more_than_a_thousand_numbers() -> None:
+    """Core AI's runtime adds them one by one in float32; torch does not, and would not show it."""
+    samples = 480_000
+    given = (torch.zeros(1, samples), torch.tensor([samples]))
+    sums = [
+        node
+        for node in torch.export.export(_Levelled(), given).graph.nodes
+        if node.target is torch.ops.aten.sum.dim_IntList
+    ]
+    assert sums
+    for node in sums:
+        shape = node.args[0].meta["val"].shape
+        assert np.prod([shape[axis] for axis in node.args[1]]) <= 1_000
