@@ -1,7 +1,7 @@
 """ONNX Runtime on the CPU, as an app would run the bundle."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,18 +20,22 @@ __all__ = [
     "GraphRunner",
     "OnnxRunner",
     "artifact_bytes",
+    "clips_int8",
     "every_graph",
     "every_node",
     "open_session",
     "parsed",
     "whole_model",
     "with_outputs",
+    "with_unsigned_products",
 ]
 
 # Fatal only: what goes wrong reaches the user as an exception of one line, not as a log.
 _QUIET = 4
 
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+
+_ZERO = "unsigned.zero"
 
 _LONG_SAMPLES = 15 * 60 * 16_000
 """Of a batch, from which on a tensor is given back as soon as nobody needs it."""
@@ -49,8 +53,9 @@ _LEVELS: Mapping[Level, onnxruntime.GraphOptimizationLevel] = {
 class GraphRunner:
     """``model.onnx`` of a bundle in a CPU session with a fixed number of threads.
 
-    ``ports``: the inputs and outputs that the graph must have. Raises ArtifactError when the file
-    does not open as a model with them.
+    Where the processor clips the sums of int8 products, they run as uint8: the numbers are those of
+    phones on any machine. ``ports``: the inputs and outputs that the graph must have. Raises
+    ArtifactError when the file does not open as a model with them.
     """
 
     ports: tuple[str, ...]
@@ -60,7 +65,7 @@ class GraphRunner:
     def __init__(self, bundle: "AnyBundle", *, threads: int = THREADS) -> None:
         self._bundle = bundle
         self._threads = threads
-        self._session = open_session(_artifact(bundle), threads=threads)
+        self._session = self._opened()
         found = {port.name for port in self._session.get_inputs() + self._session.get_outputs()}
         if missing := sorted({*self.ports} - found):
             name = bundle.manifest.artifacts[0]
@@ -97,7 +102,7 @@ class GraphRunner:
         if long and self._session.get_session_options().enable_cpu_mem_arena:
             # Before the other is opened: the weights are there once.
             del self._session
-            self._session = open_session(_artifact(self._bundle), threads=self._threads, long=True)
+            self._session = self._opened(long=True)
         return self._fetch(self._session, names, padded, lengths)
 
     def fetch_taps(self, waveform: Array) -> dict[str, Array]:
@@ -118,8 +123,19 @@ class GraphRunner:
     def _tapped(self) -> onnxruntime.InferenceSession:
         """A session of a copy of the model that has the tap tensors as outputs."""
         names = [tap.tensor for tap in self._bundle.manifest.taps if tap.tensor in self.values]
-        tapped = with_outputs(self.model, names).SerializeToString()
-        return open_session(tapped, threads=self._threads, folder=self._bundle.path)
+        return self._opened(with_outputs(self.model, names))
+
+    def _opened(
+        self, model: "onnx.ModelProto | None" = None, *, long: bool = False
+    ) -> onnxruntime.InferenceSession:
+        """A session of ``model``, or of the file itself."""
+        if self._bundle.manifest.scheme.weights == "int8" and clips_int8():
+            # Read again, and not kept: the weights are there twice as it is.
+            given = parsed(artifact_bytes(self._bundle)) if model is None else model
+            model = with_unsigned_products(given)
+        content = _artifact(self._bundle) if model is None else model.SerializeToString()
+        folder = None if model is None else self._bundle.path
+        return open_session(content, threads=self._threads, folder=folder, long=long)
 
     def _fetch(
         self,
@@ -280,6 +296,61 @@ def open_session(
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises its own types, RuntimeError among them
         raise ArtifactError(f"ONNX Runtime refuses the model: {_one_line(error)}") from error
+
+
+@cache
+def clips_int8() -> bool:
+    """Whether ONNX Runtime adds products of bytes in 16 bits here, clipped: x86 without VNNI.
+
+    Tried, not looked up: the largest bytes in one product, 2 * 255 * 127 where sums are exact.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = numpy_helper.from_array(np.full((2, 1), 127, np.int8), "weight")
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["bytes", "weight"], ["sums"])],
+        "largest",
+        [helper.make_tensor_value_info("bytes", TensorProto.UINT8, (2, 2))],
+        [helper.make_tensor_value_info("sums", TensorProto.INT32, (2, 1))],
+        [weight],
+    )
+    opsets = [helper.make_opsetid("", 20)]
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    session = open_session(model.SerializeToString(), threads=1)
+    (sums,) = session.run(None, {"bytes": np.full((2, 2), 255, np.uint8)})
+    return bool((sums != 2 * 255 * 127).any())
+
+
+def with_unsigned_products(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """A copy of ``model`` whose int8 products have weights of uint8, 128 more, as their zeros are.
+
+    The same numbers where sums are exact. ONNX Runtime's own ``session.x64quantprecision`` does so
+    for products that have their weights in their own graph, so not for those in loops.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), _ZERO))
+    signed = {
+        tensor.name: tensor
+        for part in every_graph(copy.graph)
+        for tensor in part.initializer
+        if tensor.data_type == onnx.TensorProto.INT8
+    }
+    read = {_ZERO}
+    for node in every_node(copy.graph):
+        if node.op_type == "MatMulInteger":
+            _, weight, of_bytes, zero = (*node.input, "", "")[:4]
+            if {weight, zero or _ZERO} <= signed.keys():
+                node.input[2:] = of_bytes, zero or _ZERO
+                read.update((weight, zero or _ZERO))
+    for name in read:
+        more = numpy_helper.to_array(signed[name]).astype(np.int16) + 128
+        signed[name].CopyFrom(numpy_helper.from_array(more.astype(np.uint8), name))
+    return copy
 
 
 def with_outputs(model: "onnx.ModelProto", names: Sequence[str]) -> "onnx.ModelProto":

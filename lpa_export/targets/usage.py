@@ -16,6 +16,7 @@ __all__ = [
     "decoding",
     "decoding_in_words",
     "frame_count",
+    "int8_sums",
     "reading",
     "recording",
 ]
@@ -24,6 +25,18 @@ ONNXRUNTIME = """\
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
 import numpy as np, onnxruntime, soundfile"""
 """Python: the imports of a snippet that runs on ONNX Runtime; `os` is imported before."""
+
+
+def int8_sums(manifest: BundleManifest) -> str:
+    """Markdown: where ONNX Runtime's numbers are others than on a phone; nothing but for int8."""
+    if manifest.scheme.weights != "int8":
+        return ""
+    return """
+ONNX Runtime clips the sums of int8 products on x86 without VNNI (Intel before 2019, AMD before
+Zen 4): the numbers are worse there than on a phone. `with_unsigned_products` of
+`lpa_export.runtimes.onnx` makes a model of this one that is exact on those too; lpa-export's own
+commands run it so there.
+"""
 
 
 def recording(manifest: BundleManifest, file: str) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import soundfile
 
 from tests.ios_demo.vectors import FOLDER, flac_files, make
+
+_FLOAT = re.compile(r"-?\d+\.\d+(?:e[-+]\d+)?")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,11 @@ def test_no_vector_is_missing_and_none_is_left_over(made: Path) -> None:
 def test_texts_are_the_same(made: Path) -> None:
     for name in names(FOLDER):
         if name.endswith((".json", ".txt")) and name != "bundle/manifest.json":
-            assert (made / name).read_text("utf-8") == (FOLDER / name).read_text("utf-8"), name
+            found, stored = ((folder / name).read_text("utf-8") for folder in (made, FOLDER))
+            assert _FLOAT.sub("#", found) == _FLOAT.sub("#", stored), name
+            # Another processor's last bits are others.
+            numbers = [[*map(float, _FLOAT.findall(text))] for text in (found, stored)]
+            assert numbers[0] == pytest.approx(numbers[1], rel=1e-9), name
 
 
 def test_the_bundle_sample_is_what_write_manifest_makes(made: Path) -> None:

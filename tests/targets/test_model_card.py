@@ -21,12 +21,14 @@ from lpa_export.commands.export import export
 from lpa_export.formats.checkpoint import load_checkpoint, save_checkpoint
 from lpa_export.formats.lpa_section import LPASection
 from lpa_export.formats.manifest import Bucket, Frames, Normalisation, SelfCheck
+from lpa_export.formats.schemes import scheme_named
 from lpa_export.formats.text import Vocabulary, greedy_text
 from lpa_export.hosts import replace_layers
 from lpa_export.layers import LPAConfig
 from lpa_export.layers.config import Pulses
 from lpa_export.runtimes.torch import TorchReference
 from lpa_export.targets.model_card import model_card
+from lpa_export.targets.onnx import usage as onnx_usage
 from lpa_export.targets.usage import decoding, frame_count, reading
 from tests.manifests import stated
 
@@ -135,6 +137,13 @@ def test_the_generated_decoding_is_transformers(
     lines = decoding(stated())
     exec(lines, {"json": json, "itertools": itertools, "logits": np.eye(len(tokens))[best]})
     assert capsys.readouterr().out == theirs.decode(best.tolist()) + "\n"
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+def test_int8_of_onnx_says_where_its_sums_are_clipped(weights: str) -> None:
+    found = onnx_usage.usage(replace(stated(), scheme=scheme_named(weights)))
+    assert ("x86 without VNNI" in found) == (weights == "int8")
+    assert found.endswith("\n") and found.count("```") == 2
 
 
 def test_the_card_says_what_was_checked_and_how_words_are_parted(

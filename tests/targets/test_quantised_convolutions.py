@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lpa_export.measures.arrays import psnr
-from lpa_export.runtimes.onnx import every_graph, every_node
+from lpa_export.runtimes.onnx import clips_int8, every_graph, every_node, with_unsigned_products
 from lpa_export.targets.batched import BATCHED
 from lpa_export.targets.kit_in_pieces import IN_PIECES
 from lpa_export.targets.onnx.convolutions import quantise_convolutions
@@ -37,8 +37,9 @@ def _graph(weight: np.ndarray, bias: np.ndarray | None = None, **attributes: Any
 def _run(model: onnx.ModelProto, samples: np.ndarray) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    exact = with_unsigned_products(model) if clips_int8() else model
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        exact.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     found: np.ndarray = session.run(None, {"samples": samples})[0]
     return found

@@ -12,9 +12,15 @@ from lpa_export.errors import LpaError
 from lpa_export.formats.bundle import Bundle
 from lpa_export.formats.golden import read_golden
 from lpa_export.formats.manifest import Normalisation
+from lpa_export.formats.schemes import scheme_named
 from lpa_export.runtimes import ArtifactError, pad
 from lpa_export.runtimes import onnx as onnx_runtime
-from lpa_export.runtimes.onnx import OnnxRunner
+from lpa_export.runtimes.onnx import (
+    OnnxRunner,
+    clips_int8,
+    open_session,
+    with_unsigned_products,
+)
 from tests.manifests import restated
 
 Make = Callable[..., Bundle]
@@ -110,3 +116,75 @@ def test_golden_files_outside_the_bundle_are_refused(make_bundle: Make) -> None:
     place.write_text(json.dumps(index))
     with pytest.raises(LpaError):
         read_golden(bundle)
+
+
+def products_of(weight: np.ndarray, zeros: tuple[str, ...]) -> onnx.ModelProto:
+    """``bytes`` (turns, rows, width) times int8 weights: in a loop, turn by turn, and at once."""
+    make = onnx.helper.make_tensor_value_info
+    body = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMulInteger", ["turn", "weight", *zeros], ["made"])],
+        "turn",
+        [make("turn", onnx.TensorProto.UINT8, (None, len(weight)))],
+        [make("made", onnx.TensorProto.INT32, None)],
+    )
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Scan", ["bytes"], ["by_turns"], body=body, num_scan_inputs=1),
+            onnx.helper.make_node("MatMulInteger", ["bytes", "weight", *zeros], ["at_once"]),
+        ],
+        "products",
+        [make("bytes", onnx.TensorProto.UINT8, (None, None, len(weight)))],
+        [make(name, onnx.TensorProto.INT32, None) for name in ("by_turns", "at_once")],
+        [
+            onnx.numpy_helper.from_array(weight, "weight"),
+            onnx.numpy_helper.from_array(np.array(120, np.uint8), "zero"),
+            onnx.numpy_helper.from_array(np.zeros(weight.shape[1], np.int8), "none"),
+        ],
+    )
+    opsets = [onnx.helper.make_opsetid("", 20)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+@pytest.mark.parametrize("zeros", [(), ("zero",), ("zero", "none")])
+def test_unsigned_products_are_those_of_a_product_of_integers(zeros: tuple[str, ...]) -> None:
+    """The largest bytes too, whose sums 16 bits do not hold."""
+    generator = np.random.default_rng(0)
+    weight = generator.integers(-127, 128, (40, 7)).astype(np.int8)
+    weight[:, 0] = 127
+    given = generator.integers(0, 256, (3, 5, 40)).astype(np.uint8)
+    given[0, 0] = 255
+    model = products_of(weight, zeros)
+    before = model.SerializeToString(deterministic=True)
+    session = open_session(with_unsigned_products(model).SerializeToString())
+    assert model.SerializeToString(deterministic=True) == before
+    expected = (given.astype(np.int64) - (120 if zeros else 0)) @ weight.astype(np.int64)
+    for found in session.run(["by_turns", "at_once"], {"bytes": given}):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_whether_a_processor_clips_is_what_its_products_say() -> None:
+    weight = np.full((2, 1), 127, np.int8)
+    session = open_session(products_of(weight, ()).SerializeToString())
+    (found,) = session.run(["at_once"], {"bytes": np.full((1, 4, 2), 255, np.uint8)})
+    assert clips_int8() == bool((found != 2 * 255 * 127).all())
+
+
+@pytest.mark.parametrize("clips, weights", [(True, "int8"), (False, "int8"), (True, "fp32")])
+def test_a_runner_of_int8_is_exact_where_the_processor_clips(
+    make_bundle: Make, monkeypatch: pytest.MonkeyPatch, clips: bool, weights: str
+) -> None:
+    plain = make_bundle()
+    opened: list[onnx.ModelProto] = []
+
+    def replaced(model: onnx.ModelProto) -> onnx.ModelProto:
+        opened.append(model)
+        return with_unsigned_products(model)
+
+    monkeypatch.setattr(onnx_runtime, "clips_int8", lambda: clips)
+    monkeypatch.setattr(onnx_runtime, "with_unsigned_products", replaced)
+    runner = OnnxRunner(restated(plain, scheme=scheme_named(weights)))
+    found = runner.taps(noise(4_000))
+    both = clips and weights == "int8"
+    assert len(opened) == (2 if both else 0)  # the session, and that of the taps
+    for name, expected in OnnxRunner(plain).taps(noise(4_000)).items():
+        np.testing.assert_array_equal(found[name], expected)

@@ -16,7 +16,7 @@ from lpa_export.targets.onnx.separator import OUTPUT, lower_separator
 from lpa_export.targets.onnx.target import ARTIFACT, add_metadata, hide_taps
 from lpa_export.targets.separation.describe import lowering, metadata
 from lpa_export.targets.separation.model import SeparatorModel
-from lpa_export.targets.usage import ONNXRUNTIME, recording
+from lpa_export.targets.usage import ONNXRUNTIME, int8_sums, recording
 
 if TYPE_CHECKING:
     from lpa_export.formats.manifest import BundleManifest
@@ -84,4 +84,4 @@ inputs = {{"waveform": waveform[None], "lengths": np.array([len(waveform)])}}
 for number, source in enumerate(sources[0]):
     soundfile.write(f"source-{{number}}.wav", source, rate)
 ```
-"""
+{int8_sums(manifest)}"""

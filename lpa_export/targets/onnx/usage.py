@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lpa_export.targets.usage import ONNXRUNTIME, decoding, reading
+from lpa_export.targets.usage import ONNXRUNTIME, decoding, int8_sums, reading
 
 if TYPE_CHECKING:
     from lpa_export.formats.manifest import Manifest
@@ -28,4 +28,4 @@ batch, frames = session.run(["logits", "frame_lengths"], inputs)
 logits = batch[0, : frames[0]]
 {decoding(manifest)}
 ```
-"""
+{int8_sums(manifest)}"""
