@@ -340,6 +340,11 @@ class Recipe:
                 f"default {HARDEN_WER_POINTS:g}; give a 'reason' in 'gates', or drop it"
             )
 
+    @property
+    def last_cycle(self) -> TeacherSettings:
+        """How the teacher is trained last, and what replaces its layers is augmented."""
+        return (self.teacher, *self.refine)[-1]
+
 
 def load_recipe(path: Path | str) -> Recipe:
     """Read a recipe. Raises LpaError naming the file and line of the first mistake."""

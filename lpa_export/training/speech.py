@@ -130,7 +130,7 @@ class RecipeSpeech:
     @property
     def augmentation(self) -> TeacherSettings:
         """How the teacher was trained last."""
-        return (self.recipe.teacher, *self.recipe.refine)[-1]
+        return self.recipe.last_cycle
 
     @property
     def _data(self) -> DataSettings:

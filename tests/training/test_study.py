@@ -349,6 +349,19 @@ def test_a_result_of_other_settings_is_not_taken_for_this_one(
     assert "was run with choice.layers [], now it is [2]; delete" in _line(capsys)
 
 
+def test_nor_is_one_that_was_augmented_as_another_cycle_of_the_teacher_says(
+    study: Callable[..., Path],
+    command: Callable[..., list[str]],
+    recipe: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(command(study(), "--only", "teacher")) == 0
+    recipe.write_text(recipe.read_text() + "refine:\n  - {time_mask_probability: 0.4}\n")
+    assert main(command(study(), "--only", "teacher")) == 2
+    said = "was run with augmentation.time_mask_probability 0.0, now it is 0.4; delete"
+    assert said in _line(capsys)
+
+
 def _line(capsys: pytest.CaptureFixture[str]) -> str:
     (line,) = capsys.readouterr().err.strip().splitlines()
     return line

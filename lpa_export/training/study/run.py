@@ -56,6 +56,14 @@ class UtteranceErrors:
     hard: int
 
 
+_TAKEN_FROM_THE_TEACHER = (
+    *("time_mask_probability", "time_mask_length"),
+    *("feature_mask_probability", "feature_mask_length"),
+    *("dropout", "speeds", "noise_share", "weight_decay"),
+)
+"""What the phases of a variant have of the teacher's last cycle."""
+
+
 @dataclass(frozen=True)
 class VariantResult:
     """WER in percent on dev. `layers` in the order of replacement; none of them is the teacher.
@@ -261,11 +269,15 @@ def _result(
 
 def settings_of(variant: Variant, seed: int) -> dict[str, Any]:
     """What makes the run of a variant, as JSON; of paths the names, wherever they lie."""
-    content = asdict(variant.seeded(seed))
+    recipe = variant.seeded(seed)
+    content = asdict(recipe)
     del content["lpa"]["layers"]  # of the recipe; the variant's own choice is beside it
     choice = {"layers": variant.layers, "order": variant.order, "count": variant.count}
     if variant.control:
         choice["control"] = True
-    chosen = {name: content[name] for name in OVERRIDES} | {"choice": choice}
+    last = asdict(recipe.last_cycle)
+    augmentation = {name: last[name] for name in _TAKEN_FROM_THE_TEACHER}
+    chosen = {name: content[name] for name in OVERRIDES}
+    chosen |= {"augmentation": augmentation, "choice": choice}
     settings: dict[str, Any] = json.loads(json.dumps(chosen, default=lambda path: path.name))
     return settings
