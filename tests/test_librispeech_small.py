@@ -17,7 +17,9 @@ from lpa_export.targets import targets_named
 from tests.conftest import REPOSITORY
 
 RECIPES = REPOSITORY / "recipes"
-TEACHER, REPLACED = (RECIPES / f"librispeech-small{end}" for end in (".teacher", "-8of12"))
+TEACHER, EIGHT, TWELVE = (
+    RECIPES / f"librispeech-small{end}" for end in (".teacher", "-8of12", "-12of12")
+)
 BUCKETED = {"coreml": ["--buckets", "36"], "coreai": ["--buckets", "36"]}
 """Seconds that hold the longest utterance of dev and of test-clean."""
 
@@ -40,25 +42,26 @@ def _require_all_but_wer(report: dict[str, Any]) -> None:
     assert {"integrity", "ops", "parity", "wer-difference", "silence", "padding"} <= ran
 
 
-def test_both_lie_beside_the_recipe_and_are_small() -> None:
-    teacher, replaced = load_checkpoint(TEACHER), load_checkpoint(REPLACED)
-    assert teacher.lpa is None and replaced.lpa is not None
-    assert replaced.replaced == (0, 1, 2, 3, 5, 6, 8, 9)
-    assert {one.model.config.num_hidden_layers for one in (teacher, replaced)} == {12}
-    sizes = (path.stat().st_size for folder in (TEACHER, REPLACED) for path in folder.iterdir())
+def test_they_lie_beside_the_recipe_and_are_small() -> None:
+    folders = TEACHER, EIGHT, TWELVE
+    loaded = [load_checkpoint(folder) for folder in folders]
+    assert [one.lpa is None for one in loaded] == [True, False, False]
+    assert [one.replaced for one in loaded[1:]] == [(0, 1, 2, 3, 5, 6, 8, 9), tuple(range(12))]
+    assert {one.model.config.num_hidden_layers for one in loaded} == {12}
+    sizes = (path.stat().st_size for folder in folders for path in folder.iterdir())
     assert sum(sizes) <= 42_000_000
 
 
 def test_eight_of_twelve_runs_on_onnx_as_in_torch(shared_data: Path, tmp_path: Path) -> None:
     dev = shared_data / "librispeech_small" / "dev.jsonl"
-    _require_all_but_wer(_verdicts(REPLACED, "onnx", dev, tmp_path / "onnx", "--limit", "10"))
+    _require_all_but_wer(_verdicts(EIGHT, "onnx", dev, tmp_path / "onnx", "--limit", "10"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpoint", [TEACHER, REPLACED], ids=["teacher", "8 of 12"])
+@pytest.mark.parametrize("checkpoint", [TEACHER, EIGHT, TWELVE], ids=lambda path: path.name)
 @pytest.mark.parametrize("target", targets_named("all"))
 @pytest.mark.parametrize("data", ["librispeech_small/dev", "librispeech_test_clean_7/test"])
-def test_every_target_runs_both_as_torch_does(
+def test_every_target_runs_them_as_torch_does(
     shared_data: Path, tmp_path: Path, checkpoint: Path, target: str, data: str
 ) -> None:
     speech = shared_data / f"{data}.jsonl"
