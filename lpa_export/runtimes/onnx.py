@@ -36,6 +36,7 @@ _QUIET = 4
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 _ZERO = "unsigned.zero"
+"""The zero of weights that have none of their own, in `with_unsigned_products`."""
 
 _LONG_SAMPLES = 15 * 60 * 16_000
 """Of a batch, from which on a tensor is given back as soon as nobody needs it."""
@@ -343,10 +344,11 @@ def with_unsigned_products(model: "onnx.ModelProto") -> "onnx.ModelProto":
     read = {_ZERO}
     for node in every_node(copy.graph):
         if node.op_type == "MatMulInteger":
-            _, weight, of_bytes, zero = (*node.input, "", "")[:4]
-            if {weight, zero or _ZERO} <= signed.keys():
-                node.input[2:] = of_bytes, zero or _ZERO
-                read.update((weight, zero or _ZERO))
+            _, weight, of_bytes, given = (*node.input, "", "")[:4]
+            zero = given or _ZERO
+            if {weight, zero} <= signed.keys():
+                node.input[2:] = of_bytes, zero
+                read |= {weight, zero}
     for name in read:
         more = numpy_helper.to_array(signed[name]).astype(np.int16) + 128
         signed[name].CopyFrom(numpy_helper.from_array(more.astype(np.uint8), name))

@@ -11,7 +11,7 @@ from typing import Any
 import soundfile
 
 from lpa_export.errors import LpaError
-from lpa_export.formats.recipe import DataSettings, Recipe, TeacherSettings
+from lpa_export.formats.recipe import DataSettings, Recipe
 from lpa_export.formats.speech import Utterance, load_utterances
 from lpa_export.formats.text import Vocabulary
 from lpa_export.training.batches import SpeechSet
@@ -126,11 +126,6 @@ class RecipeSpeech:
             "fitted": choose_seconds(fitted, settings.seconds - held, settings.seed),
             "held_out": choose_seconds(held_out, held, settings.seed),
         }
-
-    @property
-    def augmentation(self) -> TeacherSettings:
-        """How the teacher was trained last."""
-        return self.recipe.last_cycle
 
     @property
     def _data(self) -> DataSettings:

@@ -277,7 +277,7 @@ class Trainer:
         self, source: Checkpoint, run: RunFolder, shared: Path | None
     ) -> tuple[Replacement, SpeechSet, str]:
         """A student beside its teacher, held-out speech, and the hash of the training speech."""
-        settings, augmentation = self.recipe.replace, self.speech.augmentation
+        settings, augmentation = self.recipe.replace, self.recipe.last_cycle
         self.speech.require_words()
         dev = self.speech.of(self.speech.held_out, source.vocabulary, source.receptive_field)
         utterances = [
