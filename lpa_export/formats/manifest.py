@@ -7,6 +7,7 @@ A bundle may come from anywhere, so the reader is strict: keys that are not know
 there twice, values of another type and paths out of the folder are refused, each in one line.
 """
 
+import inspect
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -400,6 +401,10 @@ def read_json(place: Path, what: str) -> Any:
 def json_schema(kind: Any) -> str:
     """The JSON Schema of a struct, as text for a file."""
     schema = msgspec.json.schema(kind, schema_hook=_number_schema)
+    # How far docstrings are indented here differs between releases of msgspec and of Python.
+    for part in (schema, *schema.get("$defs", {}).values()):
+        if "description" in part:
+            part["description"] = inspect.cleandoc(part["description"])
     return json.dumps(schema, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 

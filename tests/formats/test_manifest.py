@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from lpa_export.errors import LpaError
 from lpa_export.formats import schema
 from lpa_export.formats.bundle import open_bundle, write_manifest
-from lpa_export.formats.manifest import Bucket, Frames, SelfCheck
+from lpa_export.formats.manifest import Bucket, Frames, SelfCheck, json_schema
 from lpa_export.hosts.frames import FrameArithmetic
 from tests.manifests import stated
 
@@ -64,6 +65,18 @@ def test_the_schema_in_the_file_is_that_of_the_code(path: Path) -> None:
         "write it anew with python -m lpa_export.formats.schema"
     )
     jsonschema.Draft202012Validator.check_schema(SCHEMAS[path.name])
+
+
+@pytest.mark.parametrize("margin", ["", "    "])
+def test_a_schema_says_docstrings_without_their_margin(
+    margin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = f"A line.\n\n{margin}Another.\n{margin}    Set in."
+    made = {"description": said, "$defs": {"Inner": {"description": said}, "Silent": {}}}
+    monkeypatch.setattr(msgspec.json, "schema", lambda *_, **__: made)
+    written = json.loads(json_schema(int))
+    plain = "A line.\n\nAnother.\n    Set in."
+    assert written["description"] == written["$defs"]["Inner"]["description"] == plain
 
 
 def test_a_written_manifest_fits_the_schema_and_a_damaged_one_does_not(tmp_path: Path) -> None:
